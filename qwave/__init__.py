@@ -1,0 +1,60 @@
+"""qwave: how accurate a classifier of recordings can be at every size, and that classifier.
+
+Names are loaded when they are first used: `load_packed` does not import torch, and nothing at all
+happens on import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qwave.config import QwaveError as QwaveError
+    from qwave.crossval import TrialResult as TrialResult
+    from qwave.crossval import cross_validate as cross_validate
+    from qwave.data import EmbeddingSet as EmbeddingSet
+    from qwave.data import load_embeddings as load_embeddings
+    from qwave.packing import packed_size_bytes as packed_size_bytes
+    from qwave.runtime import load_packed as load_packed
+    from qwave.runtime import save_packed as save_packed
+    from qwave.space import load_sweep as load_sweep
+    from qwave.space import parse_config as parse_config
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "QwaveError": "config",
+    "TrialResult": "crossval",
+    "cross_validate": "crossval",
+    "EmbeddingSet": "data",
+    "load_embeddings": "data",
+    "packed_size_bytes": "packing",
+    "load_packed": "runtime",
+    "save_packed": "runtime",
+    "load_sweep": "space",
+    "parse_config": "space",
+}
+
+__all__ = [
+    "EmbeddingSet",
+    "QwaveError",
+    "TrialResult",
+    "cross_validate",
+    "load_embeddings",
+    "load_packed",
+    "load_sweep",
+    "packed_size_bytes",
+    "parse_config",
+    "save_packed",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qwave' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"qwave.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,67 @@
+"""Values that say what to do: frozen, checked where they are made, standard library only."""
+
+from qwave.config.errors import (
+    ConfigError,
+    DataError,
+    DeviceError,
+    PackedFileError,
+    QwaveError,
+    StoreError,
+    nearest,
+)
+from qwave.config.schemes import SCHEMES, Grid, Scheme, scheme_name, scheme_rank
+from qwave.config.sweep import (
+    SCORE_DIRECTIONS,
+    Budget,
+    ChoiceDomain,
+    Domain,
+    FloatDomain,
+    IntDomain,
+    MixDomain,
+    Objective,
+    SamplerConfig,
+    SweepConfig,
+)
+from qwave.config.trial import (
+    CuriosityConfig,
+    DataConfig,
+    ModelConfig,
+    RouterConfig,
+    TrainConfig,
+    TrialConfig,
+    digest_of,
+    inert_keys,
+)
+
+__all__ = [
+    "SCHEMES",
+    "SCORE_DIRECTIONS",
+    "Budget",
+    "ChoiceDomain",
+    "ConfigError",
+    "CuriosityConfig",
+    "DataConfig",
+    "DataError",
+    "DeviceError",
+    "Domain",
+    "FloatDomain",
+    "Grid",
+    "IntDomain",
+    "MixDomain",
+    "ModelConfig",
+    "Objective",
+    "PackedFileError",
+    "QwaveError",
+    "RouterConfig",
+    "SamplerConfig",
+    "Scheme",
+    "StoreError",
+    "SweepConfig",
+    "TrainConfig",
+    "TrialConfig",
+    "digest_of",
+    "inert_keys",
+    "nearest",
+    "scheme_name",
+    "scheme_rank",
+]

@@ -1,0 +1,40 @@
+"""Errors that a person's input can cause.
+
+Whoever calls qwave catches `QwaveError`; the studies turn it into one message and exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class QwaveError(ValueError):
+    """Base of every error that a person's input can cause."""
+
+
+class ConfigError(QwaveError):
+    """A sweep file, an override or a configuration says something impossible."""
+
+
+class DataError(QwaveError):
+    """An embeddings file cannot be used."""
+
+
+class StoreError(QwaveError):
+    """A store cannot be opened, is of another version, or holds another study."""
+
+
+class DeviceError(QwaveError):
+    """The device that was asked for is not there."""
+
+
+class PackedFileError(QwaveError):
+    """A packed model file is damaged, of another version, or not one at all."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A hint for a misspelt name: `` (did you mean 'x'?)``, or the empty string."""
+    candidates = [str(item) for item in allowed]
+    matches = difflib.get_close_matches(str(name), candidates, n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -1,0 +1,217 @@
+"""One trial: train every fold, pack it, and score what the packed file predicts.
+
+The reported scores are those of the bytes that would be shipped: each fold's model is packed
+first, and its held-out clips are predicted from the packed form.
+
+Shapes: n clips, f folds, e experts, c classes.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qwave.config import ConfigError, TrialConfig
+from qwave.data import EmbeddingSet, make_folds
+from qwave.engine import Checkpoint, pack_fold, resolve_device, train_folds
+from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
+from qwave.packing import packed_size_parts
+from qwave.runtime import PackedClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Out-of-fold predictions: every clip by the model that did not see it.
+
+    Attributes:
+        probabilities: float32 [n, c].
+        predicted: Likeliest class, int64 [n].
+        mutual_information: Curiosity, float32 [n].
+        variance: Its other measure, float32 [n].
+        gates: Weight of each expert, float32 [n, e].
+        fold: Fold in whose test part the clip stands, int64 [n], 0 to f - 1.
+    """
+
+    probabilities: np.ndarray
+    predicted: np.ndarray
+    mutual_information: np.ndarray
+    variance: np.ndarray
+    gates: np.ndarray
+    fold: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TrialResult:
+    """What a cross-validation found out about a configuration.
+
+    Attributes:
+        config: Canonical configuration.
+        scores: Mean over folds of every score; also ``size_bytes``, ``active_bytes``, and
+            ``accuracy_standard_error`` (clustered by recording, pooled over folds).
+        fold_scores: Score to one value a fold.
+        pooled_scores: Scores of all out-of-fold predictions together, with those of the
+            uncertainties: ``curiosity_*`` (mutual information), ``variance_*`` and, the baseline
+            they have to beat, ``max_probability_*``.
+        predictions: Out-of-fold predictions.
+        models: One packed model a fold.
+        expert_load: Mean gate of each expert over all clips, [e].
+        size_bytes: Length of the packed file.
+        size_parts: The same by part.
+        train_loss: [epochs, f].
+        checkpoints: Held-out loss and accuracy at a few epochs.
+        seconds: Wall time of the whole trial; ``train_seconds`` of the training alone.
+        peak_memory_bytes: Highest resident memory of this process during the trial where the
+            system can say (since its start elsewhere); on a GPU, highest allocation there.
+    """
+
+    config: TrialConfig
+    scores: Mapping[str, float]
+    fold_scores: Mapping[str, tuple[float, ...]]
+    pooled_scores: Mapping[str, float]
+    predictions: Predictions
+    models: tuple[PackedClassifier, ...]
+    expert_load: tuple[float, ...]
+    size_bytes: int
+    size_parts: Mapping[str, int]
+    train_loss: np.ndarray
+    checkpoints: tuple[Checkpoint, ...]
+    seconds: float
+    train_seconds: float
+    peak_memory_bytes: int
+
+
+def cross_validate(
+    config: TrialConfig,
+    data: EmbeddingSet,
+    *,
+    device: str = "cpu",
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
+) -> TrialResult:
+    """Run one trial.
+
+    Args:
+        config: Any configuration; its canonical form is what runs.
+        data: Embeddings with labels.
+        device: ``cpu``, ``cuda`` or ``mps``; predictions are always made on the CPU.
+        on_checkpoint: Called with the folds' held-out scores at about ten epochs.
+
+    Raises:
+        ConfigError: Training diverged: a parameter is no longer finite.
+        DataError: The data cannot be split as asked.
+        DeviceError: The device is not there.
+    """
+    config = config.canonical()
+    start = time.perf_counter()
+    place = resolve_device(device)
+    _reset_peak_memory(place)
+    folds = make_folds(data, config.data)
+    trained = train_folds(config, data, folds, device=device, on_checkpoint=on_checkpoint)
+    train_seconds = time.perf_counter() - start
+    if not all(torch.isfinite(p).all() for p in trained.mixture.parameters()):
+        raise ConfigError(
+            "training diverged: a parameter is not finite; lower train.learning_rate "
+            f"(it is {config.train.learning_rate:g})"
+        )
+    models = tuple(
+        PackedClassifier(pack_fold(trained, position, config, data, fold))
+        for position, fold in enumerate(folds)
+    )
+    parts = [model.examine(data.x[fold.test]) for model, fold in zip(models, folds, strict=True)]
+    order = np.argsort(np.concatenate([fold.test for fold in folds]))
+
+    def pooled(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])[order]
+
+    probabilities = pooled("probabilities")
+    tests = [np.full(len(fold.test), fold.index) for fold in folds]
+    predictions = Predictions(
+        probabilities,
+        probabilities.argmax(axis=1),
+        pooled("mutual_information"),
+        pooled("variance"),
+        pooled("gates"),
+        np.concatenate(tests)[order],
+    )
+    by_fold = [
+        score_predictions(data.y[fold.test], part.probabilities)
+        for fold, part in zip(folds, parts, strict=True)
+    ]
+    fold_scores = {name: tuple(scores[name] for scores in by_fold) for name in by_fold[0]}
+    size_parts = packed_size_parts(config, data)
+    is_correct = predictions.predicted == data.y
+    load = tuple(predictions.gates.mean(axis=0).tolist())
+    scores = {name: float(np.mean(values)) for name, values in fold_scores.items()}
+    scores["accuracy_standard_error"] = clustered_standard_error(is_correct, data.group)
+    scores["size_bytes"] = float(sum(size_parts.values()))
+    scores["active_bytes"] = _active_bytes(size_parts, predictions.gates)
+    return TrialResult(
+        config=config,
+        scores=scores,
+        fold_scores=fold_scores,
+        pooled_scores=_pooled_scores(data.y, predictions, is_correct),
+        predictions=predictions,
+        models=models,
+        expert_load=load,
+        size_bytes=sum(size_parts.values()),
+        size_parts=size_parts,
+        train_loss=trained.train_loss,
+        checkpoints=trained.checkpoints,
+        seconds=time.perf_counter() - start,
+        train_seconds=train_seconds,
+        peak_memory_bytes=_peak_memory(place),
+    )
+
+
+def _pooled_scores(
+    y: np.ndarray, predictions: Predictions, is_correct: np.ndarray
+) -> dict[str, float]:
+    scores = score_predictions(y, predictions.probabilities)
+    uncertainties = {
+        "curiosity": predictions.mutual_information,
+        "variance": predictions.variance,
+        "max_probability": -predictions.probabilities.max(axis=1),
+    }
+    for name, uncertainty in uncertainties.items():
+        for score, value in score_uncertainty(is_correct, uncertainty).items():
+            scores[f"{name}_{score}"] = value
+    return scores
+
+
+def _active_bytes(size_parts: Mapping[str, int], gates: np.ndarray) -> float:
+    """Bytes that one prediction reads on average: router, constants, and the experts used."""
+    share = (gates > 0).mean(axis=0)
+    experts = sum(share[e] * size_parts[f"expert_{e}"] for e in range(len(share)))
+    shared = sum(size_parts.get(part, 0) for part in ("router", "normalization"))
+    return float(experts + shared)
+
+
+_LINUX_RESET = Path("/proc/self/clear_refs")
+_LINUX_STATUS = Path("/proc/self/status")
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _LINUX_RESET.exists():
+        # "5" resets the peak resident set size (proc(5)); some containers forbid it, and the peak
+        # then counts from the start of the process.
+        try:
+            _LINUX_RESET.write_text("5")
+        except PermissionError:
+            return
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if _LINUX_STATUS.exists():
+        for line in _LINUX_STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

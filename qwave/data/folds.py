@@ -1,0 +1,149 @@
+"""Folds that no recording crosses, unless the data's own authors let it.
+
+Official folds are kept as published. Where there are none, folds are stratified by class and
+grouped by recording; where recordings are unknown too, stratified by class, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from qwave.config import DataConfig, DataError
+from qwave.data.embeddings import EmbeddingSet
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One split.
+
+    Attributes:
+        index: 0 to n_folds - 1.
+        train: Rows that train, int64, ascending.
+        test: Rows that are reported, int64, ascending; disjoint from `train`.
+    """
+
+    index: int
+    train: np.ndarray
+    test: np.ndarray
+
+
+def make_folds(data: EmbeddingSet, config: DataConfig) -> tuple[Fold, ...]:
+    """Split a data set; every row is in exactly one fold's test part.
+
+    Raises:
+        DataError: A class has fewer clips than there are folds, `n_folds` differs from the
+            number of official folds, or a training part misses a class.
+
+    Warns:
+        UserWarning: Recordings span official folds, or no recordings are known.
+    """
+    counts = np.bincount(data.y, minlength=data.num_classes)
+    if counts.min() < config.n_folds:
+        smallest = int(counts.argmin())
+        raise DataError(
+            f"class {data.class_names[smallest]!r} has {counts.min()} clips, fewer than "
+            f"data.n_folds={config.n_folds}: lower n_folds or add clips"
+        )
+    if data.fold is not None:
+        assigned = _official(data.fold, config.n_folds)
+        overlap = _spanning_recordings(data, assigned)
+    else:
+        assigned = _made(data, config)
+        overlap = []
+    if overlap and not config.drop_overlap:
+        shown = ", ".join(overlap[:10]) + (", ..." if len(overlap) > 10 else "")
+        warnings.warn(
+            f"{len(overlap)} recordings span official folds ({shown}): their clips are on both "
+            "sides of a split; data.drop_overlap: true leaves the training copies out",
+            UserWarning,
+            stacklevel=2,
+        )
+    folds = []
+    for index in range(config.n_folds):
+        is_test = assigned == index
+        is_train = ~is_test
+        if config.drop_overlap and data.group is not None:
+            is_train &= ~np.isin(data.group, data.group[is_test])
+        fold = Fold(index, np.flatnonzero(is_train), np.flatnonzero(is_test))
+        missing = set(range(data.num_classes)) - set(data.y[fold.train].tolist())
+        if missing:
+            raise DataError(
+                f"fold {index}: no training clip of class {data.class_names[min(missing)]!r}; "
+                "its clips share recordings or stand in one fold: lower data.n_folds"
+            )
+        folds.append(fold)
+    return tuple(folds)
+
+
+def inner_split(
+    data: EmbeddingSet, rows: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split training rows once more, for early stopping: (fit rows, validation rows).
+
+    Stratified by class and, where recordings are known, grouped by them; about `share` of the
+    rows validate. Both parts keep every class where the class has two recordings or more.
+    """
+    n_parts = max(2, round(1 / share))
+    smallest = int(np.bincount(data.y[rows], minlength=data.num_classes).min())
+    n_parts = max(2, min(n_parts, smallest))
+    y = data.y[rows]
+    if data.group is not None:
+        splitter = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
+        fit, validation = next(splitter.split(rows, y, data.group[rows]))
+    else:
+        plain = StratifiedKFold(n_parts, shuffle=True, random_state=seed)
+        fit, validation = next(plain.split(rows, y))
+    return rows[fit], rows[validation]
+
+
+def _official(fold: np.ndarray, n_folds: int) -> np.ndarray:
+    values, assigned = np.unique(fold, return_inverse=True)
+    if len(values) != n_folds:
+        raise DataError(
+            f"data.n_folds={n_folds}, but the file has {len(values)} official folds "
+            f"({', '.join(map(str, values))}): set data.n_folds={len(values)}"
+        )
+    return assigned
+
+
+def _made(data: EmbeddingSet, config: DataConfig) -> np.ndarray:
+    assigned = np.empty(len(data.y), dtype=np.int64)
+    if data.group is not None:
+        for label, name in enumerate(data.class_names):
+            n_recordings = len(np.unique(data.group[data.y == label]))
+            if n_recordings < config.n_folds:
+                raise DataError(
+                    f"class {name!r} has {n_recordings} recordings, fewer than "
+                    f"data.n_folds={config.n_folds}: lower n_folds or add recordings"
+                )
+        splitter = StratifiedGroupKFold(
+            config.n_folds, shuffle=True, random_state=config.fold_seed
+        )
+        splits = splitter.split(data.x, data.y, data.group)
+    else:
+        warnings.warn(
+            "the file names neither folds nor recordings: folds are stratified by class only, and "
+            "clips of one recording may stand on both sides of a split (add a 'group' column)",
+            UserWarning,
+            stacklevel=3,
+        )
+        plain = StratifiedKFold(config.n_folds, shuffle=True, random_state=config.fold_seed)
+        splits = plain.split(data.x, data.y)
+    for index, (_, test) in enumerate(splits):
+        assigned[test] = index
+    return assigned
+
+
+def _spanning_recordings(data: EmbeddingSet, assigned: np.ndarray) -> list[str]:
+    if data.group is None:
+        return []
+    pairs = {(str(g), int(f)) for g, f in zip(data.group, assigned, strict=True)}
+    seen: set[str] = set()
+    spanning: set[str] = set()
+    for recording, _ in pairs:
+        (spanning if recording in seen else seen).add(recording)
+    return sorted(spanning)

@@ -1,0 +1,15 @@
+"""Training of all folds of one configuration together. Needs torch, numpy, scikit-learn only."""
+
+from qwave.engine.device import fold_generator, fold_seed, resolve_device
+from qwave.engine.pack import pack_fold
+from qwave.engine.train import Checkpoint, TrainedFolds, train_folds
+
+__all__ = [
+    "Checkpoint",
+    "TrainedFolds",
+    "fold_generator",
+    "fold_seed",
+    "pack_fold",
+    "resolve_device",
+    "train_folds",
+]

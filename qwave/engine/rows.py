@@ -1,0 +1,110 @@
+"""The rows that a trial trains on: normalised, on the device, in batches.
+
+Notation: f folds, n rows of the data, b batch rows, d features, c classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qwave.config import TrialConfig
+from qwave.data import EmbeddingSet, Fold, Normalizer, inner_split, normalize_clips
+from qwave.engine.device import fold_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The data on the device: per-clip normalisation done, per-feature constants by fold."""
+
+    x: Tensor  # [n, d]
+    y: Tensor  # [n]
+    offset: Tensor | None  # [f, 1, d]
+    factor: Tensor | None  # [f, 1, d]
+
+    def take(self, index: Tensor) -> Tensor:
+        """Rows of each fold, index [f, b] to normalised x [f, b, d]."""
+        x = self.x[index]
+        if self.offset is None or self.factor is None:
+            return x
+        return (x - self.offset) * self.factor
+
+
+def fit_rows(
+    config: TrialConfig, data: EmbeddingSet, folds: Sequence[Fold]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows that are fitted and rows that patience looks at (none without patience)."""
+    if config.train.patience is None:
+        return [fold.train for fold in folds], []
+    splits = [
+        inner_split(
+            data,
+            fold.train,
+            config.train.validation_share,
+            fold_seed(config.digest, fold.index, "validation") % 2**32,
+        )
+        for fold in folds
+    ]
+    return [split[0] for split in splits], [split[1] for split in splits]
+
+
+def rows_on_device(
+    config: TrialConfig,
+    data: EmbeddingSet,
+    normalizers: Sequence[Normalizer],
+    device: torch.device,
+) -> Rows:
+    x = torch.from_numpy(normalize_clips(data.x, config.data.normalization)).to(device)
+    y = torch.from_numpy(data.y).to(device)
+    if normalizers[0].offset is None:
+        return Rows(x, y, None, None)
+
+    def stack(name: str) -> Tensor:
+        constants = np.stack([getattr(normalizer, name) for normalizer in normalizers])
+        return torch.from_numpy(constants.astype(np.float32)).unsqueeze(1).to(device)
+
+    return Rows(x, y, stack("offset"), stack("factor"))
+
+
+def batches(
+    fit: Sequence[np.ndarray],
+    n_steps: int,
+    order: Sequence[np.random.Generator],
+    device: torch.device,
+) -> list[tuple[Tensor, Tensor]]:
+    """One epoch: `n_steps` pairs of row index [f, b] and row weight [f, b] (0 marks padding).
+
+    Each fold's shuffled rows are spread over the steps so that batch sizes differ by one row at
+    most; a short last batch, with its noisy gradient, does not occur.
+    """
+    parts = [
+        np.array_split(generator.permutation(rows), n_steps)
+        for rows, generator in zip(fit, order, strict=True)
+    ]
+    batches = []
+    for step in range(n_steps):
+        step_parts = [part[step] for part in parts]
+        width = max(map(len, step_parts))
+        index = np.stack([np.resize(p, width) for p in step_parts])
+        weight = np.stack([np.arange(width) < len(p) for p in step_parts])
+        batches.append(
+            (
+                torch.from_numpy(index).to(device),
+                torch.from_numpy(weight.astype(np.float32)).to(device),
+            )
+        )
+    return batches
+
+
+def class_weights(data: EmbeddingSet, fit: Sequence[np.ndarray], is_weighted: bool) -> Tensor:
+    """Weight of each class in each fold, [f, c]: inverse frequency, mean 1 over the rows."""
+    weights = np.ones((len(fit), data.num_classes), dtype=np.float32)
+    if is_weighted:
+        for fold, rows in enumerate(fit):
+            counts = np.bincount(data.y[rows], minlength=data.num_classes)
+            weights[fold] = len(rows) / (data.num_classes * np.maximum(counts, 1))
+    return torch.from_numpy(weights)

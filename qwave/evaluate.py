@@ -1,0 +1,117 @@
+"""Scores of predictions, their calibration, and the worth of an uncertainty.
+
+Shapes: n clips, c classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import f1_score, roc_auc_score
+
+ECE_BINS = 15
+
+
+def score_predictions(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """All scores of one set of predictions.
+
+    Args:
+        y: True classes, int64 [n], n >= 1.
+        probabilities: [n, c], rows sum to 1.
+
+    Returns:
+        accuracy, balanced_accuracy, weighted_f1, macro_f1 and roc_auc (0 to 1, one-vs-rest,
+        macro over classes of which some but not all clips are), nll (nats), brier (0 to 2, summed
+        over classes), ece (0 to 1). Classes without a clip in y are left out of the averages over
+        classes. roc_auc is 0.5 where no class can be ranked.
+    """
+    predicted = probabilities.argmax(axis=1)
+    present = np.unique(y)
+    likelihood = probabilities[np.arange(len(y)), y]
+    one_hot = np.eye(probabilities.shape[1])[y]
+    rankable = [label for label in present if 0 < (y == label).sum() < len(y)]
+    areas = [roc_auc_score(y == label, probabilities[:, label]) for label in rankable]
+    # Only classes that occur: a class that is never true has no recall, and its F1 is 0 by
+    # definition and not by merit.
+    f1 = {
+        average: f1_score(y, predicted, labels=present, average=average, zero_division=0)
+        for average in ("weighted", "macro")
+    }
+    return {
+        "accuracy": float((predicted == y).mean()),
+        "balanced_accuracy": float(np.mean([(predicted[y == k] == k).mean() for k in present])),
+        "weighted_f1": float(f1["weighted"]),
+        "macro_f1": float(f1["macro"]),
+        "nll": float(-np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean()),
+        "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
+        "ece": expected_calibration_error(y, probabilities),
+        "roc_auc": float(np.mean(areas)) if areas else 0.5,
+    }
+
+
+def expected_calibration_error(
+    y: np.ndarray, probabilities: np.ndarray, n_bins: int = ECE_BINS
+) -> float:
+    """Mean distance of confidence and accuracy over bins of equal mass, 0 to 1.
+
+    Clips are sorted by their highest probability and cut into `n_bins` parts of equal size (Nixon
+    et al. 2019, arXiv 1904.01685); with fewer clips than bins every clip is a bin.
+    """
+    confidence = probabilities.max(axis=1)
+    is_correct = probabilities.argmax(axis=1) == y
+    order = np.argsort(confidence, kind="stable")
+    error = 0.0
+    for part in np.array_split(order, min(n_bins, len(y))):
+        gap = abs(confidence[part].mean() - is_correct[part].mean())
+        error += gap * len(part) / len(y)
+    return float(error)
+
+
+def score_uncertainty(is_correct: np.ndarray, uncertainty: np.ndarray) -> dict[str, float]:
+    """How well an uncertainty [n] tells wrong predictions from right ones.
+
+    Returns:
+        error_auroc: Probability that a wrong clip is more uncertain than a right one (0.5 is
+            chance, and what is returned where all clips are right, or all wrong).
+        aurc: Mean error rate over all coverages when the least uncertain clips are kept
+            (Geifman and El-Yaniv 2017, arXiv 1705.08500); smaller is better.
+        augrc: Mean share of all clips that are kept and wrong, likewise (Traub et al. 2024, arXiv
+            2407.01032).
+    Ties share their mean.
+    """
+    is_wrong = ~is_correct
+    n = len(is_wrong)
+    area = roc_auc_score(is_wrong, uncertainty) if 0 < is_wrong.sum() < n else 0.5
+    order = np.argsort(uncertainty, kind="stable")
+    # Clips of equal uncertainty are kept together in no particular order: each stands for the
+    # mean of its group.
+    _, group, counts = np.unique(uncertainty[order], return_inverse=True, return_counts=True)
+    mean_wrong = np.bincount(group, weights=is_wrong[order]) / counts
+    kept_wrong = np.cumsum(mean_wrong[group])
+    return {
+        "error_auroc": float(area),
+        "aurc": float((kept_wrong / np.arange(1, n + 1)).mean()),
+        "augrc": float((kept_wrong / n).mean()),
+    }
+
+
+def clustered_standard_error(values: np.ndarray, group: np.ndarray | None) -> float:
+    """Standard error of a mean over clips that come in recordings.
+
+    Clips of one recording are not independent; the variance is that of recording totals
+    (Cameron and Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", eq. 10 for a
+    mean): ``sqrt(G / (G - 1) * sum_g (sum_{i in g} (v_i - mean))^2) / n``.
+
+    Args:
+        values: float or bool [n].
+        group: Recording of each clip [n]; None: every clip for itself.
+    """
+    deviations = np.asarray(values, dtype=np.float64) - np.mean(values)
+    if group is None:
+        totals = deviations
+    else:
+        _, index = np.unique(group, return_inverse=True)
+        totals = np.bincount(index, weights=deviations)
+    if len(totals) < 2:
+        return float("nan")
+    correction = len(totals) / (len(totals) - 1)
+    return float(np.sqrt(correction * (totals**2).sum()) / len(deviations))

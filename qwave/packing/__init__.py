@@ -1,0 +1,37 @@
+"""Packed models: bits, files, and the exact size of a configuration. No torch."""
+
+from qwave.packing.bits import pack, packed_length, unpack
+from qwave.packing.file import (
+    FORMAT_VERSION,
+    from_bytes,
+    make_header,
+    packed_size_bytes,
+    packed_size_parts,
+    to_bytes,
+)
+from qwave.packing.model import (
+    Header,
+    LayerShape,
+    PackedLayer,
+    PackedModel,
+    layer_shapes,
+    mc_masks,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Header",
+    "LayerShape",
+    "PackedLayer",
+    "PackedModel",
+    "from_bytes",
+    "layer_shapes",
+    "make_header",
+    "mc_masks",
+    "pack",
+    "packed_length",
+    "packed_size_bytes",
+    "packed_size_parts",
+    "to_bytes",
+    "unpack",
+]

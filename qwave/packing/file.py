@@ -1,0 +1,234 @@
+"""The packed file: safetensors with one JSON header, deterministic, never unpickled.
+
+| tensor | dtype | content |
+|---|---|---|
+| `e0.1.c` | U8 | packed codes of layer 1 of expert 0 (`qwave.packing.bits`) |
+| `e0.1.s` | F16 [o] | its scales; absent for fp32 |
+| `e0.1.b` | F16 [o] | its bias |
+| `r.0.c` ... | | the router's layers |
+| `n.o`, `n.f` | F16 [d] | offset and factor of `standard` and `min_max` |
+| `u` | F32 [2] | the mixture's range of mutual information |
+
+The length of the file follows from configuration and data before training: the same tensors, all
+zero, are laid out by the same code.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from qwave.config import (
+    ConfigError,
+    CuriosityConfig,
+    ModelConfig,
+    PackedFileError,
+    RouterConfig,
+    TrialConfig,
+)
+from qwave.data import EmbeddingSet
+from qwave.data.normalization import has_constants
+from qwave.packing.bits import pack, packed_length, unpack
+from qwave.packing.model import Header, LayerShape, PackedLayer, PackedModel, layer_shapes
+
+FORMAT_VERSION = 1
+_MAX_HEADER_BYTES = 1_000_000
+_KEY = "qwave"
+
+
+def to_bytes(model: PackedModel) -> bytes:
+    """The content of a packed file."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, layer in model.layers.items():
+        tensors[f"{name}.c"] = pack(layer.codes, layer.scheme)
+        if layer.scale is not None:
+            tensors[f"{name}.s"] = layer.scale
+        tensors[f"{name}.b"] = layer.bias
+    if model.offset is not None and model.factor is not None:
+        tensors["n.o"], tensors["n.f"] = model.offset, model.factor
+    if model.curiosity_range is not None:
+        tensors["u"] = np.array(model.curiosity_range, dtype=np.float32)
+    return _serialize(model.header, tensors)
+
+
+def from_bytes(content: bytes, source: str) -> PackedModel:
+    """Read a packed file's content.
+
+    Every tensor's name, dtype and shape is checked against what the header's configuration asks
+    for before anything is decoded.
+
+    Raises:
+        PackedFileError: Anything is not as `to_bytes` would have written it; `source` names the
+            file in the message.
+    """
+    length = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
+    if not 0 <= length <= min(_MAX_HEADER_BYTES, len(content) - 8):
+        raise PackedFileError(
+            f"{source}: not a packed qwave model: {len(content)} bytes, header length {length}"
+        )
+    try:
+        tensors = safetensors_numpy.load(content)
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"][_KEY]
+        header = _header_from_json(json.loads(metadata))
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise PackedFileError(f"{source}: not a readable packed model: {error}") from error
+    expected = _layout(header)
+    found = {name: (str(t.dtype), t.shape) for name, t in tensors.items()}
+    wanted = {name: (str(dtype), shape) for name, (dtype, shape) in expected.items()}
+    if found != wanted:
+        wrong = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
+        raise PackedFileError(
+            f"{source}: tensor {wrong[0]!r} is {found.get(wrong[0], 'missing')}, "
+            f"the header asks for {wanted.get(wrong[0], 'nothing')}"
+        )
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.uint8 and not np.isfinite(tensor).all():
+            raise PackedFileError(f"{source}: tensor {name!r} holds values that are not finite")
+    layers = {}
+    for shape in layer_shapes(header.model, header.in_features, len(header.class_names)):
+        size = (shape.out_features, shape.in_features)
+        codes = unpack(tensors[f"{shape.name}.c"], shape.scheme, size)
+        scale = tensors.get(f"{shape.name}.s")
+        layers[shape.name] = PackedLayer(shape.scheme, codes, scale, tensors[f"{shape.name}.b"])
+    limits = tensors.get("u")
+    return PackedModel(
+        header,
+        layers,
+        tensors.get("n.o"),
+        tensors.get("n.f"),
+        None if limits is None else (float(limits[0]), float(limits[1])),
+    )
+
+
+def make_header(config: TrialConfig, data: EmbeddingSet, mc_seed: int = 0) -> Header:
+    """The header of a model trained with a configuration on a data set."""
+    config = config.canonical()
+    return Header(
+        config.model,
+        config.data.normalization,
+        data.x.shape[1],
+        data.class_names,
+        mc_seed,
+        data.digest,
+        config.digest,
+    )
+
+
+def packed_size_bytes(config: TrialConfig, data: EmbeddingSet) -> int:
+    """Length of the packed file that a configuration leads to, before any training."""
+    return sum(packed_size_parts(config, data).values())
+
+
+def packed_size_parts(config: TrialConfig, data: EmbeddingSet) -> dict[str, int]:
+    """The same by part: ``expert_0`` ..., ``router``, ``normalization``, ``container``.
+
+    The container is everything besides codes, scales, biases and constants: the safetensors
+    framing, names of tensors and classes, and the JSON header.
+    """
+    header = make_header(config, data)
+    layout = _layout(header)
+    zeros = {name: np.zeros(shape, dtype) for name, (dtype, shape) in layout.items()}
+    total = len(_serialize(header, zeros))
+    parts: dict[str, int] = {}
+    for name, array in zeros.items():
+        place = name.split(".")[0]
+        part = {"r": "router", "u": "router", "n": "normalization"}.get(
+            place, f"expert_{place[1:]}"
+        )
+        parts[part] = parts.get(part, 0) + array.nbytes
+    return {**parts, "container": total - sum(parts.values())}
+
+
+def _layout(header: Header) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    half, byte = np.dtype(np.float16), np.dtype(np.uint8)
+    layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    shapes: list[LayerShape] = layer_shapes(
+        header.model, header.in_features, len(header.class_names)
+    )
+    for shape in shapes:
+        count = shape.out_features * shape.in_features
+        layout[f"{shape.name}.c"] = (byte, (packed_length(count, shape.scheme),))
+        if shape.scheme != "fp32":
+            layout[f"{shape.name}.s"] = (half, (shape.out_features,))
+        layout[f"{shape.name}.b"] = (half, (shape.out_features,))
+    if has_constants(header.normalization):
+        layout["n.o"] = layout["n.f"] = (half, (header.in_features,))
+    if header.model.num_experts > 1:
+        layout["u"] = (np.dtype(np.float32), (2,))
+    return layout
+
+
+def _serialize(header: Header, tensors: dict[str, np.ndarray]) -> bytes:
+    # One metadata key only: safetensors writes several in no fixed order.
+    text = json.dumps(_header_to_json(header), separators=(",", ":"), ensure_ascii=False)
+    content: bytes = safetensors_numpy.save(tensors, metadata={_KEY: text})
+    return content
+
+
+def _header_to_json(header: Header) -> dict[str, Any]:
+    model = header.model
+    tree: dict[str, Any] = {
+        "version": FORMAT_VERSION,
+        "classes": list(header.class_names),
+        "features": header.in_features,
+        "normalization": header.normalization,
+        "schemes": list(model.schemes),
+        "hidden": list(model.hidden),
+        "mc": [model.curiosity.mc_samples, f"{header.mc_seed:08x}"],
+        "data": header.data_digest,
+        "config": header.config_digest,
+    }
+    if model.head_scheme is not None:
+        tree["head"] = model.head_scheme
+    if model.num_experts > 1:
+        router = model.router
+        tree["router"] = [router.hidden, router.scheme, router.dropout]
+        tree["top_k"] = model.top_k
+        tree["alpha"] = model.curiosity.alpha
+    else:
+        tree["dropout"] = [model.input_dropout, model.dropout]
+    return tree
+
+
+def _header_from_json(tree: dict[str, Any]) -> Header:
+    if tree["version"] != FORMAT_VERSION:
+        raise PackedFileError(
+            f"format version {tree['version']!r}; this qwave reads version {FORMAT_VERSION}"
+        )
+    samples, seed = tree["mc"]
+    schemes = tuple(tree["schemes"])
+    is_mixture = len(schemes) > 1
+    router = RouterConfig(*tree["router"]) if is_mixture else RouterConfig()
+    input_dropout, dropout = (0.0, 0.0) if is_mixture else tree["dropout"]
+    try:
+        model = ModelConfig(
+            schemes=schemes,
+            hidden=tuple(tree["hidden"]),
+            head_scheme=tree.get("head"),
+            top_k=tree.get("top_k", 1),
+            dropout=dropout,
+            input_dropout=input_dropout,
+            router=router,
+            curiosity=CuriosityConfig(tree.get("alpha", 0.0), samples),
+        )
+    except ConfigError as error:
+        raise PackedFileError(f"impossible model: {error}") from error
+    names, features = tree["classes"], tree["features"]
+    widths = (features, *model.hidden, model.router.hidden)
+    if not all(type(width) is int and 0 <= width < 2**31 for width in widths) or features < 1:
+        raise PackedFileError(f"impossible widths {widths}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PackedFileError(f"class names must be a list of strings, but got {names!r}")
+    return Header(
+        model,
+        str(tree["normalization"]),
+        features,
+        tuple(names),
+        int(seed, 16),
+        str(tree["data"]),
+        str(tree["config"]),
+    )
