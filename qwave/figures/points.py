@@ -1,0 +1,141 @@
+"""What a finished trial looks like to a picture, and the staircase of the front.
+
+Sizes are in bytes and are written with decimal prefixes: 1 kB is 1000 bytes, 1 MB is 1000 kB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SMALLEST_SPAN = 0.02
+"""Accuracy range shown at least: below it, differences are noise and should look like it."""
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One complete trial: its two objectives and what is needed to find it again.
+
+    Attributes:
+        number: The Optuna trial number, from 0.
+        accuracy: Cross-validated accuracy, 0..1.
+        standard_error: Standard error of ``accuracy`` over the folds, in the same unit.
+        size_bytes: Bytes of the saved model file, at least 1.
+        is_front: Whether no other complete trial is better in both objectives.
+        num_experts: Experts in the model; 1 is a plain network without a router.
+        label: Short text for the picture, e.g. ``"int1+ternary, 64, top-1"``.
+        configuration: Flat dotted keys of the trial's configuration and their values.
+        digest: Digest of the configuration.
+        mlflow_run_id: Id of the MLflow run that holds the record of the trial.
+
+    Raises:
+        ValueError: If a number is outside its range or not finite.
+    """
+
+    number: int
+    accuracy: float
+    standard_error: float
+    size_bytes: int
+    is_front: bool
+    num_experts: int
+    label: str
+    configuration: Mapping[str, object]
+    digest: str
+    mlflow_run_id: str
+
+    def __post_init__(self) -> None:
+        # Written as `not (in range)` so that NaN, which fails every comparison, is refused too.
+        if not 0.0 <= self.accuracy <= 1.0:
+            raise ValueError(f"`accuracy` must lie in 0..1, but got {self.accuracy}")
+        if not 0.0 <= self.standard_error < math.inf:
+            raise ValueError(
+                f"`standard_error` must be finite and >= 0, but got {self.standard_error}"
+            )
+        if self.size_bytes < 1:
+            raise ValueError(f"`size_bytes` must be at least 1, but got {self.size_bytes}")
+        if self.num_experts < 1:
+            raise ValueError(f"`num_experts` must be at least 1, but got {self.num_experts}")
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the model has more than one expert."""
+        return self.num_experts > 1
+
+
+def front_members(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """The points on the front, smallest file first; ties by accuracy, then by trial number."""
+    members = [point for point in points if point.is_front]
+    return sorted(members, key=lambda p: (p.size_bytes, p.accuracy, p.number))
+
+
+def attainment_staircase(points: Sequence[FrontPoint]) -> tuple[list[int], list[float]]:
+    """The best accuracy reachable at or below each size.
+
+    Args:
+        points: All points; only the members of the front are used.
+
+    Returns:
+        Sizes in bytes, strictly increasing, and the accuracy that holds from each size up to the
+        next, strictly increasing too: a member that adds nothing (a duplicate, or one of equal
+        accuracy and larger file) makes no step. Both are empty without a front.
+    """
+    sizes: list[int] = []
+    accuracies: list[float] = []
+    for point in front_members(points):
+        if accuracies and point.accuracy <= accuracies[-1]:
+            continue
+        if sizes and point.size_bytes == sizes[-1]:
+            accuracies[-1] = point.accuracy
+            continue
+        sizes.append(point.size_bytes)
+        accuracies.append(point.accuracy)
+    return sizes, accuracies
+
+
+def accuracy_limits(
+    points: Sequence[FrontPoint], reference_accuracy: float
+) -> tuple[float, float]:
+    """Limits of the accuracy axis, 0..1, that frame the front.
+
+    Args:
+        points: All points; without a front they frame themselves, without any the reference does.
+        reference_accuracy: Taken into the frame if it is at most one height of the front away.
+
+    Returns:
+        Lower and upper limit; the lower one may be below 0 and the upper one above 1 by the
+        margin, so that points at the ends are drawn whole.
+    """
+    framed = front_members(points) or list(points)
+    if not framed:
+        return reference_accuracy - 0.05, min(reference_accuracy + 0.05, 1.0)
+    lower = min(point.accuracy - point.standard_error for point in framed)
+    upper = max(point.accuracy + point.standard_error for point in framed)
+    span = max(upper - lower, SMALLEST_SPAN)
+    if lower - span <= reference_accuracy <= upper + span:
+        lower, upper = min(lower, reference_accuracy), max(upper, reference_accuracy)
+    near = [point.accuracy for point in points if point.accuracy >= lower - 0.5 * span]
+    lower = min([lower, *near])
+    # Above the front is where its labels go.
+    return lower - 0.08 * span, upper + 0.22 * span
+
+
+def size_text(size_bytes: float) -> str:
+    """A size for a reader, three significant digits: ``812 B``, ``2.05 kB``, ``1.5 MB``."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        # 999.5 rounds to 1000 at three digits, so the next unit starts just below its scale.
+        if size_bytes >= 0.9995 * scale:
+            return f"{size_bytes / scale:.3g} {unit}"
+    return f"{size_bytes:.3g} B"
+
+
+def check_frame(reference_accuracy: float, size_budget_bytes: int) -> None:
+    """Refuse a reference accuracy or a size budget that no axis can show.
+
+    Raises:
+        ValueError: If ``reference_accuracy`` is not in 0..1 or the budget is not positive.
+    """
+    if not 0.0 <= reference_accuracy <= 1.0:
+        raise ValueError(f"`reference_accuracy` must lie in 0..1, but got {reference_accuracy}")
+    if size_budget_bytes < 1:
+        raise ValueError(f"`size_budget_bytes` must be at least 1, but got {size_budget_bytes}")
