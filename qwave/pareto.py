@@ -8,12 +8,12 @@ A point dominates another if it is no worse in both and better in one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def non_dominated(accuracy: Sequence[float], size_bytes: Sequence[float]) -> np.ndarray:
+def non_dominated(accuracy: ArrayLike, size_bytes: ArrayLike) -> np.ndarray:
     """Which points no other point dominates.
 
     Args:
@@ -42,8 +42,8 @@ def non_dominated(accuracy: Sequence[float], size_bytes: Sequence[float]) -> np.
 
 
 def hypervolume(
-    accuracy: Sequence[float],
-    size_bytes: Sequence[float],
+    accuracy: ArrayLike,
+    size_bytes: ArrayLike,
     *,
     reference_accuracy: float,
     reference_bytes: float,
@@ -76,9 +76,7 @@ def hypervolume(
     return float((np.diff(edges) * (a[kept][order] - reference_accuracy)).sum())
 
 
-def _checked(
-    accuracy: Sequence[float], size_bytes: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def _checked(accuracy: ArrayLike, size_bytes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     a = np.asarray(accuracy, dtype=np.float64)
     s = np.asarray(size_bytes, dtype=np.float64)
     if a.shape != s.shape or a.ndim != 1:

@@ -1,0 +1,19 @@
+"""The study of a sweep: ask, train, record, report, resume."""
+
+from qwave.sweep.estimate import expected_seconds
+from qwave.sweep.pool import WorkerLostError, worker_count
+from qwave.sweep.report import front_of
+from qwave.sweep.run import Outcome, Plan, plan_sweep, run_sweep
+from qwave.sweep.store import check_store
+
+__all__ = [
+    "Outcome",
+    "Plan",
+    "WorkerLostError",
+    "check_store",
+    "expected_seconds",
+    "front_of",
+    "plan_sweep",
+    "run_sweep",
+    "worker_count",
+]

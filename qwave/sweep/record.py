@@ -1,0 +1,201 @@
+"""The record of one trial in MLflow: values, files of every fold, packed models.
+
+It is written by the process that asks and tells, while others train: nobody waits for a figure.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qwave.config import TrialConfig
+from qwave.crossval import TrialResult
+from qwave.data import EmbeddingSet, Fold, make_folds
+from qwave.figures import FoldFigures
+from qwave.packing import packed_size_parts
+from qwave.tracking import DatasetInput, Tracker
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FinishedTrial:
+    """A result as it comes from a worker: models as the bytes of their files.
+
+    Unpacked models of a large mixture are a hundred megabytes; their files are four.
+    """
+
+    result: TrialResult
+    packed: tuple[bytes, ...]
+
+
+class Recorder:
+    """Writes trials of one sweep into one MLflow experiment; holds the figures' backgrounds."""
+
+    def __init__(
+        self, tracker: Tracker, experiment_id: str, data: EmbeddingSet, source: str
+    ) -> None:
+        self.tracker = tracker
+        self.experiment_id = experiment_id
+        self._data = data
+        self._figures = FoldFigures(data.class_names)
+        n_folds = {} if data.fold is None else {"num_official_folds": len(np.unique(data.fold))}
+        self._dataset = DatasetInput(
+            Path(source).stem,
+            data.digest,
+            source,
+            {
+                "num_rows": len(data.y),
+                "num_features": data.x.shape[1],
+                "num_classes": data.num_classes,
+                **n_folds,
+            },
+        )
+
+    def start(self, number: int, config: TrialConfig, size_bytes: int) -> str:
+        """Start a trial's run; returns its id. What is known before training is written now."""
+        parts = packed_size_parts(config, self._data)
+        run_id = self.tracker.start_run(
+            self.experiment_id,
+            f"trial {number:04d}",
+            params=config.flat(),
+            tags={
+                "qwave.kind": "trial",
+                "qwave.trial_number": str(number),
+                "qwave.config_digest": config.digest,
+                "qwave.data_digest": self._data.digest,
+                "qwave.label": config_label(config),
+            },
+            dataset=self._dataset,
+        )
+        sizes = {f"size_{part}_bytes": float(value) for part, value in parts.items()}
+        self.tracker.log(run_id, metrics={"size_bytes": float(size_bytes), **sizes})
+        return run_id
+
+    def refuse(self, run_id: str, size_bytes: int, max_size_bytes: int) -> None:
+        """Close the run of a trial that is over the size budget."""
+        reason = f"{size_bytes} bytes are more than budget.max_size_bytes={max_size_bytes}"
+        self.tracker.log(run_id, tags={"qwave.outcome": "over_budget", "qwave.reason": reason})
+        self.tracker.end_run(run_id, "KILLED")
+
+    def fail(self, run_id: str, outcome: str, reason: str) -> None:
+        """Close the run of a trial that has no result."""
+        self.tracker.log(run_id, tags={"qwave.outcome": outcome, "qwave.reason": reason})
+        self.tracker.end_run(run_id, "FAILED" if outcome == "failed" else "KILLED")
+
+    def finish(self, run_id: str, finished: FinishedTrial) -> None:
+        """Write a trial's results and close its run."""
+        result = finished.result
+        metrics = {k: v for k, v in result.scores.items() if k != "size_bytes"}
+        metrics |= {f"pooled_{name}": value for name, value in result.pooled_scores.items()}
+        metrics |= {f"expert_load_{e}": load for e, load in enumerate(result.expert_load)}
+        metrics |= {
+            "seconds": result.seconds,
+            "train_seconds": result.train_seconds,
+            "peak_memory_bytes": float(result.peak_memory_bytes),
+        }
+        self.tracker.log(run_id, metrics=metrics, series=_series(result))
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            _write_json(folder / "config.json", dataclasses.asdict(result.config))
+            _write_predictions(folder / "predictions.csv", result, self._data)
+            for fold in _folds(self._data, result.config):
+                place = folder / f"fold_{fold.index}"
+                place.mkdir()
+                (place / "model.qwave").write_bytes(finished.packed[fold.index])
+                self._write_fold(place, result, fold.index, fold.test)
+            self.tracker.log_folder(run_id, folder)
+        self.tracker.log(run_id, tags={"qwave.outcome": "complete"})
+        self.tracker.end_run(run_id)
+
+    def _write_fold(self, place: Path, result: TrialResult, fold: int, rows: np.ndarray) -> None:
+        predictions, data = result.predictions, self._data
+        y, predicted = data.y[rows], predictions.predicted[rows]
+        information = predictions.mutual_information[rows]
+        values = [
+            {
+                "name": data.names[row],
+                "true_label": data.class_names[data.y[row]],
+                "predicted_label": data.class_names[predictions.predicted[row]],
+                "mutual_information": float(predictions.mutual_information[row]),
+                "variance": float(predictions.variance[row]),
+                "route": np.flatnonzero(predictions.gates[row]).tolist(),
+                "gates": [round(float(g), 6) for g in predictions.gates[row]],
+            }
+            for row in rows
+        ]
+        _write_json(place / "curiosity_values.json", values)
+        draw = self._figures
+        pictures = {
+            "curiosity_histogram": draw.curiosity_histogram(information, predicted == y),
+            "curiosity_per_class": draw.curiosity_per_class(information, y),
+            "confusion_matrix": draw.confusion_matrix(y, predicted),
+            "roc": draw.roc(y, predictions.probabilities[rows]),
+            "losses": draw.losses(
+                np.arange(1, len(result.train_loss) + 1),
+                result.train_loss[:, fold],
+                [checkpoint.epoch for checkpoint in result.checkpoints],
+                [checkpoint.loss[fold] for checkpoint in result.checkpoints],
+            ),
+        }
+        for picture, content in pictures.items():
+            (place / f"{picture}.png").write_bytes(content)
+
+
+def _folds(data: EmbeddingSet, config: TrialConfig) -> tuple[Fold, ...]:
+    """The folds, without the warnings that were shown when the study began."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return make_folds(data, config.data)
+
+
+def config_label(config: TrialConfig) -> str:
+    """A few words that name a configuration: ``2 x int1 + int4, 64, top-1``."""
+    schemes = config.model.schemes
+    counts = {scheme: schemes.count(scheme) for scheme in schemes}
+    mix = " + ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())
+    shape = "-".join(map(str, config.model.hidden)) or "linear"
+    top = f", top-{config.model.top_k}" if config.model.num_experts > 1 else ""
+    return f"{mix}, {shape}{top}"
+
+
+def _series(result: TrialResult) -> dict[str, list[tuple[int, float]]]:
+    """Fold scores by fold, losses by epoch."""
+    series: dict[str, list[tuple[int, float]]] = {
+        f"fold_{name}": list(enumerate(values)) for name, values in result.fold_scores.items()
+    }
+    series["train_loss"] = [
+        (epoch, float(loss)) for epoch, loss in enumerate(result.train_loss.mean(axis=1), start=1)
+    ]
+    for name in ("loss", "accuracy"):
+        series[f"held_out_{name}"] = [
+            (point.epoch, float(np.mean(getattr(point, name)))) for point in result.checkpoints
+        ]
+    return series
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_predictions(path: Path, result: TrialResult, data: EmbeddingSet) -> None:
+    """Out-of-fold predictions of all clips, one row a clip."""
+    predictions = result.predictions
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "fold", "true_label", "predicted_label", *data.class_names])
+        for row, probabilities in enumerate(predictions.probabilities):
+            writer.writerow(
+                [
+                    data.names[row],
+                    predictions.fold[row],
+                    data.class_names[data.y[row]],
+                    data.class_names[predictions.predicted[row]],
+                    *(f"{p:.7g}" for p in probabilities),
+                ]
+            )

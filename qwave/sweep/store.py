@@ -1,0 +1,111 @@
+"""A store: one folder with everything that a sweep leaves behind.
+
+| in the folder | what it is |
+|---|---|
+| `qwave.json` | format and version of the store |
+| `optuna.journal` | Optuna's journal: all studies |
+| `mlflow.db`, `artifacts/` | MLflow's store: all experiments |
+| `reports/<sweep>/` | front.csv, front.png, report.html |
+| `store.lock` | held while a process uses the store |
+
+Optuna decides, MLflow tells people: nothing is read back from MLflow to make a choice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from qwave.config import StoreError
+
+FORMAT_VERSION = 1
+_MARKER = "qwave.json"
+_CONTENT = {"format": "qwave-store", "version": FORMAT_VERSION}
+_OURS = {_MARKER, "optuna.journal", "mlflow.db", "artifacts", "reports", "store.lock"}
+
+
+def check_store(store: Path) -> None:
+    """Refuse a folder that is not a store of this version; writes nothing.
+
+    A folder that does not exist, is empty, or holds dot-files only will become a store.
+
+    Raises:
+        StoreError: Says what was found and what to do.
+    """
+    if store.exists() and not store.is_dir():
+        raise StoreError(f"--store {store} is a file; name a folder")
+    if not store.is_dir():
+        return
+    marker = store / _MARKER
+    if not marker.exists():
+        others = sorted(entry.name for entry in store.iterdir() if entry.name[0] != ".")
+        if others:
+            raise StoreError(
+                f"--store {store} is not a qwave store: it holds {', '.join(others[:5])} but no "
+                f"{_MARKER}; choose an empty or new folder"
+            )
+        return
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"{marker} is damaged ({error}); choose another --store") from error
+    if found != _CONTENT:
+        raise StoreError(
+            f"--store {store} is a store of another format or version: found {found}, this qwave "
+            f"uses {_CONTENT}; choose another --store"
+        )
+
+
+@contextmanager
+def opened_store(store: Path) -> Iterator[Path]:
+    """Make a folder a store where it is none yet, and hold its lock.
+
+    Repairs what a killed process can leave: a half-written last line of the journal.
+
+    Raises:
+        StoreError: As `check_store`; or another process holds the lock, or the folder cannot be
+            written.
+    """
+    check_store(store)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        (store / _MARKER).write_text(json.dumps(_CONTENT) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"--store {store} cannot be written: {error}") from error
+    lock = FileLock(store / "store.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(
+            f"--store {store} is in use by another process; wait for it, or choose another --store"
+        ) from error
+    try:
+        _cut_torn_line(store / "optuna.journal")
+        yield store
+    finally:
+        lock.release()
+
+
+def journal_path(store: Path) -> Path:
+    """Optuna's journal in a store."""
+    return store / "optuna.journal"
+
+
+def report_folder(store: Path, sweep_name: str) -> Path:
+    """Where a sweep's report goes."""
+    return store / "reports" / sweep_name
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Drop a last line without its newline: the process was killed while it wrote."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end != len(content):
+        with journal.open("r+b") as file:
+            file.truncate(end)

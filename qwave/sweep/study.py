@@ -1,0 +1,182 @@
+"""The Optuna study of a sweep: opening, asking, telling, and what its trials carry.
+
+User attributes of a trial: `digest`, `mlflow_run_id`, `schemes`, `config` (nested), and, once
+trained, `scores`, `fold_scores`, `seconds`; of one that was not trained, `outcome`
+(``over_budget``, ``duplicate``, ``failed``). Fold scores are user attributes because intermediate
+values of a pruned trial crash TPE when there are two objectives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from qwave.config import StoreError, SweepConfig, TrialConfig
+from qwave.sweep.store import journal_path
+
+# Draws above the size budget or without effect on the budget of trials, for each trial wanted.
+_MAX_DRAWS_PER_TRIAL = 20
+# Study attribute: numbers of trials that were stopped and queued again. A trial of a killed
+# process can be told its state, but no longer be given attributes of its own.
+_INTERRUPTED = "interrupted_trials"
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """A trial that has been asked for.
+
+    Attributes:
+        trial: Optuna's.
+        config: Its canonical configuration.
+        digest: Of the configuration.
+    """
+
+    trial: Trial
+    config: TrialConfig
+    digest: str
+
+
+def open_study(
+    sweep: SweepConfig, store: Path, attributes: dict[str, Any], *, is_fresh: bool
+) -> Study:
+    """Create a sweep's study, or load it if it is the same sweep on the same data.
+
+    Args:
+        sweep: The sweep.
+        store: An opened store.
+        attributes: What a later start must find unchanged (digests), and the reference point.
+        is_fresh: Delete an existing study first.
+
+    Raises:
+        StoreError: The store holds a study of that name with other attributes.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(journal_path(store))))
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
+    if sweep.name in names and is_fresh:
+        optuna.delete_study(study_name=sweep.name, storage=storage)
+        names.remove(sweep.name)
+    if sweep.name in names:
+        study = optuna.load_study(study_name=sweep.name, storage=storage)
+        for key, value in attributes.items():
+            if study.user_attrs.get(key) != value:
+                raise StoreError(
+                    f"--store {store} holds a study {sweep.name!r} with another {key} "
+                    f"(there {study.user_attrs.get(key)!r}, here {value!r}): its trials cannot be "
+                    "compared with new ones; use --fresh to start again, name=OTHER, or another "
+                    "--store"
+                )
+        return study
+    study = optuna.create_study(
+        study_name=sweep.name,
+        storage=storage,
+        directions=[objective.direction for objective in sweep.objectives],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.score for objective in sweep.objectives])
+    for key, value in attributes.items():
+        study.set_user_attr(key, value)
+    return study
+
+
+def ask(study: Study, sweep: SweepConfig, suggest: Any) -> Draw:
+    """Ask for the next trial.
+
+    The sampler's seed follows from the sweep's seed and the trial's number: a study that is
+    resumed with the seed it began with would draw its first trials again.
+
+    Args:
+        study: The study.
+        sweep: Its sweep.
+        suggest: `qwave.space.suggest`, or a function like it.
+    """
+    number = len(study.get_trials(deepcopy=False))
+    study.sampler = make_sampler(sweep, number)
+    trial = study.ask()
+    config = suggest(sweep, trial)
+    draw = Draw(trial, config, config.digest)
+    trial.set_user_attr("digest", draw.digest)
+    trial.set_user_attr("schemes", " ".join(config.model.schemes))
+    trial.set_user_attr("config", dataclasses.asdict(config))
+    return draw
+
+
+def make_sampler(sweep: SweepConfig, number: int) -> BaseSampler:
+    """The sampler that draws the trial of that number."""
+    text = f"{sweep.sampler.seed}/{number}".encode()
+    seed = int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
+    name = sweep.sampler.name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "tpe":
+            # Multivariate and grouped: parameters that only some trials have are modelled
+            # together with the rest. Draws above the size budget fall from 6-9 % to 4 %.
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+        if name == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
+        if name == "gp":
+            return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def trained_trials(study: Study) -> list[FrozenTrial]:
+    """Complete trials, one for each configuration, by number."""
+    states = (TrialState.COMPLETE,)
+    by_digest: dict[str, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False, states=states):
+        by_digest.setdefault(trial.user_attrs["digest"], trial)
+    return list(by_digest.values())
+
+
+def count_trials(study: Study) -> dict[str, int]:
+    """How many trials ended how; interrupted ones are run again and count nowhere."""
+    counts = {"complete": 0, "pruned": 0, "failed": 0}
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    interrupted = set(study.user_attrs.get(_INTERRUPTED, []))
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state in names and trial.number not in interrupted:
+            counts[names[trial.state]] += 1
+    return {"trials": sum(counts.values()), **counts}
+
+
+def trials_left(study: Study, sweep: SweepConfig) -> int:
+    """Trials that the budget still has room for; what was over the size budget does not count."""
+    counts = count_trials(study)
+    if counts["trials"] >= sweep.budget.n_trials * _MAX_DRAWS_PER_TRIAL:
+        return 0
+    return max(0, sweep.budget.n_trials - counts["complete"] - counts["failed"])
+
+
+def give_back(study: Study, number: int) -> None:
+    """Close a trial that did not run to its end, and queue its parameters for another try."""
+    trial = study.get_trials(deepcopy=False)[number]
+    study.set_user_attr(_INTERRUPTED, [*study.user_attrs.get(_INTERRUPTED, []), number])
+    study.tell(number, state=TrialState.FAIL)
+    if trial.params:
+        study.enqueue_trial(trial.params)
+
+
+def repair(study: Study) -> list[FrozenTrial]:
+    """Give back the trials that a killed process left running; returns them.
+
+    The caller holds the store's lock, so nobody else can be running them.
+    """
+    stale = study.get_trials(deepcopy=True, states=(TrialState.RUNNING,))
+    for trial in stale:
+        give_back(study, trial.number)
+    return stale

@@ -1,0 +1,200 @@
+"""The record that people browse. The only module that knows MLflow.
+
+It takes plain values and explicit run ids: MLflow's global active run, tracking URI and experiment
+are never touched, so that a program around qwave keeps its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qwave.config import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# MLflow's limits of one batch.
+_MAX_METRICS, _MAX_PARAMS, _MAX_TAGS = 1000, 100, 100
+_MAX_PARAM_LENGTH = 6000
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """What MLflow shows as a run's dataset.
+
+    Attributes:
+        name: Short name.
+        digest: Digest of the content.
+        source: Where it was read from.
+        profile: Counts such as ``num_rows``.
+    """
+
+    name: str
+    digest: str
+    source: str
+    profile: Mapping[str, int]
+
+
+class Tracker:
+    """A connection to one local MLflow store: ``mlflow.db`` and ``artifacts/`` in a folder.
+
+    Open it once, before other processes use the store: the first opening creates the tables, and
+    two of them race.
+
+    Raises:
+        StoreError: The folder holds another MLflow store, or one of another version.
+    """
+
+    def __init__(self, store: Path) -> None:
+        # Read when mlflow is imported, which is therefore not done at the top of this module. A
+        # person who wants telemetry can still set the variable.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        # Creating the tables writes a hundred lines at INFO.
+        for name in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.uri = f"sqlite:///{(store / 'mlflow.db').resolve()}"
+        self.artifact_root = (store / "artifacts").resolve()
+        try:
+            self._client: MlflowClient = MlflowClient(tracking_uri=self.uri)
+            self._client.search_experiments(max_results=1)
+        except MlflowException as error:
+            raise StoreError(
+                f"{store / 'mlflow.db'} cannot be opened by this MLflow: {error}"
+            ) from error
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment of that name, made where there is none."""
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                raise StoreError(
+                    f"the MLflow experiment {name!r} was deleted in the UI; restore it with "
+                    f"`mlflow experiments restore -x {found.experiment_id}`, or choose another "
+                    "name= for the sweep"
+                )
+            return str(found.experiment_id)
+        location = (self.artifact_root / name).as_uri()
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def retire_experiment(self, name: str) -> None:
+        """Rename an experiment after the present time and delete it (it can be restored)."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._client.rename_experiment(found.experiment_id, f"{name} (until {stamp})")
+        self._client.delete_experiment(found.experiment_id)
+
+    def start_run(
+        self,
+        experiment_id: str,
+        name: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        dataset: DatasetInput | None = None,
+    ) -> str:
+        """Start a run with the tags that MLflow's own `start_run` would give it; returns its id.
+
+        The user, the source and its git commit are among those tags.
+        """
+        from mlflow.tracking.context.registry import resolve_tags
+
+        run = self._client.create_run(
+            experiment_id, run_name=name, tags=resolve_tags(dict(tags or {}))
+        )
+        run_id = str(run.info.run_id)
+        self.log(run_id, params=params or {})
+        if dataset is not None:
+            self._log_dataset(run_id, dataset)
+        return run_id
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        series: Mapping[str, Iterable[tuple[int, float]]] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write values in as few batches as MLflow allows.
+
+        Args:
+            run_id: The run.
+            params: Written as text; may not be changed afterwards.
+            metrics: One value each.
+            series: (step, value) pairs each.
+            tags: Overwrite earlier ones.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        points = [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()]
+        points += [
+            Metric(key, float(value), now, step)
+            for key, pairs in (series or {}).items()
+            for step, value in pairs
+        ]
+        texts = [Param(k, str(v)[:_MAX_PARAM_LENGTH]) for k, v in (params or {}).items()]
+        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
+        n_batches = max(
+            math.ceil(len(points) / _MAX_METRICS),
+            math.ceil(len(texts) / _MAX_PARAMS),
+            math.ceil(len(labels) / _MAX_TAGS),
+        )
+        for i in range(n_batches):
+            self._client.log_batch(
+                run_id,
+                points[i * _MAX_METRICS : (i + 1) * _MAX_METRICS],
+                texts[i * _MAX_PARAMS : (i + 1) * _MAX_PARAMS],
+                labels[i * _MAX_TAGS : (i + 1) * _MAX_TAGS],
+            )
+
+    def log_folder(self, run_id: str, folder: Path, artifact_path: str | None = None) -> None:
+        """Copy a folder's content into a run's artifacts."""
+        self._client.log_artifacts(run_id, str(folder), artifact_path)
+
+    def end_run(self, run_id: str, status: str = "FINISHED") -> None:
+        """Close a run as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        self._client.set_terminated(run_id, status)
+
+    def resume_run(self, run_id: str) -> None:
+        """Mark a closed run as running again."""
+        self._client.update_run(run_id, status="RUNNING")
+
+    def is_running(self, run_id: str) -> bool:
+        """Whether a run has not been closed."""
+        return bool(self._client.get_run(run_id).info.status == "RUNNING")
+
+    def _log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
+        from mlflow.entities import Dataset, InputTag
+        from mlflow.entities import DatasetInput as Input
+
+        entity = Dataset(
+            name=dataset.name,
+            digest=dataset.digest,
+            source_type="local",
+            source=json.dumps({"uri": dataset.source}),
+            profile=json.dumps(dict(dataset.profile)),
+        )
+        context = InputTag("mlflow.data.context", "cross-validation")
+        self._client.log_inputs(run_id, [Input(entity, [context])])
+
+
+def ui_command(store: Path) -> str:
+    """The command that opens the MLflow UI on a store."""
+    return f"mlflow ui --backend-store-uri sqlite:///{(store / 'mlflow.db').resolve()}"

@@ -1,0 +1,1 @@
+"""Runnable questions: ``python -m studies.<name>``."""

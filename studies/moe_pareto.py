@@ -1,0 +1,160 @@
+"""How accurate can a classifier be at every size? The accuracy-vs-size Pareto front of a sweep.
+
+python -m studies.moe_pareto [SWEEP.yaml] [dotted.key=value ...] [--store DIR]
+    [--device cpu|cuda|mps] [--trials N] [--smoke] [--fresh] [--dry-run] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from qwave.config import ConfigError, QwaveError
+from qwave.figures import size_text
+from qwave.space import load_sweep
+from qwave.sweep import (
+    Outcome,
+    Plan,
+    WorkerLostError,
+    check_store,
+    expected_seconds,
+    plan_sweep,
+    run_sweep,
+    worker_count,
+)
+
+DEFAULT_SWEEP = "sweeps/moe_pareto.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study; returns the exit code: 0 done, 1 a worker was lost, 2 wrong input,
+    130 stopped."""
+    arguments = parse_arguments(argv)
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    try:
+        path, overrides = split_positionals(arguments.arguments)
+        if arguments.trials is not None:
+            overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
+        sweep = load_sweep(path, overrides, is_smoke=arguments.smoke)
+        plan = plan_sweep(sweep, arguments.device)
+        check_store(arguments.store)
+        if arguments.dry_run:
+            show_plan(plan)
+            return 0
+        outcome = run_sweep(plan, arguments.store, is_fresh=arguments.fresh)
+    except QwaveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except WorkerLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    show_outcome(outcome, plan, sys.stderr if arguments.json else sys.stdout)
+    if arguments.json:
+        print(json.dumps(as_json(outcome)))
+    return 130 if outcome.is_interrupted else 0
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.moe_pareto",
+        description="Search for the accuracy-vs-size Pareto front of quantized mixtures.",
+    )
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="SWEEP.yaml | key=value",
+        help=f"the sweep (default {DEFAULT_SWEEP}) and overrides such as train.epochs=20",
+    )
+    parser.add_argument("--store", type=Path, default=Path("mlruns"), help="default: mlruns")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or mps")
+    parser.add_argument("--trials", type=int, help="number of trials, instead of the sweep's")
+    parser.add_argument("--smoke", action="store_true", help="the same path in under a minute")
+    parser.add_argument("--fresh", action="store_true", help="drop this sweep's earlier trials")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+    parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
+    return parser.parse_intermixed_args(argv)
+
+
+def split_positionals(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The sweep file and the overrides among the positional arguments."""
+    files = [argument for argument in arguments if "=" not in argument]
+    if len(files) > 1:
+        raise ConfigError(f"one sweep file at a time, but got {', '.join(files)}")
+    return (files or [DEFAULT_SWEEP])[0], [a for a in arguments if "=" in a]
+
+
+def show_plan(plan: Plan) -> None:
+    """What would be searched, how large its files are, and how long it will take."""
+    sweep, data = plan.sweep, plan.data
+    print(
+        f"{sweep.name}: {len(data.y)} clips x {data.x.shape[1]} features, "
+        f"{data.num_classes} classes, {sweep.data.n_folds} folds, digest {data.digest}"
+    )
+    for key, domain in sweep.search.items():
+        print(f"  {key:24} {domain}")
+    print(
+        f"smallest file {plan.smallest_bytes} bytes, largest {plan.largest_bytes} bytes, "
+        f"budget {sweep.budget.max_size_bytes} bytes"
+    )
+    n_workers = worker_count(sweep.budget.workers, plan.device)
+    minutes = expected_seconds(plan) / 60
+    print(
+        f"{sweep.budget.n_trials} trials on {plan.device} with {n_workers} worker(s): "
+        f"about {minutes:.1f} minutes (from two epochs of six random trials)"
+    )
+
+
+def show_outcome(outcome: Outcome, plan: Plan, stream: object) -> None:
+    """The front as a table, what was written, and how to look at it."""
+
+    def say(text: str = "") -> None:
+        print(text, file=stream)  # type: ignore[call-overload]
+
+    say()
+    say(f"{'size':>10}  {'accuracy':>14}  {'digest':16}  configuration")
+    for point in outcome.front:
+        accuracy = f"{point.accuracy:.2%} ± {point.standard_error:.2%}"
+        say(f"{size_text(point.size_bytes):>10}  {accuracy:>14}  {point.digest:16}  {point.label}")
+    counts = outcome.counts
+    say()
+    say(
+        f"{counts['complete']} trials complete, {counts['pruned']} over the size budget, "
+        f"{counts['failed']} failed; front of {len(outcome.front)}, hypervolume "
+        f"{outcome.hypervolume:.4f}, {outcome.seconds:.0f} s"
+    )
+    if outcome.first_failure:
+        say(f"first failure: {outcome.first_failure}")
+    if outcome.is_interrupted:
+        say("stopped early: the same command goes on from here")
+    for path in outcome.reports:
+        say(f"  {path}")
+    for purpose, command in outcome.commands.items():
+        say(f"{purpose}:  {command}")
+
+
+def as_json(outcome: Outcome) -> dict[str, object]:
+    """The object that ``--json`` prints."""
+    front = [
+        {
+            "accuracy": point.accuracy,
+            "size_bytes": point.size_bytes,
+            "digest": point.digest,
+            "mlflow_run_id": point.mlflow_run_id,
+        }
+        for point in outcome.front
+    ]
+    return {
+        **outcome.counts,
+        "front": front,
+        "hypervolume": outcome.hypervolume,
+        "seconds": round(outcome.seconds, 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
