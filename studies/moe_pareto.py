@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from qwave.config import ConfigError, QwaveError
+from qwave.config import ChoiceDomain, ConfigError, Domain, IntDomain, MixDomain, QwaveError
 from qwave.figures import size_text
 from qwave.space import load_sweep
 from qwave.sweep import (
@@ -92,21 +92,38 @@ def show_plan(plan: Plan) -> None:
     """What would be searched, how large its files are, and how long it will take."""
     sweep, data = plan.sweep, plan.data
     print(
-        f"{sweep.name}: {len(data.y)} clips x {data.x.shape[1]} features, "
-        f"{data.num_classes} classes, {sweep.data.n_folds} folds, digest {data.digest}"
+        f"{sweep.name}: {len(data.y)} clips x {data.x.shape[1]} features, {data.num_classes} "
+        f"classes, {sweep.data.n_folds} folds, digest {data.digest}"
     )
     for key, domain in sweep.search.items():
-        print(f"  {key:24} {domain}")
+        print(f"  {key:24} {describe_domain(domain)}")
     print(
-        f"smallest file {plan.smallest_bytes} bytes, largest {plan.largest_bytes} bytes, "
-        f"budget {sweep.budget.max_size_bytes} bytes"
+        f"smallest file {plan.smallest_bytes:,} bytes, largest {plan.largest_bytes:,} bytes, "
+        f"budget {sweep.budget.max_size_bytes:,} bytes"
     )
     n_workers = worker_count(sweep.budget.workers, plan.device)
     minutes = expected_seconds(plan) / 60
     print(
-        f"{sweep.budget.n_trials} trials on {plan.device} with {n_workers} worker(s): "
-        f"about {minutes:.1f} minutes (from two epochs of six random trials)"
+        f"{sweep.budget.n_trials} trials on {plan.device} with {n_workers} worker(s): about "
+        f"{minutes:.0f} minutes if all draws were random, less with a sampler that learns"
     )
+
+
+def describe_domain(domain: Domain) -> str:
+    """A domain in one line."""
+    if isinstance(domain, MixDomain):
+        return "mix of " + ", ".join(domain.schemes)
+    if isinstance(domain, ChoiceDomain):
+        return " | ".join(
+            str(name)
+            if name == value
+            else f"{name} = {list(value)}"
+            if isinstance(value, tuple)
+            else f"{name} = {value}"
+            for name, value in zip(domain.names, domain.values, strict=True)
+        )
+    kind = "int" if isinstance(domain, IntDomain) else "float"
+    return f"{kind} {domain.low:g} to {domain.high:g}{' (log)' if domain.log else ''}"
 
 
 def show_outcome(outcome: Outcome, plan: Plan, stream: object) -> None:

@@ -141,12 +141,17 @@ class SamplerConfig:
         seed: Base seed; each trial's own is derived from it and the trial's number.
         in_flight: Trials asked before the oldest of them is told. The same on every machine, so
             that what is asked does not depend on how many processors train.
+        baselines: Ask first for a plain network of each scheme. They are what a mixture has to
+            beat, and they hold the small end of the front, which a sampler finds by luck: without
+            them, TPE with seed 7 spent 6 of 60 trials on int1 networks with 8 hidden units and
+            none on the linear one, 86 bytes larger and 5 points better.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
     name: SamplerName = "tpe"
     seed: int = 0
     in_flight: int = 4
+    baselines: bool = True
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.in_flight < 1:

@@ -35,7 +35,7 @@ _SECTIONS = ("data", "objectives", "budget", "sampler", "fixed", "search")
 TRIAL_KEYS = tuple(TrialConfig().flat())
 
 # `--smoke`: the same path, less of it.
-_SMOKE = {"fixed.train.epochs": 3, "budget.n_trials": 6, "budget.max_size_bytes": 200_000}
+_SMOKE = {"fixed.train.epochs": 3, "budget.n_trials": 12}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -98,6 +99,25 @@ def suggest(sweep: SweepConfig, trial: Suggests) -> TrialConfig:
     return replace_keys(sweep.base, values).canonical()
 
 
+def baseline_params(sweep: SweepConfig) -> list[dict[str, Any]]:
+    """Parameters of the plain networks of a space: one expert, each scheme in turn.
+
+    Everything else stands at its first choice or in the middle of its range. Empty where the
+    space has no single expert, or no mix of schemes.
+    """
+    mix = sweep.search.get("model.schemes")
+    if not isinstance(mix, MixDomain) or expert_range(sweep)[0] != 1:
+        return []
+    shared = {
+        key: _typical(domain)
+        for key, domain in sweep.search.items()
+        if not isinstance(domain, MixDomain)
+    }
+    shared["model.num_experts"] = 1
+    found = mixes(mix.schemes, 1)
+    return [{**shared, "model.schemes": (place + 0.5) / len(found)} for place in range(len(found))]
+
+
 def extreme_configs(sweep: SweepConfig) -> Iterator[TrialConfig]:
     """Configurations among which are the smallest and the largest file of the space.
 
@@ -130,6 +150,15 @@ def _draw(trial: Suggests, key: str, domain: Domain) -> Any:
     assert isinstance(domain, ChoiceDomain), f"{key}: only model.schemes is a mix"
     name = trial.suggest_categorical(key, domain.names)
     return _value(key, domain.values[domain.names.index(name)])
+
+
+def _typical(domain: IntDomain | FloatDomain | ChoiceDomain) -> Any:
+    """The first choice, or the middle of a range (on the scale that it is drawn on)."""
+    if isinstance(domain, ChoiceDomain):
+        return domain.names[0]
+    low, high = domain.low, domain.high
+    middle = math.sqrt(low * high) if domain.log else (low + high) / 2
+    return int(middle) if isinstance(domain, IntDomain) else middle
 
 
 def _ends(key: str, domain: Domain) -> list[Any]:

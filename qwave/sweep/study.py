@@ -22,6 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qwave.config import StoreError, SweepConfig, TrialConfig
+from qwave.space import baseline_params
 from qwave.sweep.store import journal_path
 
 # Draws above the size budget or without effect on the budget of trials, for each trial wanted.
@@ -87,6 +88,8 @@ def open_study(
         study.set_metric_names([objective.score for objective in sweep.objectives])
     for key, value in attributes.items():
         study.set_user_attr(key, value)
+    for params in baseline_params(sweep) if sweep.sampler.baselines else ():
+        study.enqueue_trial(params)
     return study
 
 
