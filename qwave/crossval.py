@@ -24,6 +24,8 @@ from qwave.evaluate import clustered_standard_error, score_predictions, score_un
 from qwave.packing import packed_size_parts
 from qwave.runtime import PackedClassifier
 
+_LARGEST_FLOAT16 = 65504.0  # scales and biases beyond it cannot be stored
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -102,7 +104,7 @@ def cross_validate(
         on_checkpoint: Called with the folds' held-out scores at about ten epochs.
 
     Raises:
-        ConfigError: Training diverged: a parameter is no longer finite.
+        ConfigError: Training diverged: a parameter cannot be stored, or is not finite.
         DataError: The data cannot be split as asked.
         DeviceError: The device is not there.
     """
@@ -113,9 +115,10 @@ def cross_validate(
     folds = make_folds(data, config.data)
     trained = train_folds(config, data, folds, device=device, on_checkpoint=on_checkpoint)
     train_seconds = time.perf_counter() - start
-    if not all(torch.isfinite(p).all() for p in trained.mixture.parameters()):
+    largest = float(np.max([p.detach().abs().max() for p in trained.mixture.parameters()]))
+    if not largest <= _LARGEST_FLOAT16:
         raise ConfigError(
-            "training diverged: a parameter is not finite; lower train.learning_rate "
+            f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
             f"(it is {config.train.learning_rate:g})"
         )
     models = tuple(

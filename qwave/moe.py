@@ -69,7 +69,8 @@ class FoldDropout:
         for fold, generator in enumerate(self.generators):
             bits[fold].random_(-(2**63), None, generator=generator)
         drawn = bits.view(torch.int16)[:, :elements].reshape(x.shape)
-        keep = (drawn >= round(rate * 2**16) - 2**15).to(x.dtype)
+        threshold = min(round(rate * 2**16), 2**16 - 1) - 2**15
+        keep = (drawn >= threshold).to(x.dtype)
         return x * keep.mul_(1 / (1 - rate))
 
 
@@ -228,8 +229,8 @@ def top_k_gates(probabilities: Tensor, top_k: int) -> Tensor:
     chosen = torch.zeros_like(probabilities).scatter_(-1, order[..., :top_k], 1.0)
     kept = probabilities * chosen
     if top_k == 1:
-        # The floor: probabilities of experts far from chosen underflow to 0, and 0 / 0 is NaN.
-        return kept / probabilities.detach().clamp_min(torch.finfo(kept.dtype).tiny)
+        # Only chosen ones are divided: others underflow to 0, and 0 / 0 is NaN.
+        return kept / torch.where(chosen > 0, probabilities.detach(), 1.0)
     return kept / kept.sum(dim=-1, keepdim=True)
 
 
@@ -242,13 +243,14 @@ def load_balance_loss(probabilities: Tensor, gates: Tensor, row_weight: Tensor) 
         row_weight: [f, b]; 0 marks padding.
 
     Returns:
-        [f]; 1 where routing is uniform, e where one expert gets every clip with certainty.
+        [f]; 1 where routing is uniform, e where one expert gets every clip with certainty, 0 for
+        a fold without rows.
     """
     used = (gates.detach() > 0).to(probabilities.dtype) * row_weight.unsqueeze(-1)
-    share = used.sum(dim=1) / used.sum(dim=(1, 2)).unsqueeze(-1)
-    mean = (probabilities * row_weight.unsqueeze(-1)).sum(dim=1) / row_weight.sum(
-        dim=1, keepdim=True
-    )
+    tiny = torch.finfo(probabilities.dtype).tiny
+    share = used.sum(dim=1) / used.sum(dim=(1, 2)).unsqueeze(-1).clamp_min(tiny)
+    n_rows = row_weight.sum(dim=1, keepdim=True).clamp_min(tiny)
+    mean = (probabilities * row_weight.unsqueeze(-1)).sum(dim=1) / n_rows
     return probabilities.shape[-1] * (share * mean).sum(dim=-1)
 
 

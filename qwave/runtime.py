@@ -83,7 +83,8 @@ class PackedClassifier:
         return Prediction(self._mix(x, gates), gates, information, variance)
 
     def _prepare(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what overflows float32 is refused below
+            x = np.asarray(x, dtype=np.float32)
         width = self.packed.header.in_features
         if x.ndim != 2 or x.shape[1] != width:
             raise QwaveError(f"x must have shape [clips, {width}], but has shape {x.shape}")
@@ -103,8 +104,10 @@ class PackedClassifier:
         if self._is_curious():
             assert self.packed.curiosity_range is not None, "a mixture carries its range"
             share = normalized_curiosity(information, self.packed.curiosity_range)
-            tilt = np.exp(model.curiosity.alpha * share[:, None] * expert_cost(model.schemes))
-            probabilities = probabilities * tilt.astype(np.float32)
+            tilt = model.curiosity.alpha * share[:, None] * expert_cost(model.schemes)
+            with np.errstate(divide="ignore"):
+                logits = np.log(probabilities) + tilt
+            probabilities = _softmax(logits).astype(np.float32)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, : model.top_k]
         gates = np.zeros_like(probabilities)
         kept = np.take_along_axis(probabilities, order, axis=1)
@@ -182,7 +185,10 @@ def _mc_dropout(
         ]
     )
     mean = samples.mean(axis=0)
-    information = _entropy(mean) - _entropy(samples).mean(axis=0)
+    # The sum over classes comes last: a mean over samples of one number a clip would be added in
+    # another order for one clip than for many.
+    logs = np.log(np.where(samples > 0, samples, 1))
+    information = _entropy(mean) + (samples * logs).mean(axis=0).sum(axis=1)
     return np.maximum(information, 0), samples.var(axis=0).mean(axis=1)
 
 

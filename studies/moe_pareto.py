@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from qwave.config import ChoiceDomain, ConfigError, Domain, IntDomain, MixDomain, QwaveError
 from qwave.figures import size_text
@@ -34,28 +35,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code: 0 done, 1 a worker was lost, 2 wrong input,
     130 stopped."""
     arguments = parse_arguments(argv)
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
     try:
-        path, overrides = split_positionals(arguments.arguments)
-        if arguments.trials is not None:
-            overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
-        sweep = load_sweep(path, overrides, is_smoke=arguments.smoke)
-        plan = plan_sweep(sweep, arguments.device)
-        check_store(arguments.store)
-        if arguments.dry_run:
-            show_plan(plan)
-            return 0
-        outcome = run_sweep(plan, arguments.store, is_fresh=arguments.fresh)
+        with warnings.catch_warnings():
+            warnings.showwarning = show_note
+            return run(arguments)
     except QwaveError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except WorkerLostError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    show_outcome(outcome, plan, sys.stderr if arguments.json else sys.stdout)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, run, and say what came out; returns 0, or 130 if a person stopped it."""
+    path, overrides = split_positionals(arguments.arguments)
+    if arguments.trials is not None:
+        overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
+    sweep = load_sweep(path, overrides, is_smoke=arguments.smoke)
+    plan = plan_sweep(sweep, arguments.device)
+    check_store(arguments.store)
+    if arguments.dry_run:
+        show_plan(plan)
+        return 0
+    outcome = run_sweep(plan, arguments.store, is_fresh=arguments.fresh)
+    show_outcome(outcome, sys.stderr if arguments.json else sys.stdout)
     if arguments.json:
         print(json.dumps(as_json(outcome)))
     return 130 if outcome.is_interrupted else 0
+
+
+def show_note(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a person wants to read it."""
+    print(f"note: {message}", file=sys.stderr)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -126,11 +138,11 @@ def describe_domain(domain: Domain) -> str:
     return f"{kind} {domain.low:g} to {domain.high:g}{' (log)' if domain.log else ''}"
 
 
-def show_outcome(outcome: Outcome, plan: Plan, stream: object) -> None:
+def show_outcome(outcome: Outcome, stream: TextIO) -> None:
     """The front as a table, what was written, and how to look at it."""
 
     def say(text: str = "") -> None:
-        print(text, file=stream)  # type: ignore[call-overload]
+        print(text, file=stream)
 
     say()
     say(f"{'size':>10}  {'accuracy':>14}  {'digest':16}  configuration")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from qwave.config.errors import ConfigError, nearest
 from qwave.config.schemes import require_scheme
-from qwave.config.trial import DataConfig, TrialConfig, digest_of
+from qwave.config.trial import DataConfig, TrialConfig, digest_of, require_choice
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["tpe", "nsga2", "random", "gp"]
@@ -71,6 +71,11 @@ class ChoiceDomain:
     def __post_init__(self) -> None:
         if not self.names or len(set(map(str, self.names))) != len(self.names):
             raise ConfigError(f"`choice` needs distinct choices, but got {list(self.names)}")
+        if len(self.names) != len(self.values):
+            raise ConfigError(
+                f"`choice` needs a value for each name, but got {len(self.names)} names and "
+                f"{len(self.values)} values"
+            )
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,7 @@ class SamplerConfig:
     baselines: bool = True
 
     def __post_init__(self) -> None:
+        require_choice(self.name, SamplerName, "sampler.name")
         if self.seed < 0 or self.in_flight < 1:
             raise ConfigError(
                 f"`sampler.seed >= 0` and `sampler.in_flight >= 1` must hold, but got "

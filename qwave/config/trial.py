@@ -10,19 +10,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from qwave.config.errors import ConfigError
+from qwave.config.errors import ConfigError, nearest
 from qwave.config.schemes import SCHEMES, require_scheme, scheme_rank
 
 Normalization = Literal["standard", "l2", "min_max", "raw", "layer", "sqrt_layer"]
 Mode = Literal["qat", "ptq"]
 
-_Part = TypeVar("_Part", "ModelConfig", "RouterConfig", "CuriosityConfig")
+_Part = TypeVar("_Part", "ModelConfig", "RouterConfig", "CuriosityConfig", "TrainConfig")
 
 _FORBID_EXTRA: dict[str, Any] = {"extra": "forbid"}  # read by pydantic in qwave.space
+
+
+def require_choice(value: str, kind: Any, key: str) -> None:
+    """Refuse a value that a `Literal` type does not list."""
+    allowed = get_args(kind)
+    if value not in allowed:
+        raise ConfigError(
+            f"`{key}` must be one of {', '.join(allowed)}, but got {value!r}"
+            f"{nearest(str(value), allowed)}"
+        )
 
 
 def _require(condition: bool, rule: str, **values: object) -> None:
@@ -51,6 +62,7 @@ class DataConfig:
     fold_seed: int = 0
 
     def __post_init__(self) -> None:
+        require_choice(self.normalization, Normalization, "data.normalization")
         _require(self.n_folds >= 2, "data.n_folds >= 2", n_folds=self.n_folds)
         _require(self.fold_seed >= 0, "data.fold_seed >= 0", fold_seed=self.fold_seed)
 
@@ -90,7 +102,7 @@ class CuriosityConfig:
     mc_samples: int = 20
 
     def __post_init__(self) -> None:
-        _require(self.alpha >= 0, "model.curiosity.alpha >= 0", alpha=self.alpha)
+        _require(0 <= self.alpha < math.inf, "0 <= model.curiosity.alpha", alpha=self.alpha)
         _require(
             self.mc_samples >= 2, "model.curiosity.mc_samples >= 2", mc_samples=self.mc_samples
         )
@@ -143,8 +155,8 @@ class ModelConfig:
             input_dropout=self.input_dropout,
         )
         _require(
-            self.load_balance_weight >= 0,
-            "model.load_balance_weight >= 0",
+            0 <= self.load_balance_weight < math.inf,
+            "0 <= model.load_balance_weight",
             load_balance_weight=self.load_balance_weight,
         )
 
@@ -190,12 +202,19 @@ class TrainConfig:
     validation_share: float = 0.15
 
     def __post_init__(self) -> None:
+        require_choice(self.mode, Mode, "train.mode")
         _require(self.epochs >= 1, "train.epochs >= 1", epochs=self.epochs)
         _require(self.batch_size >= 1, "train.batch_size >= 1", batch_size=self.batch_size)
         _require(
-            self.learning_rate > 0, "train.learning_rate > 0", learning_rate=self.learning_rate
+            0 < self.learning_rate < math.inf,
+            "0 < train.learning_rate",
+            learning_rate=self.learning_rate,
         )
-        _require(self.weight_decay >= 0, "train.weight_decay >= 0", weight_decay=self.weight_decay)
+        _require(
+            0 <= self.weight_decay < math.inf,
+            "0 <= train.weight_decay",
+            weight_decay=self.weight_decay,
+        )
         _require(
             0 <= self.label_smoothing < 1,
             "0 <= train.label_smoothing < 1",
@@ -230,13 +249,25 @@ class TrialConfig:
         """The one form that all configurations that train the same thing share."""
         schemes = tuple(sorted(self.model.schemes, key=scheme_rank))
         inert = inert_keys(schemes, self.model.hidden)
+        if self.model.top_k == len(schemes):
+            inert |= {"model.load_balance_weight"}  # every expert gets every clip
+        if set(schemes) == {self.model.head_scheme}:
+            inert |= {"model.head_scheme"}
+        if self.train.patience is None:
+            inert |= {"train.validation_share"}
         model = dataclasses.replace(
             _with_defaults(self.model, "model.", inert),
             schemes=schemes,
             router=_with_defaults(self.model.router, "model.router.", inert),
             curiosity=_with_defaults(self.model.curiosity, "model.curiosity.", inert),
         )
-        return dataclasses.replace(self, model=model)
+        used = {*schemes, model.head_scheme or schemes[0]}
+        if len(schemes) > 1:
+            used.add(model.router.scheme)
+        if used == {"fp32"}:
+            inert |= {"train.mode"}  # nothing to quantize, in training or after it
+        train = _with_defaults(self.train, "train.", inert)
+        return dataclasses.replace(self, model=model, train=train)
 
     @property
     def digest(self) -> str:
@@ -283,9 +314,19 @@ def _with_defaults(value: _Part, prefix: str, keys: frozenset[str]) -> _Part:
 
 
 def digest_of(tree: object) -> str:
-    """16 hexadecimal digits of a JSON-able value; floats by their shortest exact form."""
-    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    """16 hexadecimal digits of a JSON-able value; equal numbers count as equal, 0 and 0.0 too."""
+    text = json.dumps(_plain_numbers(tree), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain_numbers(tree: object) -> object:
+    if isinstance(tree, dict):
+        return {key: _plain_numbers(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_plain_numbers(value) for value in tree]
+    if isinstance(tree, float) and tree.is_integer():
+        return int(tree)
+    return tree
 
 
 def _flatten(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -31,6 +31,10 @@ _NPZ_KEYS = {
     "class_names": ("class_names", "classes"),
 }
 # Columns of the reference system's CSV layout that are not features, and ours on top.
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError),
+    *(RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error),
+)
 _CSV_COLUMNS = ("folder", "name", "label", "category", "class_id", "fold", "group")
 
 
@@ -95,9 +99,10 @@ def load_embeddings(path: str | os.PathLike[str] = "esc10") -> EmbeddingSet:
 
 def _read_npz(file: Path) -> dict[str, Any]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file open that turns out not to be a zip archive.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         raise DataError(
             f"data.path: {file} cannot be read as a .npz file: {error} "
             "(arrays of Python objects are refused)"
@@ -108,10 +113,11 @@ def _read_npz(file: Path) -> dict[str, Any]:
         if present:
             found[ours] = arrays[present[0]]
         elif ours in ("x", "y"):
-            hint = "".join(nearest(name, accepted) for name in list(arrays)[:1])
+            hints = [hint for name in arrays if (hint := nearest(name, accepted))]
             raise DataError(
                 f"data.path: {file} has no array {ours!r} (also accepted: "
-                f"{', '.join(accepted[1:])}); it holds {', '.join(arrays) or 'nothing'}{hint}"
+                f"{', '.join(accepted[1:])}); it holds {', '.join(arrays) or 'nothing'}"
+                f"{''.join(hints[:1])}"
             )
     return found
 
@@ -122,7 +128,7 @@ def _read_csv(file: Path) -> dict[str, Any]:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(file)
+        frame = pd.read_csv(file, skip_blank_lines=False).dropna(how="all")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"data.path: {file} cannot be read as a CSV table: {error}") from error
     columns = [str(column) for column in frame.columns]
@@ -139,19 +145,25 @@ def _read_csv(file: Path) -> dict[str, Any]:
         )
     if len(frame) == 0:
         raise DataError(f"data.path: {file} has a header but no rows")
+    lines = frame.index.to_numpy() + 2  # the header is line 1
     for column in features:
+        if str(column).startswith("Unnamed: "):
+            raise DataError(
+                f"data.path: {file}: column {list(frame.columns).index(column) + 1} has no name; "
+                "if it is an index that was written along, drop it: it may give the labels away"
+            )
         if frame[column].dtype.kind not in "fiu":
             numbers = pd.to_numeric(frame[column], errors="coerce")
             row = int(np.flatnonzero(numbers.isna().to_numpy())[:1].sum())
             raise DataError(
-                f"data.path: {file}, row {row + 2}, column {column!r}: "
+                f"data.path: {file}, row {lines[row]}, column {column!r}: "
                 f"{frame[column].iloc[row]!r} is not a number"
             )
     found: dict[str, Any] = {
         "x": frame[features].to_numpy(),
         "y": frame["class_id"].to_numpy(),
         "columns": [str(column) for column in features],
-        "first_row": 2,  # a CSV's first data row is line 2 of the file
+        "lines": lines,
     }
     for ours, column in (
         ("names", "name"),
@@ -162,7 +174,8 @@ def _read_csv(file: Path) -> dict[str, Any]:
         if column in columns:
             found[ours] = frame[column].to_numpy()
     if "label" in columns:
-        labels = frame.groupby("class_id")["label"].agg(lambda values: sorted(set(values)))
+        text = frame["label"].astype(object).where(frame["label"].notna(), "(empty)").astype(str)
+        labels = text.groupby(frame["class_id"]).agg(lambda values: sorted(set(values)))
         for class_id, names in labels.items():
             if len(names) > 1:
                 raise DataError(
@@ -199,6 +212,11 @@ def _from_arrays(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
         fold = fold.astype(np.int64)
     if group is not None:
         group = np.asarray(group)
+        if any(value is None or value != value for value in group):
+            raise DataError(
+                f"data.path: {source}: 'group' has empty cells; name every clip's recording, or "
+                "leave the column out"
+            )
         if group.dtype.kind not in "iuU":
             group = np.array([str(value) for value in group])
     digest = _digest(x, y, fold, group, class_names, names)
@@ -218,9 +236,10 @@ def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
         x = raw.astype(np.float32)
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
+        line = arrays["lines"][row] if "lines" in arrays else int(row)
         name = arrays["columns"][column] if "columns" in arrays else int(column)
         raise DataError(
-            f"data.path: {source}, row {row + arrays.get('first_row', 0)}, column {name!r}: "
+            f"data.path: {source}, row {line}, column {name!r}: "
             f"{raw[row, column]} is not a finite float32; "
             f"{int((~np.isfinite(x)).sum())} such values in all"
         )
@@ -228,49 +247,52 @@ def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
 
 
 def _checked_labels(arrays: Mapping[str, Any], source: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as 0 to n-1, and the classes' names."""
     raw = np.asarray(arrays["y"])
-    given = (
-        [str(v) for v in np.atleast_1d(arrays["class_names"])] if "class_names" in arrays else None
-    )
-    if raw.dtype.kind in "UO" and not all(_is_whole(value) for value in raw):
-        if raw.dtype.kind == "O":
-            raise DataError(f"data.path: {source}: class labels must be whole numbers or strings")
-        values, y = np.unique(raw, return_inverse=True)
-        return y.astype(np.int64), tuple(str(v) for v in values)
-    whole = np.array([_is_whole(value) for value in raw])
-    bad = sorted({str(value) for value in raw[~whole]})
-    if not bad:
-        bad = sorted({str(value) for value in raw if int(value) < 0})
+    if raw.dtype.kind in "UOT" and all(isinstance(value, str) for value in raw):
+        values, y = np.unique(raw.astype(str), return_inverse=True)
+        names = [str(value) for value in values]
+    else:
+        labels = _whole_labels(raw, source)
+        values, y = np.unique(labels, return_inverse=True)
+        names = _class_names(arrays, values, source) if len(values) > 1 else []
+    if len(values) < 2:
+        raise DataError(f"data.path: {source} has one class only ({values[0]}); need at least 2")
+    return y.astype(np.int64), tuple(names)
+
+
+def _whole_labels(raw: np.ndarray, source: str) -> np.ndarray:
+    bad = sorted({str(value) for value in raw if not _is_whole(value) or int(value) < 0})
     if bad:
         raise DataError(
             f"data.path: {source}: class labels must be whole numbers from 0, but found "
             f"{', '.join(bad[:10])}"
         )
-    labels = raw.astype(np.int64)
-    values, y = np.unique(labels, return_inverse=True)
-    if len(values) < 2:
-        raise DataError(f"data.path: {source} has one class only ({values[0]}); need at least 2")
+    return raw.astype(np.int64)
+
+
+def _class_names(arrays: Mapping[str, Any], values: np.ndarray, source: str) -> list[str]:
+    """Names of the classes that occur; labels other than 0 to n-1 are mapped, with a warning."""
+    given = [str(v) for v in np.atleast_1d(arrays.get("class_names", []))]
     label_of: Mapping[int, str] = arrays.get("label_of", {})
-    if np.array_equal(values, np.arange(len(values))):
-        names = given or [label_of.get(int(v), str(v)) for v in values]
-    else:
+    is_plain = np.array_equal(values, np.arange(len(values)))
+    if not is_plain:
         warnings.warn(
             f"{source}: class labels {', '.join(map(str, values))} were mapped to "
             f"0..{len(values) - 1} in this order",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-        is_indexed = given is not None and len(given) > values.max()
-        names = [
-            given[v] if given is not None and is_indexed else label_of.get(int(v), str(v))
-            for v in values
-        ]
-    if len(names) != len(values):
+    if len(given) == len(values):
+        return given
+    if given and is_plain:
         raise DataError(
-            f"data.path: {source}: {len(names)} class names for {len(values)} classes; "
+            f"data.path: {source}: {len(given)} class names for {len(values)} classes; "
             "a class without clips cannot be learnt"
         )
-    return y.astype(np.int64), tuple(names)
+    if len(given) > values.max():
+        return [given[value] for value in values]
+    return [label_of.get(int(value), str(value)) for value in values]
 
 
 def _is_whole(value: object) -> bool:

@@ -10,7 +10,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from qwave.config import DataConfig, DataError
 from qwave.data.embeddings import EmbeddingSet
@@ -84,20 +83,22 @@ def inner_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split training rows once more, for early stopping: (fit rows, validation rows).
 
-    Stratified by class and, where recordings are known, grouped by them; about `share` of the
-    rows validate. Both parts keep every class where the class has two recordings or more.
+    From each class, recordings (clips, where recordings are unknown) are drawn until they hold
+    `share` of its clips: one at least, all but one at most. So both parts keep every class that
+    has two recordings or more, and a class with one is fitted on. scikit-learn's grouped
+    splitters promise neither.
     """
-    n_parts = max(2, round(1 / share))
-    smallest = int(np.bincount(data.y[rows], minlength=data.num_classes).min())
-    n_parts = max(2, min(n_parts, smallest))
-    y = data.y[rows]
-    if data.group is not None:
-        splitter = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
-        fit, validation = next(splitter.split(rows, y, data.group[rows]))
-    else:
-        plain = StratifiedKFold(n_parts, shuffle=True, random_state=seed)
-        fit, validation = next(plain.split(rows, y))
-    return rows[fit], rows[validation]
+    rng = np.random.default_rng(seed)
+    group = np.arange(len(data.y)) if data.group is None else data.group
+    is_chosen = np.zeros(len(rows), dtype=bool)
+    for label in range(data.num_classes):
+        is_label = data.y[rows] == label
+        recordings, counts = np.unique(group[rows[is_label]], return_counts=True)
+        order = rng.permutation(len(recordings))
+        reached = np.cumsum(counts[order]) >= share * is_label.sum()
+        n_chosen = min(int(reached.argmax()) + 1, len(recordings) - 1) if len(recordings) else 0
+        is_chosen |= np.isin(group[rows], recordings[order[:n_chosen]])
+    return rows[~is_chosen], rows[is_chosen]
 
 
 def _official(fold: np.ndarray, n_folds: int) -> np.ndarray:
@@ -111,6 +112,9 @@ def _official(fold: np.ndarray, n_folds: int) -> np.ndarray:
 
 
 def _made(data: EmbeddingSet, config: DataConfig) -> np.ndarray:
+    # Imported here: official folds do without it, and so does prediction from a packed file.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     assigned = np.empty(len(data.y), dtype=np.int64)
     if data.group is not None:
         for label, name in enumerate(data.class_names):

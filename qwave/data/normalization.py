@@ -26,6 +26,7 @@ from qwave.config.trial import Normalization
 
 _FITTED = ("standard", "min_max")
 _EPSILON = 1e-6
+_CONSTANT = 1e-6  # a feature whose range is this share of its size, or less, is constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +61,15 @@ def normalize_clips(x: np.ndarray, normalization: str) -> np.ndarray:
     x = np.asarray(x, dtype=np.float32)
     if normalization == "sqrt_layer":
         x = np.sign(x) * np.sqrt(np.abs(x))
+    # Sums in float64: the mean of equal float32 numbers is then that number, and squares of large
+    # ones do not overflow.
     if normalization in ("layer", "sqrt_layer"):
-        x = x - x.mean(axis=1, keepdims=True)
-        return x / np.maximum(x.std(axis=1, keepdims=True), _EPSILON)
+        centred = x - x.mean(axis=1, keepdims=True, dtype=np.float64)
+        spread = np.sqrt((centred**2).mean(axis=1, keepdims=True))
+        return (centred / np.maximum(spread, _EPSILON)).astype(np.float32)
     if normalization == "l2":
-        return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), _EPSILON)
+        norm = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+        return (x / np.maximum(norm, _EPSILON)).astype(np.float32)
     if normalization not in get_args(Normalization):
         raise ValueError(f"unknown normalization {normalization!r}")
     return x
@@ -85,11 +90,13 @@ def fit_normalizer(x_train: np.ndarray, normalization: Normalization) -> Normali
     """
     if not has_constants(normalization):
         return Normalizer(normalization)
+    extent = np.ptp(x_train.astype(np.float64), axis=0)
     if normalization == "standard":
-        offset, spread = x_train.mean(axis=0), x_train.std(axis=0)
+        offset = x_train.mean(axis=0, dtype=np.float64)
+        spread = x_train.std(axis=0, dtype=np.float64)
     else:
-        offset, spread = x_train.min(axis=0), np.ptp(x_train, axis=0)
-    is_constant = spread < _EPSILON
+        offset, spread = x_train.min(axis=0), extent
+    is_constant = extent <= _CONSTANT * np.abs(x_train).max(axis=0)
     factor = np.where(is_constant, 0.0, 1.0 / np.where(is_constant, 1.0, spread))
     with np.errstate(over="ignore"):
         offset16, factor16 = offset.astype(np.float16), factor.astype(np.float16)

@@ -73,13 +73,15 @@ def rows_on_device(
 def batches(
     fit: Sequence[np.ndarray],
     n_steps: int,
+    width: int,
     order: Sequence[np.random.Generator],
     device: torch.device,
 ) -> list[tuple[Tensor, Tensor]]:
     """One epoch: `n_steps` pairs of row index [f, b] and row weight [f, b] (0 marks padding).
 
     Each fold's shuffled rows are spread over the steps so that batch sizes differ by one row at
-    most; a short last batch, with its noisy gradient, does not occur.
+    most; a short last batch, with its noisy gradient, does not occur. Every batch is padded to
+    `width`, so that a fold draws as many random numbers alone as beside larger folds.
     """
     parts = [
         np.array_split(generator.permutation(rows), n_steps)
@@ -88,8 +90,8 @@ def batches(
     batches = []
     for step in range(n_steps):
         step_parts = [part[step] for part in parts]
-        width = max(map(len, step_parts))
-        index = np.stack([np.resize(p, width) for p in step_parts])
+        padded = [p if len(p) else rows[:1] for p, rows in zip(step_parts, fit, strict=True)]
+        index = np.stack([np.resize(p, width) for p in padded])
         weight = np.stack([np.arange(width) < len(p) for p in step_parts])
         batches.append(
             (

@@ -97,7 +97,9 @@ def train_folds(
         fused=place.type != "mps",
     )
     class_weight = class_weights(data, fit, train.class_weights).to(place)
-    n_steps = math.ceil((rows_per_fold or max(map(len, fit))) / train.batch_size)
+    most_rows = rows_per_fold or max(len(fold.train) for fold in folds)
+    n_steps = math.ceil(most_rows / train.batch_size)
+    width = math.ceil(most_rows / n_steps)
     checkpoint_epochs = {
         math.ceil(train.epochs * part / N_CHECKPOINTS) for part in range(1, N_CHECKPOINTS + 1)
     }
@@ -106,7 +108,7 @@ def train_folds(
     losses, checkpoints = [], []
     for epoch in range(1, train.epochs + 1):
         epoch_loss = torch.zeros(len(folds), device=place)
-        for step, (index, row_weight) in enumerate(batches(fit, n_steps, order, place)):
+        for step, (index, row_weight) in enumerate(batches(fit, n_steps, width, order, place)):
             progress = ((epoch - 1) * n_steps + step) / (train.epochs * n_steps)
             for group in optimizer.param_groups:
                 group["lr"] = train.learning_rate * (1 + math.cos(math.pi * progress)) / 2
@@ -161,7 +163,9 @@ def _loss(
     likelihood = log_p.gather(-1, y.unsqueeze(-1)).squeeze(-1)
     cross_entropy = -(1 - smoothing) * likelihood - smoothing * log_p.mean(dim=-1)
     weight = class_weight.gather(1, y) * row_weight
-    loss = (cross_entropy * weight).sum(dim=1) / weight.sum(dim=1)
+    # The floor: a fold with fewer rows than steps has empty batches.
+    total = weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
+    loss = (cross_entropy * weight).sum(dim=1) / total
     if output.probabilities is not None and output.gates is not None:
         balance = load_balance_loss(output.probabilities, output.gates, row_weight)
         loss = loss + config.model.load_balance_weight * balance

@@ -46,11 +46,12 @@ def pack(codes: np.ndarray, scheme: str) -> np.ndarray:
     Codes must lie on the scheme's grid; this is asserted, not repaired.
     """
     flat = np.ascontiguousarray(codes).reshape(-1)
+    grid = SCHEMES[scheme].weights
+    assert grid is None or (np.abs(flat) <= grid.highest).all(), f"codes beyond {scheme}"
     if scheme in _WIDE:
         wide = flat.astype(_WIDE[scheme])
         assert np.array_equal(wide, flat), f"codes do not fit {scheme}"
         return wide.view(np.uint8)
-    grid = SCHEMES[scheme].weights
     assert grid is not None, f"{scheme} has no grid"
     digits = (flat.astype(np.int64) + grid.highest) // grid.spacing
     assert np.array_equal(digits * grid.spacing - grid.highest, flat), f"codes not on {scheme}"

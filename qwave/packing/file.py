@@ -17,7 +17,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
+import re
+from typing import Any, get_args
 
 import numpy as np
 from safetensors import SafetensorError
@@ -31,6 +32,7 @@ from qwave.config import (
     RouterConfig,
     TrialConfig,
 )
+from qwave.config.trial import Normalization
 from qwave.data import EmbeddingSet
 from qwave.data.normalization import has_constants
 from qwave.packing.bits import pack, packed_length, unpack
@@ -38,6 +40,7 @@ from qwave.packing.model import Header, LayerShape, PackedLayer, PackedModel, la
 
 FORMAT_VERSION = 1
 _MAX_HEADER_BYTES = 1_000_000
+_MAX_MC_SAMPLES = 10_000
 _KEY = "qwave"
 
 _Layout = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -272,14 +275,26 @@ def _header_from_json(tree: dict[str, Any]) -> Header:
     except ConfigError as error:
         raise PackedFileError(f"impossible model: {error}") from error
     names, features = tree["classes"], tree["features"]
-    widths = (features, *model.hidden, model.router.hidden)
-    if not all(type(width) is int and 0 <= width < 2**31 for width in widths) or features < 1:
-        raise PackedFileError(f"impossible widths {widths}")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    whole = {
+        "features": (features, 1),
+        "top_k": (model.top_k, 1),
+        "router": (model.router.hidden, 0),
+        **{f"hidden[{layer}]": (width, 1) for layer, width in enumerate(model.hidden)},
+    }
+    for key, (number, least) in whole.items():
+        if type(number) is not int or not least <= number < 2**31:
+            raise PackedFileError(f"{key} must be a whole number from {least}, not {number!r}")
+    if type(samples) is not int or not 2 <= samples <= _MAX_MC_SAMPLES:
+        raise PackedFileError(f"mc samples must be 2 to {_MAX_MC_SAMPLES}, not {samples!r}")
+    if not re.fullmatch(r"[0-9a-f]{8}", str(seed)):
+        raise PackedFileError(f"mc seed must be eight hexadecimal digits, not {seed!r}")
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise PackedFileError(f"class names must be a list of strings, but got {names!r}")
+    if tree["normalization"] not in get_args(Normalization):
+        raise PackedFileError(f"unknown normalization {tree['normalization']!r}")
     return Header(
         model,
-        str(tree["normalization"]),
+        tree["normalization"],
         features,
         tuple(names),
         int(seed, 16),

@@ -124,6 +124,9 @@ def check_search(sweep: SweepConfig, source: str) -> None:
         if isinstance(domain, MixDomain):
             raise ConfigError(f"{source}: search.{key}: mix is for model.schemes only")
         values = domain.values if isinstance(domain, ChoiceDomain) else (domain.low, domain.high)
+        if key == "model.top_k":
+            # Drawn up to the number of experts of each trial, whatever the upper bound says.
+            values = values[:1]
         for value in values:
             _check_value(sweep, key, value, most, source)
     top_k = search.get("model.top_k")

@@ -10,6 +10,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -74,3 +75,12 @@ def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What make_folds warns of was shown once, when the study began.
     warnings.simplefilter("ignore", UserWarning)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that asks is killed: it would train for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are child processes"
+    parent.join()
+    os._exit(1)

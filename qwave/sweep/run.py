@@ -68,7 +68,7 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
     sweep = plan.sweep
     check_store(store)
     n_workers = worker_count(sweep.budget.workers, plan.device)
-    with opened_store(store), training_pool(n_workers) as pool, _stop_requests() as is_stopped:
+    with opened_store(store), training_pool(n_workers) as pool, stop_requests() as is_stopped:
         attributes = {
             "sweep_digest": sweep.digest,
             "data_digest": plan.data.digest,
@@ -95,7 +95,7 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a question that the loop asks; a second one kills."""
     requests: list[int] = []
 
