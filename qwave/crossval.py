@@ -149,7 +149,9 @@ def cross_validate(
     size_parts = packed_size_parts(config, data)
     is_correct = predictions.predicted == data.y
     load = tuple(predictions.gates.mean(axis=0).tolist())
-    scores = {name: float(np.mean(values)) for name, values in fold_scores.items()}
+    # Twelve decimals: the mean of the same hits spread otherwise over the folds would differ in
+    # the last bit, and one of two equal points on the front would dominate the other.
+    scores = {name: round(float(np.mean(v)), 12) for name, v in fold_scores.items()}
     scores["accuracy_standard_error"] = clustered_standard_error(is_correct, data.group)
     scores["size_bytes"] = float(sum(size_parts.values()))
     scores["active_bytes"] = _active_bytes(size_parts, predictions.gates)

@@ -66,8 +66,9 @@ def hypervolume(
         ValueError: As `non_dominated`; or a size is not above 0.
     """
     a, s = _checked(accuracy, size_bytes)
-    if (s <= 0).any() or reference_bytes <= 0:
-        raise ValueError(f"`size_bytes > 0` must hold, but got {s.min()}, {reference_bytes=}")
+    smallest = s.min(initial=np.inf)
+    if smallest <= 0 or reference_bytes <= 0:
+        raise ValueError(f"`size_bytes > 0` must hold, but got {smallest}, {reference_bytes=}")
     counts = (a > reference_accuracy) & (s < reference_bytes)
     a, s = a[counts], s[counts]
     kept = non_dominated(a, s)

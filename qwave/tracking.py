@@ -59,6 +59,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         # Creating the tables writes a hundred lines at INFO.
         for name in ("alembic", "mlflow.store.db.utils"):
@@ -68,7 +69,7 @@ class Tracker:
         try:
             self._client: MlflowClient = MlflowClient(tracking_uri=self.uri)
             self._client.search_experiments(max_results=1)
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             raise StoreError(
                 f"{store / 'mlflow.db'} cannot be opened by this MLflow: {error}"
             ) from error

@@ -78,7 +78,7 @@ _INT8 = _integers(8)
 
 _ALL = (
     Scheme("int1", Fraction(1), _SIGNS, _INT8, ("1", "binary")),
-    Scheme("ternary", Fraction(8, 5), _TRITS, _INT8, ("bitnet",)),
+    Scheme("ternary", Fraction(8, 5), _TRITS, _INT8, ("bitnet", "bitnet158b")),
     Scheme("popcount", Fraction(8, 5), _TRITS, _TRITS, ("qesc",)),
     Scheme("int2", Fraction(2), _PAIRS, _INT8, ("2",)),
     Scheme("int4", Fraction(4), _integers(4), _INT8, ("4",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,10 +133,11 @@ def check_search(sweep: SweepConfig, source: str) -> None:
     top_k = search.get("model.top_k")
     if top_k is not None and not isinstance(top_k, IntDomain):
         raise ConfigError(f"{source}: search.model.top_k must be {{int: [low, high]}}")
-    if isinstance(top_k, IntDomain) and most > 1 and top_k.low > max(fewest, 2):
+    least = top_k.low if isinstance(top_k, IntDomain) else sweep.base.model.top_k
+    if most > 1 and least > max(fewest, 2):
         raise ConfigError(
-            f"{source}: search.model.top_k: `top_k <= num_experts` must hold, but got "
-            f"top_k={top_k.low} with num_experts={max(fewest, 2)}"
+            f"{source}: model.top_k: `top_k <= num_experts` must hold, but got "
+            f"top_k={least} with num_experts={max(fewest, 2)}"
         )
 
 
@@ -156,7 +158,8 @@ def replace_keys(config: TrialConfig, values: Mapping[str, Any]) -> TrialConfig:
         for parent in parents:
             node = node[parent]
         node[last] = value
-    return _trial_adapter().validate_python(tree)
+    # JSON in strict mode, as a person's file is read: "3" is not a number, nor 3.0 a whole one.
+    return _trial_adapter().validate_json(json.dumps(tree), strict=True)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ found and what is allowed, and for an unknown key the nearest valid one.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from qwave.config import (
     ConfigError,
     DataConfig,
     Domain,
+    IntDomain,
     Objective,
     SamplerConfig,
     SweepConfig,
@@ -35,7 +35,7 @@ _SECTIONS = ("data", "objectives", "budget", "sampler", "fixed", "search")
 TRIAL_KEYS = tuple(TrialConfig().flat())
 
 # `--smoke`: the same path, less of it.
-_SMOKE = {"fixed.train.epochs": 3, "budget.n_trials": 12}
+_SMOKE = {"train.epochs": 3, "budget.n_trials": 16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _SweepFile:
 
 
 def parse_config(tree: Mapping[str, Any], source: str = "configuration") -> TrialConfig:
-    """One trial's configuration from nested keys, as in a sweep's `fixed` section.
+    """One trial's configuration from nested or dotted keys, as in a sweep's `fixed` section.
 
     Keys that are left out hold their defaults; `model.num_experts` may be given and must then
     equal the number of schemes; schemes go by any of their names.
@@ -64,10 +64,10 @@ def parse_config(tree: Mapping[str, Any], source: str = "configuration") -> Tria
     Raises:
         ConfigError: A key is unknown, a value has the wrong type, or a combination is impossible.
     """
-    tree = _expand(tree, source)
-    model = tree.get("model", {})
-    num_experts = model.pop("num_experts", None) if isinstance(model, dict) else None
-    config = _validate(TrialConfig, tree, source, "")
+    flat = _flatten(tree, source)
+    num_experts = flat.pop("model.num_experts", None)
+    _rename_schemes(flat, source)
+    config = _validate(TrialConfig, _nest(flat), source)
     if num_experts is not None and num_experts != config.model.num_experts:
         raise ConfigError(
             f"{source}: `model.num_experts == len(model.schemes)` must hold, but got "
@@ -86,7 +86,7 @@ def load_sweep(
         overrides: ``dotted.key=value`` each, the value in YAML. A key of the trial
             (``train.epochs=20``) becomes fixed and is no longer searched; others name a section
             (``budget.n_trials=10``, ``search.model.top_k={int: [1, 2]}``).
-        is_smoke: A few small, short trials under the name ``<name>_smoke``.
+        is_smoke: A few short trials under the name ``<name>_smoke``.
 
     Raises:
         ConfigError: As `parse_config`.
@@ -95,43 +95,54 @@ def load_sweep(
     tree = read_yaml(Path(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: a sweep is a mapping of keys, but found {tree!r}")
-    tree = copy.deepcopy(tree)
+    tree = {**tree, "fixed": _flatten(tree.get("fixed") or {}, f"{source}: fixed")}
     if is_smoke:
         for key, value in _SMOKE.items():
             _assign(tree, key, value, source)
-        tree["name"] = f"{tree.get('name')}_smoke"
+        if "name" in tree:
+            tree["name"] = f"{tree['name']}_smoke"
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"override {override!r} must have the form dotted.key=value")
         _assign(tree, key, parse_yaml(text, f"override {override!r}"), f"override {override!r}")
-    return _build(_validate(_SweepFile, tree, source, ""), source)
+    file = _validate(_SweepFile, tree, source)
+    try:
+        return _build(file, source)
+    except ConfigError as error:
+        message = str(error)
+        raise ConfigError(
+            message if message.startswith(source) else f"{source}: {message}"
+        ) from error
 
 
 def _build(file: _SweepFile, source: str) -> SweepConfig:
-    fixed = _expand(file.fixed, f"{source}: fixed")
-    if "data" in fixed:
-        raise ConfigError(f"{source}: fixed.data: data has a section of its own, `data:`")
+    fixed = dict(file.fixed)
+    for key in fixed:
+        if key == "data" or key.startswith("data."):
+            raise ConfigError(f"{source}: fixed.{key}: data has a section of its own, `data:`")
     for key in file.search:
         if key not in TRIAL_KEYS:
             raise ConfigError(
                 f"{source}: search: unknown key {key!r}{nearest(key, TRIAL_KEYS)}; allowed: "
                 f"{', '.join(TRIAL_KEYS)}"
             )
-        if _has(fixed, key):
+        if key in fixed:
             raise ConfigError(f"{source}: {key} stands in `fixed` and in `search`; keep one")
     search: dict[str, Domain] = {
         key: parse_domain(value, f"{source}: search.{key}") for key, value in file.search.items()
     }
-    model = fixed.get("model", {})
-    if "num_experts" in model and "model.schemes" in search and "schemes" not in model:
-        # As many experts as said; which ones is searched.
-        num_experts = model.pop("num_experts")
-        if not isinstance(num_experts, int) or num_experts < 1:
+    if "model.schemes" in search:
+        # Which schemes is searched: stand-ins, as many as there can be.
+        number = fixed.pop("model.num_experts", 1)
+        experts = search.get("model.num_experts")
+        if isinstance(experts, IntDomain):
+            number = experts.high
+        if type(number) is not int or number < 1:
             raise ConfigError(
-                f"{source}: fixed.model.num_experts must be 1 or more, but got {num_experts!r}"
+                f"{source}: model.num_experts must be a whole number from 1, but got {number!r}"
             )
-        model["schemes"] = ["int8"] * num_experts
+        fixed["model.schemes"] = ["int8"] * number
     base = parse_config({**fixed, "data": dataclasses.asdict(file.data)}, f"{source}: fixed")
     sweep = SweepConfig(file.name, file.objectives, file.budget, file.sampler, base, search)
     check_search(sweep, source)
@@ -141,75 +152,81 @@ def _build(file: _SweepFile, source: str) -> SweepConfig:
 def _assign(tree: dict[str, Any], key: str, value: Any, source: str) -> None:
     """Set a dotted key, in the section that it names or, for a trial's key, in `fixed`."""
     section, _, rest = key.partition(".")
-    if key == "name":
-        tree["name"] = value
-        return
-    if key in TRIAL_KEYS and section != "data":
-        search = tree.get("search")
-        if isinstance(search, dict):
-            search.pop(key, None)
-        section, rest = "fixed", key
-    if key in _SECTIONS:
+    if key == "name" or (key in _SECTIONS and key != "fixed"):
         tree[key] = value
         return
+    is_trial = any(k == key or k.startswith(f"{key}.") for k in TRIAL_KEYS) and section != "data"
+    if is_trial:
+        section, rest = "fixed", key
     if section not in _SECTIONS or not rest:
         sections = [f"{s}.*" for s in _SECTIONS]
         raise ConfigError(
             f"{source}: unknown key {key!r}{nearest(key, (*TRIAL_KEYS, *_SECTIONS))}; allowed: "
             f"{', '.join((*TRIAL_KEYS, *sections))}"
         )
-    parents = [section] if section == "search" else [section, *rest.split(".")[:-1]]
-    node = tree
-    for parent in parents:
-        if not isinstance(node.setdefault(parent, {}), dict):
-            raise ConfigError(f"{source}: {parent!r} holds {node[parent]!r}, not keys")
-        node = node[parent]
-    node[rest if section == "search" else rest.split(".")[-1]] = value
+    node = tree.setdefault(section, {})
+    if not isinstance(node, dict):
+        raise ConfigError(f"{source}: {section!r} holds {node!r}, not keys")
+    if section != "fixed":
+        tree[section] = {**node, rest: value}
+        return
+    search = tree.get("search")
+    for full, part in _flatten({rest: value}, source).items():
+        node[full] = part
+        if isinstance(search, dict):
+            tree["search"] = search = {k: v for k, v in search.items() if k != full}
 
 
-def _expand(tree: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """A deep copy in which dotted keys are nested and schemes go by their own names."""
+def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
+    """Nested and dotted keys alike as one level of dotted keys.
+
+    Raises:
+        ConfigError: Not a mapping, or a key is given twice, or with a value and with parts.
+    """
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source}: expected keys, but found {tree!r}")
-    nested: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
+        full = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            parts = _flatten(value, source, f"{full}.")
+        else:
+            parts = {full: value}
+        for name in parts:
+            if name in flat:
+                raise ConfigError(f"{source}: {name} is given twice")
+        flat.update(parts)
+    for name in flat:
+        for other in flat:
+            if other.startswith(f"{name}."):
+                raise ConfigError(f"{source}: {name} is given a value and, in {other}, parts")
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
         node = nested
-        *parents, last = str(key).split(".")
+        *parents, last = key.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
-        if isinstance(value, Mapping):
-            node.setdefault(last, {}).update(_expand(value, f"{source}: {key}"))
-        else:
-            node[last] = copy.deepcopy(value)
-    model = nested.get("model")
-    if isinstance(model, dict):
-        _rename_schemes(model, source)
+        node[last] = value
     return nested
 
 
-def _rename_schemes(model: dict[str, Any], source: str) -> None:
+def _rename_schemes(flat: dict[str, Any], source: str) -> None:
+    """Replace the names of schemes by their own."""
     try:
-        if isinstance(model.get("schemes"), list | tuple):
-            model["schemes"] = [scheme_name(name) for name in model["schemes"]]
-        if model.get("head_scheme") is not None:
-            model["head_scheme"] = scheme_name(model["head_scheme"])
-        router = model.get("router")
-        if isinstance(router, dict) and "scheme" in router:
-            router["scheme"] = scheme_name(router["scheme"])
+        if isinstance(flat.get("model.schemes"), list | tuple):
+            flat["model.schemes"] = [scheme_name(name) for name in flat["model.schemes"]]
+        for key in ("model.head_scheme", "model.router.scheme"):
+            if flat.get(key) is not None:
+                flat[key] = scheme_name(flat[key])
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
 
 
-def _has(tree: Mapping[str, Any], key: str) -> bool:
-    node: Any = tree
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return True
-
-
-def _validate(kind: type[_Value], tree: Any, source: str, prefix: str) -> _Value:
+def _validate(kind: type[_Value], tree: Any, source: str) -> _Value:
     try:
         text = json.dumps(tree)
     except (TypeError, ValueError) as error:
@@ -218,12 +235,12 @@ def _validate(kind: type[_Value], tree: Any, source: str, prefix: str) -> _Value
         # JSON in strict mode: "3" is not a number and 3 not a string, yet lists become tuples.
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        lines = [_message(kind, item, prefix) for item in error.errors()]
+        lines = [_message(kind, item) for item in error.errors()]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
 
 
-def _message(kind: type, item: Any, prefix: str) -> str:
-    key = prefix + ".".join(str(part) for part in item["loc"])
+def _message(kind: type, item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = _field_names(kind, item["loc"][:-1])
         hint = nearest(str(item["loc"][-1]), allowed)

@@ -44,6 +44,9 @@ _SIZE_KEYS = (
     "model.router.hidden",
     "model.router.scheme",
     "data.normalization",
+    # Their digits stand in the file's header.
+    "model.curiosity.mc_samples",
+    "model.curiosity.alpha",
 )
 
 
@@ -100,10 +103,11 @@ def suggest(sweep: SweepConfig, trial: Suggests) -> TrialConfig:
 
 
 def baseline_params(sweep: SweepConfig) -> list[dict[str, Any]]:
-    """Parameters of the plain networks of a space: one expert, each scheme in turn.
+    """Parameters of the plain networks of a space: one expert, one thing changed at a time.
 
-    Everything else stands at its first choice or in the middle of its range. Empty where the
-    space has no single expert, or no mix of schemes.
+    First each scheme with the first choice of hidden layers, then each other choice of hidden
+    layers with the scheme of the fewest bits. Everything else stands at its first choice or in
+    the middle of its range. Empty where the space has no single expert, or no mix of schemes.
     """
     mix = sweep.search.get("model.schemes")
     if not isinstance(mix, MixDomain) or expert_range(sweep)[0] != 1:
@@ -114,8 +118,15 @@ def baseline_params(sweep: SweepConfig) -> list[dict[str, Any]]:
         if not isinstance(domain, MixDomain)
     }
     shared["model.num_experts"] = 1
-    found = mixes(mix.schemes, 1)
-    return [{**shared, "model.schemes": (place + 0.5) / len(found)} for place in range(len(found))]
+    places = [(index + 0.5) / len(mix.schemes) for index in range(len(mix.schemes))]
+    baselines = [{**shared, "model.schemes": place} for place in places]
+    hidden = sweep.search.get("model.hidden")
+    if isinstance(hidden, ChoiceDomain):
+        baselines += [
+            {**shared, "model.schemes": places[0], "model.hidden": name}
+            for name in hidden.names[1:]
+        ]
+    return baselines
 
 
 def extreme_configs(sweep: SweepConfig) -> Iterator[TrialConfig]:

@@ -13,7 +13,16 @@ from qwave.config import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML 1.1 with two repairs: ``1e-3`` is a number, and a key may not stand twice."""
+    """Safe YAML 1.1 with three repairs.
+
+    ``1e-3`` is a number, ``on``, ``off``, ``yes`` and ``no`` are words, and a key may not stand
+    twice.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -31,6 +40,11 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
+)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF")
 )
 
 

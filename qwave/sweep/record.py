@@ -62,7 +62,7 @@ class Recorder:
         parts = packed_size_parts(config, self._data)
         run_id = self.tracker.start_run(
             self.experiment_id,
-            f"trial {number:04d}",
+            f"trial {number:04d}: {config_label(config)}",
             params=config.flat(),
             tags={
                 "qwave.kind": "trial",

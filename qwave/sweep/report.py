@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
@@ -158,7 +159,12 @@ def write_report(
     html = report_html(
         title=f"{sweep.name}: accuracy at every size",
         summary=summary,
-        points=points,
+        points=[
+            dataclasses.replace(
+                point, configuration={k: _shown(v) for k, v in point.configuration.items()}
+            )
+            for point in points
+        ],
         hypervolume_by_trial=hypervolume_by_trial(study),
         importances=importances(study, sweep),
         commands=commands,
@@ -190,6 +196,11 @@ def _write_front_csv(path: Path, front: Sequence[FrontPoint]) -> None:
                     *(_cell(point.configuration.get(key)) for key in keys),
                 ]
             )
+
+
+def _shown(value: object) -> str:
+    """A value as the page shows it; the exact one is in front.csv and MLflow."""
+    return f"{value:.4g}" if isinstance(value, float) else _cell(value) or "none"
 
 
 def _cell(value: object) -> str:

@@ -36,6 +36,10 @@ def check_store(store: Path) -> None:
     Raises:
         StoreError: Says what was found and what to do.
     """
+    if set("?%#") & set(str(store.resolve())):
+        raise StoreError(
+            f"--store {store}: MLflow cannot open a database under a path with '?', '%' or '#'"
+        )
     if store.exists() and not store.is_dir():
         raise StoreError(f"--store {store} is a file; name a folder")
     if not store.is_dir():

@@ -23,7 +23,7 @@ from qwave.data import EmbeddingSet, make_folds
 from qwave.space import load_sweep
 from qwave.sweep import Outcome, plan_sweep, run_sweep
 from qwave.sweep.report import trial_config
-from qwave.sweep.store import opened_store
+from qwave.sweep.store import check_store, opened_store
 
 SWEEP = """
 name: small
@@ -291,6 +291,13 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     with pytest.raises(StoreError, match="is a file"), opened_store(tmp_path / "store"):
         pass
+
+
+@pytest.mark.parametrize("name", ["what?", "100%20", "a#b"])
+def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="cannot open a database under a path"):
+        check_store(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
