@@ -48,7 +48,7 @@ HOMES = {
     "plotly": {"figures"},
 }
 # All that a GPU machine needs for the engine.
-ENGINE_LIBRARIES = {"torch", "numpy", "sklearn", "safetensors"}
+ENGINE_LIBRARIES = {"torch", "numpy", "sklearn"}
 HEAVY = ("torch", "mlflow", "optuna", "matplotlib", "plotly", "pydantic", "pandas", "sklearn")
 
 
@@ -217,7 +217,7 @@ def test_each_library_stays_in_its_home() -> None:
 
 
 @pytest.mark.parametrize("module", ["engine", "moe", "packing", "evaluate", "runtime"])
-def test_the_engine_needs_torch_numpy_scikit_learn_and_safetensors_only(module: str) -> None:
+def test_the_engine_needs_torch_numpy_and_scikit_learn_only(module: str) -> None:
     used = libraries_on_import(ROOT, module)
     assert not set(used) - ENGINE_LIBRARIES, used
 

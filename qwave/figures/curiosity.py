@@ -133,7 +133,7 @@ def _left_out(n_left_out: int) -> list[Words]:
 def _histogram_axes(limit: float, height: float) -> Axes:
     axes = new_axes(
         "Curiosity of right and wrong clips",
-        "curiosity: mutual information of the router (nats)",
+        "curiosity: mutual information (nats)",
         "clips (square-root scale)",
         top=0.81,
     )
@@ -243,7 +243,7 @@ def class_quartiles(
 def _per_class_axes(class_names: Sequence[str], limit: float) -> Axes:
     axes = new_axes(
         "Curiosity class by class",
-        "curiosity: mutual information of the router (nats)",
+        "curiosity: mutual information (nats)",
         "",
         left=0.2,
         right=0.89,

@@ -67,7 +67,7 @@ class FoldFigures:
         """Histogram of curiosity, right and wrong clips overlaid, with counts and medians.
 
         Args:
-            curiosity: ``(n,)`` mutual information of the router, nats, >= 0.
+            curiosity: ``(n,)`` mutual information in nats, >= 0.
             is_correct: ``(n,)`` booleans.
 
         Raises:
@@ -84,7 +84,7 @@ class FoldFigures:
         """Curiosity of every clip in the row of its class, with median and middle half.
 
         Args:
-            curiosity: ``(n,)`` mutual information of the router, nats, >= 0.
+            curiosity: ``(n,)`` mutual information in nats, >= 0.
             y_true: ``(n,)`` integers in 0..c-1. A class without a clip gets an empty row.
 
         Raises:

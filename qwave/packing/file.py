@@ -21,8 +21,6 @@ import re
 from typing import Any, get_args
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors_numpy
 
 from qwave.config import (
     ConfigError,
@@ -71,13 +69,18 @@ def from_bytes(content: bytes, source: str) -> PackedModel:
         PackedFileError: Anything is not as `to_bytes` would have written it; `source` names the
             file in the message.
     """
+    # Imported where files are read and written: the engine imports this package on machines that
+    # have torch, numpy and scikit-learn only, and trains without files.
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     length = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 0 <= length <= min(_MAX_HEADER_BYTES, len(content) - 8):
         raise PackedFileError(
             f"{source}: not a packed qwave model: {len(content)} bytes, header length {length}"
         )
     try:
-        tensors = safetensors_numpy.load(content)
+        tensors = load(content)
         metadata = json.loads(content[8 : 8 + length])["__metadata__"][_KEY]
         header = _header_from_json(json.loads(metadata))
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -199,8 +202,10 @@ def _layout(header: Header) -> _Layout:
 
 
 def _serialize(header: Header, tensors: dict[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
     # One metadata key only: safetensors writes several in no fixed order.
-    content: bytes = safetensors_numpy.save(tensors, metadata={_KEY: _header_text(header)})
+    content: bytes = save(tensors, metadata={_KEY: _header_text(header)})
     return content
 
 

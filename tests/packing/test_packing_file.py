@@ -310,7 +310,7 @@ def test_masks_are_numpys_uniform_numbers_below_or_above_the_rate(
     schemes: tuple[str, ...],
 ) -> None:
     header = small_model(*schemes).header
-    rates = [in_file(0.1)] if len(schemes) > 1 else [0.125, 0.25]
+    rates = [in_file(RouterConfig().dropout)] if len(schemes) > 1 else [0.125, 0.25]
     masks = mc_masks(header)
     generator = np.random.Generator(np.random.PCG64(header.mc_seed))
     assert [mask.shape for mask in masks] == [(4, 5), (4, 3)][: len(rates)]
