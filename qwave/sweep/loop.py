@@ -62,6 +62,7 @@ class Loop:
         }
         self.first_failure: str | None = None
         self.record_seconds = 0.0
+        self.record_cpu_seconds = 0.0
 
     def run(self) -> None:
         """Ask and tell until nothing is left, or a person stops it."""
@@ -173,9 +174,10 @@ class Loop:
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        begin = time.perf_counter()
+        begin, begin_cpu = time.perf_counter(), time.process_time()
         yield
         self.record_seconds += time.perf_counter() - begin
+        self.record_cpu_seconds += time.process_time() - begin_cpu
 
     def _show(self, bar: tqdm) -> None:
         front = front_scores(self.study)

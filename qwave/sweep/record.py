@@ -60,10 +60,12 @@ class Recorder:
     def start(self, number: int, config: TrialConfig, size_bytes: int) -> str:
         """Start a trial's run; returns its id. What is known before training is written now."""
         parts = packed_size_parts(config, self._data)
-        run_id = self.tracker.start_run(
+        sizes = {f"size_{part}_bytes": float(value) for part, value in parts.items()}
+        return self.tracker.start_run(
             self.experiment_id,
             f"trial {number:04d}: {config_label(config)}",
             params=config.flat(),
+            metrics={"size_bytes": float(size_bytes), **sizes},
             tags={
                 "qwave.kind": "trial",
                 "qwave.trial_number": str(number),
@@ -73,9 +75,6 @@ class Recorder:
             },
             dataset=self._dataset,
         )
-        sizes = {f"size_{part}_bytes": float(value) for part, value in parts.items()}
-        self.tracker.log(run_id, metrics={"size_bytes": float(size_bytes), **sizes})
-        return run_id
 
     def refuse(self, run_id: str, size_bytes: int, max_size_bytes: int) -> None:
         """Close the run of a trial that is over the size budget."""
@@ -99,7 +98,6 @@ class Recorder:
             "train_seconds": result.train_seconds,
             "peak_memory_bytes": float(result.peak_memory_bytes),
         }
-        self.tracker.log(run_id, metrics=metrics, series=_series(result))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             _write_json(folder / "config.json", dataclasses.asdict(result.config))
@@ -110,7 +108,8 @@ class Recorder:
                 (place / "model.qwave").write_bytes(finished.packed[fold.index])
                 self._write_fold(place, result, fold.index, fold.test)
             self.tracker.log_folder(run_id, folder)
-        self.tracker.log(run_id, tags={"qwave.outcome": "complete"})
+        tags = {"qwave.outcome": "complete"}
+        self.tracker.log(run_id, metrics=metrics, series=_series(result), tags=tags)
         self.tracker.end_run(run_id)
 
     def _write_fold(self, place: Path, result: TrialResult, fold: int, rows: np.ndarray) -> None:

@@ -84,7 +84,11 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
         study_run = _open_study_run(study, plan, recorder)
         loop = Loop(plan, study, recorder, pool, is_stopped)
         loop.run()
-        tracker.log(study_run, metrics={"record_seconds": loop.record_seconds})
+        cost = {
+            "record_seconds": loop.record_seconds,
+            "record_cpu_seconds": loop.record_cpu_seconds,
+        }
+        tracker.log(study_run, metrics=cost)
         outcome = _finish(plan, study, recorder, study_run, store, start)
         return dataclasses.replace(
             outcome,
