@@ -113,6 +113,7 @@ def test_a_store_of_another_version_ends_with_exit_code_2(
     assert [entry.name for entry in tmp_path.iterdir()] == ["qwave.json"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_space_its_sizes_and_the_time_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_dry_run_prints_the_space_its_sizes_and_the_time_and_writes_nothing(
     assert not store.exists()
 
 
+@pytest.mark.slow
 def test_json_is_the_last_line_of_stdout_and_complete(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

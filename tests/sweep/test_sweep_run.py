@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,8 @@ from qwave.data import EmbeddingSet, make_folds
 from qwave.space import load_sweep
 from qwave.sweep import Outcome, plan_sweep, run_sweep
 from qwave.sweep.report import trial_config
-from qwave.sweep.store import check_store, opened_store
+
+pytestmark = pytest.mark.slow
 
 SWEEP = """
 name: small
@@ -252,70 +252,3 @@ def test_no_configuration_within_the_budget_is_refused_before_anything_is_writte
     sweep = load_sweep(sweep_file, ["budget.max_size_bytes=100"])
     with pytest.raises(ConfigError, match=r"max_size_bytes=100: the smallest .* takes \d+ bytes"):
         plan_sweep(sweep)
-
-
-def test_a_store_in_use_is_refused(tmp_path: Path) -> None:
-    with (
-        opened_store(tmp_path / "store"),
-        pytest.raises(StoreError, match="in use by another process"),
-        opened_store(tmp_path / "store"),
-    ):
-        pass
-
-
-def test_a_folder_with_other_things_is_not_a_store(tmp_path: Path) -> None:
-    (tmp_path / "0").mkdir()
-    with (
-        pytest.raises(StoreError, match=r"is not a qwave store: it holds 0 but no qwave\.json"),
-        opened_store(tmp_path),
-    ):
-        pass
-    assert [entry.name for entry in tmp_path.iterdir()] == ["0"]
-
-
-@pytest.mark.parametrize(
-    ("marker", "message"),
-    [
-        ('{"format": "qwave-store", "version": 99}', "of another format or version"),
-        ("not json", "is damaged"),
-        ("[]", "of another format or version"),
-    ],
-)
-def test_a_store_of_another_version_is_refused(tmp_path: Path, marker: str, message: str) -> None:
-    (tmp_path / "qwave.json").write_text(marker)
-    with pytest.raises(StoreError, match=message), opened_store(tmp_path):
-        pass
-
-
-def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "store").write_text("")
-    with pytest.raises(StoreError, match="is a file"), opened_store(tmp_path / "store"):
-        pass
-
-
-@pytest.mark.parametrize("name", ["what?", "100%20", "a#b"])
-def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match="cannot open a database under a path"):
-        check_store(tmp_path / name)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="cannot be written"), opened_store(tmp_path / "store"):
-        pass
-
-
-def test_a_torn_last_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
-    with opened_store(tmp_path):
-        journal = tmp_path / "optuna.journal"
-        study = optuna.create_study(
-            study_name="small", storage=JournalStorage(JournalFileBackend(str(journal)))
-        )
-        study.tell(study.ask(), 1.0)
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b'{"op_code": 5, "work')
-    with opened_store(tmp_path):
-        assert journal.read_bytes() == whole
-        assert len(load_study(tmp_path).trials) == 1
