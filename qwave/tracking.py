@@ -181,9 +181,15 @@ class Tracker:
         """Mark a closed run as running again."""
         self._client.update_run(run_id, status="RUNNING")
 
-    def is_running(self, run_id: str) -> bool:
-        """Whether a run has not been closed."""
-        return bool(self._client.get_run(run_id).info.status == "RUNNING")
+    def status(self, run_id: str) -> str:
+        """``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        return str(self._client.get_run(run_id).info.status)
+
+    def open_runs(self, experiment_id: str, kind: str) -> list[str]:
+        """Ids of the runs of a kind (tag `qwave.kind`) that nobody has closed."""
+        query = f"attributes.status = 'RUNNING' and tags.`qwave.kind` = '{kind}'"
+        found = self._client.search_runs([experiment_id], query, max_results=1000)
+        return [str(run.info.run_id) for run in found]
 
     def _log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
         from mlflow.entities import Dataset, InputTag

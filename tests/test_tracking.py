@@ -219,14 +219,14 @@ def test_a_run_ends_as_told_and_can_be_resumed(
     tracker: Tracker, client: MlflowClient, status: str
 ) -> None:
     run_id = tracker.start_run(tracker.experiment("sweep"), "x")
-    assert tracker.is_running(run_id)
+    assert tracker.status(run_id) == "RUNNING"
     tracker.end_run(run_id, status)
-    assert not tracker.is_running(run_id)
+    assert tracker.status(run_id) != "RUNNING"
     info = client.get_run(run_id).info
     assert info.status == status
     assert info.end_time >= info.start_time
     tracker.resume_run(run_id)
-    assert tracker.is_running(run_id)
+    assert tracker.status(run_id) == "RUNNING"
     assert client.get_run(run_id).info.run_name == "x"
     tracker.end_run(run_id)
     assert client.get_run(run_id).info.status == "FINISHED"

@@ -13,6 +13,7 @@ from types import FrameType
 from optuna.study import Study
 from tqdm import tqdm
 
+from qwave.config import SweepConfig
 from qwave.figures import FrontPoint
 from qwave.sweep.loop import Loop
 from qwave.sweep.plan import Plan
@@ -80,7 +81,7 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
         if is_fresh:
             tracker.retire_experiment(sweep.name)
         recorder = Recorder(tracker, tracker.experiment(sweep.name), plan.data, sweep.data.path)
-        _repair(study, recorder)
+        _repair(study, sweep, recorder)
         study_run = _open_study_run(study, plan, recorder)
         loop = Loop(plan, study, recorder, pool, is_stopped)
         loop.run()
@@ -117,12 +118,14 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _repair(study: Study, recorder: Recorder) -> None:
-    """Queue what a killed process left running, and close its MLflow runs."""
-    for trial in repair(study):
-        run_id = trial.user_attrs.get("mlflow_run_id")
-        if run_id and recorder.tracker.is_running(run_id):
-            recorder.fail(run_id, "interrupted", "its process ended; runs again")
+def _repair(study: Study, sweep: SweepConfig, recorder: Recorder) -> None:
+    """Queue what a killed process left running, and close the MLflow runs that it left open."""
+    tracker = recorder.tracker
+    # All open runs, not only those that trials name: the process may have ended between the
+    # start of a run and the note of its id.
+    for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
+        recorder.fail(run_id, "interrupted", "its process ended; the trial runs again")
+    for trial in repair(study, sweep, lambda run_id: tracker.status(run_id) == "FINISHED"):
         tqdm.write(f"trial {trial.number} was cut off last time; it runs again")
 
 

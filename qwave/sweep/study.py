@@ -212,12 +212,28 @@ def give_back(study: Study, number: int) -> None:
         study.enqueue_trial(trial.params)
 
 
-def repair(study: Study) -> list[FrozenTrial]:
-    """Give back the trials that a killed process left running; returns them.
+def repair(
+    study: Study, sweep: SweepConfig, is_recorded: Callable[[str], bool]
+) -> list[FrozenTrial]:
+    """Deal with the trials that a killed process left running.
 
-    The caller holds the store's lock, so nobody else can be running them.
+    A trial whose record is whole lacks nothing but its telling, and is told; the others are given
+    back. The caller holds the store's lock, so nobody else can be running them.
+
+    Args:
+        study: The study.
+        sweep: Its sweep.
+        is_recorded: Whether an MLflow run, by its id, was closed as finished.
+
+    Returns:
+        The trials that were given back.
     """
-    stale = study.get_trials(deepcopy=True, states=(TrialState.RUNNING,))
-    for trial in stale:
-        give_back(study, trial.number)
-    return stale
+    given_back = []
+    for trial in study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
+        scores, run_id = trial.user_attrs.get("scores"), trial.user_attrs.get("mlflow_run_id")
+        if scores and run_id and is_recorded(run_id):
+            study.tell(trial.number, [scores[o.score] for o in sweep.objectives])
+        else:
+            give_back(study, trial.number)
+            given_back.append(trial)
+    return given_back

@@ -324,7 +324,7 @@ def test_sizes_are_known_before_training(
     config = _config("mixture")
     size = packed_size_bytes(config, data)
     run_id = recorder.start(3, config, size)
-    assert tracker.is_running(run_id)
+    assert tracker.status(run_id) == "RUNNING"
     metrics = MlflowClient(tracking_uri=tracker.uri).get_run(run_id).data.metrics
     assert metrics["size_bytes"] == size
     assert sum(v for k, v in metrics.items() if k != "size_bytes") == size

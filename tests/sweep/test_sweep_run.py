@@ -171,12 +171,17 @@ def test_a_finished_sweep_goes_on_only_when_it_is_given_more_trials(
     store = tmp_path / "store"
     shutil.copytree(original, store)
     before = [trial.values for trial in load_study(store).trials]
+    # What a process that was killed between two writes leaves behind: a run that no trial names.
+    mlflow = client(store)
+    experiment = mlflow.get_experiment_by_name("small")
+    assert experiment is not None
+    orphan = mlflow.create_run(experiment.experiment_id, tags={"qwave.kind": "trial"})
     outcome = run_sweep(plan_sweep(with_budget(sweep, n_trials=len(before) + 1)), store)
     assert outcome.counts["complete"] == len(before) + 1
     assert [trial.values for trial in load_study(store).trials[:-1]] == before
-    assert len(trial_runs(store)) == len(
-        {t.user_attrs["digest"] for t in load_study(store).trials}
-    )
+    digests = {trial.user_attrs["digest"] for trial in load_study(store).trials}
+    assert len(trial_runs(store)) == len(digests) + 1
+    assert mlflow.get_run(orphan.info.run_id).info.status == "KILLED"
     other = plan_sweep(load_sweep(sweep_file, ["train.epochs=1", "budget.n_trials=2"]))
     with pytest.raises(StoreError, match="another sweep_digest .* use --fresh"):
         run_sweep(other, store)

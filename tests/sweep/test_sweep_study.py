@@ -30,6 +30,11 @@ def load(*overrides: str) -> SweepConfig:
     return load_sweep(REPOSITORY / "sweeps" / "moe_pareto.yaml", overrides)
 
 
+def never(run_id: str) -> bool:
+    """No run was closed as finished."""
+    return False
+
+
 def made_up_scores(params: dict[str, object]) -> tuple[float, int]:
     """Something smooth to learn: more bits and more experts are larger and a little better."""
     position, experts = params["model.schemes"], params["model.num_experts"]
@@ -94,14 +99,31 @@ def test_what_was_cut_off_is_queued_again_and_counts_nowhere(tmp_path: Path) -> 
     done, lost = (ask(study, sweep, suggest) for _ in range(2))
     study.tell(done.trial, (0.9, 3000))
     assert trials_left(study, sweep) == 2
-    assert [trial.number for trial in repair(study)] == [lost.trial.number]
+    assert [trial.number for trial in repair(study, sweep, never)] == [lost.trial.number]
     assert count_trials(study) == {"trials": 1, "complete": 1, "pruned": 0, "failed": 0}
     again = ask(study, sweep, suggest)
     assert again.digest == lost.digest
     assert again.trial.number != lost.trial.number
     give_back(study, again.trial.number)
     assert trials_left(study, sweep) == 2
-    assert not repair(study)
+    assert not repair(study, sweep, never)
+
+
+def test_a_trial_that_was_recorded_but_not_told_is_told_and_not_trained_again(
+    tmp_path: Path,
+) -> None:
+    sweep = load("sampler.baselines=false")
+    study = open_study(sweep, tmp_path, {}, is_fresh=False)
+    drawn = [ask(study, sweep, suggest).trial for _ in range(3)]
+    for trial in drawn[:2]:
+        trial.set_user_attr("scores", {"accuracy": 0.9, "size_bytes": 3000.0})
+    for number, trial in enumerate(drawn):
+        trial.set_user_attr("mlflow_run_id", f"run {number}")
+    lost = repair(study, sweep, lambda run_id: run_id == "run 0")
+    assert [trial.number for trial in lost] == [1, 2]
+    states = [trial.state for trial in study.trials[:3]]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    assert study.trials[0].values == [0.9, 3000.0]
 
 
 def test_failed_trials_spend_the_budget_and_refused_ones_do_not(tmp_path: Path) -> None:
