@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         if requests:
             raise KeyboardInterrupt
         requests.append(number)
-        tqdm.write("stopping: writing what there is (once more to stop at once)")
+        tqdm.write("stopping: writing what there is (once more to stop at once)", sys.stderr)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -126,7 +127,7 @@ def _repair(study: Study, sweep: SweepConfig, recorder: Recorder) -> None:
     for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
         recorder.fail(run_id, "interrupted", "its process ended; the trial runs again")
     for trial in repair(study, sweep, lambda run_id: tracker.status(run_id) == "FINISHED"):
-        tqdm.write(f"trial {trial.number} was cut off last time; it runs again")
+        tqdm.write(f"trial {trial.number} was cut off last time; it runs again", sys.stderr)
 
 
 def _open_study_run(study: Study, plan: Plan, recorder: Recorder) -> str:
