@@ -128,7 +128,9 @@ class Recorder:
             }
             for row in rows
         ]
-        _write_json(place / "curiosity_values.json", values)
+        # One clip a line: `indent` would leave json's fast encoder.
+        lines = ",\n ".join(json.dumps(value) for value in values)
+        (place / "curiosity_values.json").write_text(f"[{lines}]\n", encoding="utf-8")
         draw = self._figures
         pictures = {
             "curiosity_histogram": draw.curiosity_histogram(information, predicted == y),
