@@ -1,6 +1,8 @@
 """The record of one trial in MLflow: values, files of every fold, packed models.
 
-It is written by the process that asks and tells, while others train: nobody waits for a figure.
+It is written by the process that asks and tells, while others train: no trial waits for a figure.
+It is not free where the others fill every processor: on two cores, with two workers, the main job
+took 115 s with it and 104 s without.
 """
 
 from __future__ import annotations
