@@ -29,6 +29,7 @@ from qwave.figures.plate import (
     PlateCache,
     Words,
     add_key,
+    leave_fifths,
     new_axes,
     nice_limit,
     short_name,
@@ -43,7 +44,7 @@ SMALLEST_LIMIT_NATS = 0.001
 """Below this the router has no doubt worth an axis; all-zero curiosity is shown on it."""
 
 LIMIT_STEPS = (1.0, 2.0, 3.0, 5.0)
-COUNT_STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+COUNT_STEPS = (1.0, 2.0, 5.0)
 
 MAX_ROWS_WITH_COUNTS = 25
 """Above this many classes a row is too low for a count beside it, and names are thinned."""
@@ -80,19 +81,20 @@ def histogram_png(plates: PlateCache, curiosity: Floats, is_correct: NDArray[np.
     right_counts, wrong_counts = bin_counts(right, limit), bin_counts(wrong, limit)
     most = max(right_counts.max(), wrong_counts.max())
     height = nice_limit(1.04 * float(most), 5.0, COUNT_STEPS)
-    plate = plates.get(("histogram", limit, height), lambda: _histogram_axes(limit, height))
+    plate = plates.get(("histogram", height), lambda: _histogram_axes(height))
 
-    edges = np.linspace(0.0, limit, N_BINS + 1)
+    edges = np.linspace(0.0, 1.0, N_BINS + 1)  # in shares of the limit, as the plate's axis
     top = math.sqrt(height)
     artists: list[StepPatch | Line2D] = []
     if right.size:
         artists.append(StepPatch(_bars(right_counts), edges, fill=True, **_RIGHT_STYLE))
-        artists.append(_median_line(right, top, BLUE, "-"))
+        artists.append(_median_line(right / limit, top, BLUE, "-"))
     if wrong.size:
         artists.append(StepPatch(_bars(wrong_counts), edges, fill=True, **_WRONG_STYLE))
-        artists.append(_median_line(wrong, top, VERMILION, (0, (4, 2))))
+        artists.append(_median_line(wrong / limit, top, VERMILION, (0, (4, 2))))
     key_y = (1.0 - _KEY_Y) * 400
     words = [
+        *plate.fifths(limit),
         Words(102, key_y, f"right: {_group_text(right)}"),
         Words(372, key_y, f"wrong: {_group_text(wrong)}"),
     ]
@@ -130,14 +132,15 @@ def _left_out(n_left_out: int) -> list[Words]:
     return [Words(WIDTH_PX - 22, 22, text, 11, MUTED, "rm")]
 
 
-def _histogram_axes(limit: float, height: float) -> Axes:
+def _histogram_axes(height: float) -> Axes:
     axes = new_axes(
         "Curiosity of right and wrong clips",
         "curiosity: mutual information (nats)",
         "clips (square-root scale)",
         top=0.81,
     )
-    axes.set_xlim(0.0, limit)
+    axes.set_xlim(0.0, 1.0)
+    leave_fifths(axes)
     axes.set_ylim(0.0, math.sqrt(height))
     ticks = count_ticks(height)
     axes.set_yticks([math.sqrt(tick) for tick in ticks], [f"{tick}" for tick in ticks])
@@ -180,11 +183,12 @@ def per_class_png(
     values, rows = np.maximum(curiosity[is_finite], 0.0), y_true[is_finite]
     limit = nice_limit(values.max(initial=0.0), SMALLEST_LIMIT_NATS, LIMIT_STEPS)
     n_classes = len(class_names)
-    plate = plates.get(("per class", limit), lambda: _per_class_axes(class_names, limit))
+    plate = plates.get("per class", lambda: _per_class_axes(class_names))
 
     counts = np.bincount(rows, minlength=n_classes)
     present = np.flatnonzero(counts)
-    lower, median, upper = class_quartiles(values, rows, counts[present])
+    shares = values / limit
+    lower, median, upper = class_quartiles(shares, rows, counts[present])
     row_px = plate.pixel(0.0, 1.0)[1] - plate.pixel(0.0, 0.0)[1]
     boxes = LineCollection(
         [[(a, row), (b, row)] for a, b, row in zip(lower, upper, present, strict=True)],
@@ -193,7 +197,7 @@ def per_class_png(
         capstyle="butt",
     )
     ticks: dict[str, Any] = {"linestyle": "none", "marker": "|", "color": BLUE, "alpha": 0.75}
-    clips = Line2D(values, rows, markersize=min(0.34 * row_px, 9.0), markeredgewidth=0.9, **ticks)
+    clips = Line2D(shares, rows, markersize=min(0.34 * row_px, 9.0), markeredgewidth=0.9, **ticks)
     middle = Line2D(
         median,
         present,
@@ -204,7 +208,7 @@ def per_class_png(
         markeredgecolor="white",
         markeredgewidth=0.6,
     )
-    words = _left_out(n_left_out=curiosity.size - values.size)
+    words = plate.fifths(limit) + _left_out(n_left_out=curiosity.size - values.size)
     if n_classes <= MAX_ROWS_WITH_COUNTS:
         for row in range(n_classes):
             y = plate.pixel(0.0, row)[1]
@@ -240,7 +244,7 @@ def class_quartiles(
     return quartiles[0], quartiles[1], quartiles[2]
 
 
-def _per_class_axes(class_names: Sequence[str], limit: float) -> Axes:
+def _per_class_axes(class_names: Sequence[str]) -> Axes:
     axes = new_axes(
         "Curiosity class by class",
         "curiosity: mutual information (nats)",
@@ -251,7 +255,8 @@ def _per_class_axes(class_names: Sequence[str], limit: float) -> Axes:
     )
     n_classes = len(class_names)
     # Room at both ends: a sure router has most clips at 0, and the largest may be the limit.
-    axes.set_xlim(-0.012 * limit, 1.012 * limit)
+    axes.set_xlim(-0.012, 1.012)
+    leave_fifths(axes)
     axes.set_ylim(n_classes - 0.4, -0.6)
     step = math.ceil(n_classes / MAX_ROWS_WITH_COUNTS)
     shown = range(0, n_classes, step)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from qwave.data import EmbeddingSet, Fold, make_folds
 from qwave.figures import FoldFigures
 from qwave.packing import packed_size_parts
 from qwave.tracking import DatasetInput, Tracker
+
+
+# A point of a curve is a row of MLflow's database, at a tenth of a millisecond.
+_MAX_CURVE_POINTS = 30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,24 +104,25 @@ class Recorder:
             "train_seconds": result.train_seconds,
             "peak_memory_bytes": float(result.peak_memory_bytes),
         }
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            _write_json(folder / "config.json", dataclasses.asdict(result.config))
-            _write_predictions(folder / "predictions.csv", result, self._data)
-            for fold in _folds(self._data, result.config):
-                place = folder / f"fold_{fold.index}"
-                place.mkdir()
-                (place / "model.qwave").write_bytes(finished.packed[fold.index])
-                self._write_fold(place, result, fold.index, fold.test)
-            self.tracker.log_folder(run_id, folder)
+        folder = self.tracker.artifact_folder(run_id)
+        _write_json(folder / "config.json", dataclasses.asdict(result.config))
+        _write_predictions(folder / "predictions.csv", result, self._data)
+        folds = _folds(self._data, result.config)
+        for fold in folds:
+            place = folder / f"fold_{fold.index}"
+            place.mkdir(exist_ok=True)
+            (place / "model.qwave").write_bytes(finished.packed[fold.index])
+            self._write_curiosity(place, result, fold.test)
+        for picture, draw in self._pictures(result).items():
+            for fold in folds:
+                content = draw(fold.index, fold.test)
+                (folder / f"fold_{fold.index}" / f"{picture}.png").write_bytes(content)
         tags = {"qwave.outcome": "complete"}
         self.tracker.log(run_id, metrics=metrics, series=_series(result), tags=tags)
         self.tracker.end_run(run_id)
 
-    def _write_fold(self, place: Path, result: TrialResult, fold: int, rows: np.ndarray) -> None:
+    def _write_curiosity(self, place: Path, result: TrialResult, rows: np.ndarray) -> None:
         predictions, data = result.predictions, self._data
-        y, predicted = data.y[rows], predictions.predicted[rows]
-        information = predictions.mutual_information[rows]
         values = [
             {
                 "name": data.names[row],
@@ -133,21 +138,31 @@ class Recorder:
         # One clip a line: `indent` would leave json's fast encoder.
         lines = ",\n ".join(json.dumps(value) for value in values)
         (place / "curiosity_values.json").write_text(f"[{lines}]\n", encoding="utf-8")
-        draw = self._figures
-        pictures = {
-            "curiosity_histogram": draw.curiosity_histogram(information, predicted == y),
-            "curiosity_per_class": draw.curiosity_per_class(information, y),
-            "confusion_matrix": draw.confusion_matrix(y, predicted),
-            "roc": draw.roc(y, predictions.probabilities[rows]),
-            "losses": draw.losses(
-                np.arange(1, len(result.train_loss) + 1),
-                result.train_loss[:, fold],
-                [checkpoint.epoch for checkpoint in result.checkpoints],
-                [checkpoint.loss[fold] for checkpoint in result.checkpoints],
+
+    def _pictures(self, result: TrialResult) -> dict[str, Callable[[int, np.ndarray], bytes]]:
+        """File name to a function of a fold's index and held-out rows.
+
+        Kind by kind, not fold by fold: beside workers that fill the caches, the second picture of
+        a kind costs two thirds of the first.
+        """
+        draw, y, predictions = self._figures, self._data.y, result.predictions
+        curiosity, predicted = predictions.mutual_information, predictions.predicted
+        epochs = np.arange(1, len(result.train_loss) + 1)
+        looked_at = [checkpoint.epoch for checkpoint in result.checkpoints]
+        held_out = [checkpoint.loss for checkpoint in result.checkpoints]
+        return {
+            "curiosity_histogram": lambda _, rows: draw.curiosity_histogram(
+                curiosity[rows], predicted[rows] == y[rows]
+            ),
+            "curiosity_per_class": lambda _, rows: draw.curiosity_per_class(
+                curiosity[rows], y[rows]
+            ),
+            "confusion_matrix": lambda _, rows: draw.confusion_matrix(y[rows], predicted[rows]),
+            "roc": lambda _, rows: draw.roc(y[rows], predictions.probabilities[rows]),
+            "losses": lambda fold, _: draw.losses(
+                epochs, result.train_loss[:, fold], looked_at, [loss[fold] for loss in held_out]
             ),
         }
-        for picture, content in pictures.items():
-            (place / f"{picture}.png").write_bytes(content)
 
 
 def _folds(data: EmbeddingSet, config: TrialConfig) -> tuple[Fold, ...]:
@@ -168,13 +183,13 @@ def config_label(config: TrialConfig) -> str:
 
 
 def _series(result: TrialResult) -> dict[str, list[tuple[int, float]]]:
-    """Fold scores by fold, losses by epoch."""
+    """Fold scores by fold, losses by epoch (thinned; losses.png shows every epoch)."""
     series: dict[str, list[tuple[int, float]]] = {
         f"fold_{name}": list(enumerate(values)) for name, values in result.fold_scores.items()
     }
-    series["train_loss"] = [
-        (epoch, float(loss)) for epoch, loss in enumerate(result.train_loss.mean(axis=1), start=1)
-    ]
+    losses = result.train_loss.mean(axis=1)
+    epochs = np.unique(np.linspace(1, len(losses), min(len(losses), _MAX_CURVE_POINTS), dtype=int))
+    series["train_loss"] = [(int(epoch), float(losses[epoch - 1])) for epoch in epochs]
     for name in ("loss", "accuracy"):
         series[f"held_out_{name}"] = [
             (point.epoch, float(np.mean(getattr(point, name)))) for point in result.checkpoints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import signal
 import sys
 import time
@@ -172,7 +173,7 @@ def _finish(
     }
     folder = report_folder(store, sweep.name)
     reports = write_report(study, sweep, folder, summary=summary, commands=commands)
-    tracker.log_folder(run_id, folder, "report")
+    shutil.copytree(folder, tracker.artifact_folder(run_id) / "report", dirs_exist_ok=True)
     history = hypervolume_by_trial(study)
     metrics = {f"n_{name}": float(value) for name, value in counts.items()}
     metrics |= {"hypervolume": volume, "front_size": float(len(front))}

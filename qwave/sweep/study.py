@@ -139,6 +139,8 @@ def _draw_with_log_sizes(
     twin = optuna.create_study(directions=study.directions, sampler=study.sampler)
     for trial in trials:
         trial = copy.copy(trial)
+        # The twin copies what it is given, deeply, and attributes are nine tenths of a trial.
+        trial.user_attrs = {}
         if trial.values is not None:
             pairs = zip(trial.values, is_size, strict=True)
             trial.values = [math.log10(value) if is_log else value for value, is_log in pairs]

@@ -138,3 +138,23 @@ def test_callers_mistakes_are_refused(figures: FoldFigures) -> None:
         figures.losses([-1.0], [0.1], [], [])
     with pytest.raises(ValueError, match=r"`checkpoint_epochs` must be finite .* got nan"):
         figures.losses([], [], [np.nan], [0.1])
+
+
+def test_a_picture_drawn_again_is_the_same_and_forgotten_in_the_end(figures: FoldFigures) -> None:
+    zeros, y_true = np.zeros(80), np.arange(80) % 10
+    first = figures.curiosity_per_class(zeros, y_true)
+    for seed in range(70):
+        fold = make_fold(seed)
+        figures.curiosity_per_class(fold.curiosity, fold.y_true)
+        figures.curiosity_histogram(fold.curiosity, fold.y_true == fold.y_pred)
+    assert figures.curiosity_per_class(zeros, y_true) == first
+    assert len(figures._drawn) == 64
+
+
+def test_equal_curiosity_of_other_clips_is_another_picture(figures: FoldFigures) -> None:
+    zeros = np.zeros(8)
+    a = figures.curiosity_histogram(zeros, np.arange(8) < 6)
+    assert figures.curiosity_histogram(zeros, np.arange(8) < 5) != a
+    assert figures.curiosity_histogram(zeros, np.arange(8) >= 2) == a, "six right, two wrong"
+    b = figures.curiosity_per_class(zeros, np.zeros(8, np.int_))
+    assert figures.curiosity_per_class(zeros, np.ones(8, np.int_)) != b

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import FontProperties, findfont
+from PIL import ImageDraw, ImageFont
 from sklearn import metrics
 
 from qwave.figures.confusion import confusion_counts
 from qwave.figures.curiosity import N_BINS, bin_counts, class_quartiles, count_ticks
 from qwave.figures.curves import SMALLEST_LOSS, loss_limits
-from qwave.figures.plate import PlateCache, new_axes, nice_limit, short_name
+from qwave.figures.plate import Plate, PlateCache, Words, new_axes, nice_limit, short_name
 from qwave.figures.roc import macro_average, one_vs_rest, roc_curve
+
+from .samples import open_png
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -159,3 +163,32 @@ def test_plate_cache_forgets_the_plate_unused_longest() -> None:
     assert made == ["a", "b", "c", "b"]
     with pytest.raises(ValueError, match=r"`max_plates` must be at least 1, but got 0"):
         PlateCache(max_plates=0)
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.03, 0.2, 5.0, 1e9])
+def test_an_axis_of_fifths_reads_as_the_values_drawn_on_it(limit: float) -> None:
+    axes = new_axes("title", "x", "y")
+    axes.set_xlim(0.0, 1.0)
+    plate = Plate(axes)
+    labels = plate.fifths(limit)
+    assert [float(word.text) for word in labels] == pytest.approx(
+        [limit * k / 5 for k in range(6)]
+    )
+    assert [word.x for word in labels] == [plate.pixel(k / 5, 0.0)[0] for k in range(6)]
+    assert [word.y for word in labels] == pytest.approx([400 - 0.135 * 400 + 7] * 6)
+
+
+@pytest.mark.parametrize("anchor", ["lm", "rm", "mm", "ma"])
+@pytest.mark.parametrize("text", ["0.05", "j, right", "→ Ärger", " "])
+def test_words_stand_where_pillow_would_draw_them(text: str, anchor: str) -> None:
+    plate = Plate(new_axes("", "", ""))
+    drawn = open_png(plate.png([], [Words(320, 200, text, 13, "#000000", anchor)])).convert("L")
+    dumb = open_png(plate.png([])).convert("L")
+    font = ImageFont.truetype(
+        findfont(FontProperties(family="DejaVu Sans")), 13, layout_engine=ImageFont.Layout.BASIC
+    )
+    ImageDraw.Draw(dumb).text((320, 200), text, fill=0, font=font, anchor=anchor)
+    # The palette has a grey every five levels and is matched in cells of four; a word one pixel
+    # off differs by 100 and more.
+    difference = np.abs(np.asarray(drawn, np.int_) - np.asarray(dumb, np.int_))
+    assert difference.max() <= 8
