@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from numpy.typing import NDArray
 
-from qwave.figures.colours import BLUE, INK, MUTED, SOFT, VERMILION, rgb
+from qwave.figures.colours import BLUE, INK, MUTED, SOFT, VERMILION, tint
 from qwave.figures.plate import PlateCache, Words, new_axes, short_name
+from qwave.figures.svg import SvgPlate, squares
 
 MAX_CLASSES_WITH_NUMBERS = 20
 """Above this a cell is under 13 pixels, too small for two digits."""
@@ -38,8 +38,8 @@ def confusion_counts(
     return cells.reshape(n_classes, n_classes)
 
 
-def confusion_png(
-    plates: PlateCache,
+def confusion_svg(
+    plates: PlateCache[SvgPlate],
     class_names: Sequence[str],
     y_true: NDArray[np.int_],
     y_pred: NDArray[np.int_],
@@ -58,26 +58,32 @@ def confusion_png(
     n_classes = len(class_names)
     plate = plates.get("confusion", lambda: _confusion_axes(class_names))
     counts = confusion_counts(y_true, y_pred, n_classes)
+    words = _panel(counts, class_names)
+    # Only the cells that are not empty, and one path for all of a colour: shares of small classes
+    # are few fractions.
     rows, columns = np.nonzero(counts)
     shares = counts[rows, columns] / counts.sum(axis=1)[rows]
-
-    # Only the cells that are not empty: an image of all cells is resampled to the screen by
-    # Matplotlib, 3.7 ms where these squares take 0.1.
-    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
-    squares = np.stack((columns, rows), axis=1)[:, None, :] + corners
-    opacity = (0.16 + 0.84 * shares)[:, None]
-    hues = np.where((rows == columns)[:, None], rgb(BLUE), rgb(VERMILION)) / 255.0
-    colours = 1.0 + (hues - 1.0) * opacity
-    cells = PolyCollection(list(squares), facecolors=colours, edgecolors="white", linewidths=0.4)
-
-    words = _panel(counts, class_names)
-    if n_classes <= MAX_CLASSES_WITH_NUMBERS:
-        size = min(13.0, 0.55 * _SIDE_PX / n_classes + 1.5)
-        for row, column, share in zip(rows, columns, shares, strict=True):
-            x, y = plate.pixel(float(column), float(row))
+    side = _SIDE_PX / n_classes
+    centres = plate.pixel(columns, rows).tolist()
+    cells: dict[tuple[bool, float], list[tuple[float, float]]] = {}
+    has_numbers = n_classes <= MAX_CLASSES_WITH_NUMBERS
+    size = min(13.0, 0.55 * side + 1.5)
+    for (x, y), count, share, is_right in zip(
+        centres,
+        counts[rows, columns].tolist(),
+        shares.tolist(),
+        (rows == columns).tolist(),
+        strict=True,
+    ):
+        cells.setdefault((is_right, share), []).append((x - side / 2, y - side / 2))
+        if has_numbers:
             colour = "#ffffff" if share > 0.5 else INK
-            words.append(Words(x, y, str(counts[row, column]), size, colour, "mm"))
-    return plate.png([cells], words)
+            words.append(Words(x, y, str(count), size, colour, "mm"))
+    elements = [
+        squares(corners, side, tint(BLUE if is_right else VERMILION, 0.16 + 0.84 * share))
+        for (is_right, share), corners in cells.items()
+    ]
+    return plate.svg(elements, words)
 
 
 def _panel(counts: NDArray[np.int_], class_names: Sequence[str]) -> list[Words]:

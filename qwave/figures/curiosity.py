@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from qwave.figures.colours import BLUE, INK, MUTED, SKY_BLUE, VERMILION, tint
 from qwave.figures.plate import (
     WIDTH_PX,
+    Plate,
     PlateCache,
     Words,
     add_key,
@@ -63,7 +64,9 @@ _WRONG_STYLE: dict[str, Any] = {
 }
 
 
-def histogram_png(plates: PlateCache, curiosity: Floats, is_correct: NDArray[np.bool_]) -> bytes:
+def histogram_png(
+    plates: PlateCache[Plate], curiosity: Floats, is_correct: NDArray[np.bool_]
+) -> bytes:
     """Counts of right and of wrong clips over curiosity, overlaid, with their medians.
 
     Counts, not shares: a fold often has five wrong clips, and a share would hide that. They stand
@@ -166,7 +169,10 @@ def count_ticks(height: float) -> list[int]:
 
 
 def per_class_png(
-    plates: PlateCache, class_names: Sequence[str], curiosity: Floats, y_true: NDArray[np.int_]
+    plates: PlateCache[Plate],
+    class_names: Sequence[str],
+    curiosity: Floats,
+    y_true: NDArray[np.int_],
 ) -> bytes:
     """Every clip's curiosity in the row of its class, with median and quartiles.
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from qwave.figures.plate import (
     short_name,
 )
 from qwave.figures.roc import macro_average, one_vs_rest
+from qwave.figures.svg import SvgPlate, circles, dots, polyline
 
 Floats = NDArray[np.float64]
 
@@ -43,10 +43,15 @@ EPOCH_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 _PANEL_X = 424
 _KEY_Y = 0.862
 _CLASS_COLOUR = tint(SKY_BLUE, 0.75)
+# Widths in points and dashes in line widths, for the data and for their samples in the key.
+_CLASS_WIDTH, _MACRO_WIDTH = 1.0, 2.4
+_TRAIN_WIDTH, _TRAIN_DOT = 1.6, 2.6
+_CHECK_WIDTH, _CHECK_DASH = 1.0, (4.0, 2.0)
+_CHECK_MARKER, _CHECK_EDGE = 5.5, 1.4
 
 
-def roc_png(
-    plates: PlateCache,
+def roc_svg(
+    plates: PlateCache[SvgPlate],
     class_names: Sequence[str],
     y_true: NDArray[np.int_],
     probabilities: Floats,
@@ -67,11 +72,15 @@ def roc_png(
     if macro is None:
         words.append(Words(_PANEL_X, 70, "no curve", 17, MUTED))
         words.append(Words(_PANEL_X, 93, "needs clips of two classes", 12, MUTED))
-        return plate.png([], words)
+        return plate.svg([], words)
 
-    lines = [np.stack(curve, axis=1) for curve in curves.values()]
-    thin = LineCollection(lines, colors=_CLASS_COLOUR, linewidths=1.0)
-    bold = Line2D(*macro, color=BLUE, linewidth=2.4, solid_joinstyle="round")
+    # All thin curves are one line with a gap after each: one conversion to pixels for all.
+    corners = [np.append(rates, np.nan) for curve in curves.values() for rates in curve]
+    thin = plate.pixel(np.concatenate(corners[0::2]), np.concatenate(corners[1::2]))
+    elements = [
+        polyline(thin, _CLASS_COLOUR, _CLASS_WIDTH),
+        polyline(plate.pixel(*macro), BLUE, _MACRO_WIDTH),
+    ]
     areas = sorted((curve.area, index) for index, curve in curves.items())
     words += [
         Words(_PANEL_X, 70, f"macro area {macro.area:.3f}", 17, INK, is_bold=True),
@@ -82,7 +91,7 @@ def roc_png(
         y = 154 + 20 * line
         words.append(Words(_PANEL_X, y, short_name(class_names[index], 18), 12))
         words.append(Words(618, y, f"{area:.3f}", 12, INK, "rm"))
-    return plate.png([thin, bold], words)
+    return plate.svg(elements, words)
 
 
 def _roc_axes() -> Axes:
@@ -103,8 +112,8 @@ def _roc_axes() -> Axes:
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1.0, linestyle=(0, (4, 3)))
     axes.text(0.72, 0.665, "chance", color=MUTED, fontsize=8, rotation=45, ha="center")
     samples = [
-        Line2D([0.6625, 0.7125], [0.232, 0.232], color=BLUE, linewidth=2.4),
-        Line2D([0.6625, 0.7125], [0.172, 0.172], color=_CLASS_COLOUR, linewidth=1.0),
+        Line2D([0.6625, 0.7125], [0.232, 0.232], color=BLUE, linewidth=_MACRO_WIDTH),
+        Line2D([0.6625, 0.7125], [0.172, 0.172], color=_CLASS_COLOUR, linewidth=_CLASS_WIDTH),
     ]
     add_key(axes, samples)
     figure = axes.get_figure(root=True)
@@ -114,8 +123,8 @@ def _roc_axes() -> Axes:
     return axes
 
 
-def losses_png(
-    plates: PlateCache,
+def losses_svg(
+    plates: PlateCache[SvgPlate],
     epochs: Floats,
     train_loss: Floats,
     checkpoint_epochs: Floats,
@@ -141,23 +150,19 @@ def losses_png(
     plate = plates.get(
         ("losses", n_epochs, lower, upper), lambda: _losses_axes(n_epochs, lower, upper)
     )
-    # The markers keep a value visible that stands alone between two gaps.
-    curve = Line2D(epochs, train, color=BLUE, linewidth=1.6, marker=".", markersize=3.2)
-    checks = Line2D(
-        checkpoint_epochs,
-        held_out,
-        color=VERMILION,
-        linewidth=1.0,
-        linestyle=(0, (4, 2)),
-        marker="o",
-        markersize=5.5,
-        markerfacecolor="white",
-        markeredgewidth=1.4,
-    )
+    curve = plate.pixel(epochs, train)
+    checks = plate.pixel(checkpoint_epochs, held_out)
+    elements = [
+        polyline(curve, BLUE, _TRAIN_WIDTH),
+        # Dots and circles keep a value visible that stands alone between two gaps.
+        dots(curve, BLUE, _TRAIN_DOT),
+        polyline(checks, VERMILION, _CHECK_WIDTH, _CHECK_DASH),
+        circles(checks, VERMILION, _CHECK_MARKER, _CHECK_EDGE),
+    ]
     words = _left_out(both.size - finite.size, "values")
     if not finite.size:
         words.append(Words(340, 210, "no losses", 17, MUTED, "mm"))
-    return plate.png([curve, checks], words)
+    return plate.svg(elements, words)
 
 
 def _drawable(losses: Floats) -> Floats:
@@ -200,16 +205,22 @@ def _losses_axes(n_epochs: float, lower: float, upper: float) -> Axes:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="minor", length=0)
     samples = [
-        Line2D([0.11, 0.155], [_KEY_Y] * 2, color=BLUE, linewidth=1.6),
-        Line2D([0.265, 0.31], [_KEY_Y] * 2, color=VERMILION, linewidth=1.0, linestyle=(0, (4, 2))),
+        Line2D([0.11, 0.155], [_KEY_Y] * 2, color=BLUE, linewidth=_TRAIN_WIDTH),
+        Line2D(
+            [0.265, 0.31],
+            [_KEY_Y] * 2,
+            color=VERMILION,
+            linewidth=_CHECK_WIDTH,
+            linestyle=(0, _CHECK_DASH),
+        ),
         Line2D(
             [0.2875],
             [_KEY_Y],
             color=VERMILION,
             marker="o",
-            markersize=5.5,
+            markersize=_CHECK_MARKER,
             markerfacecolor="white",
-            markeredgewidth=1.4,
+            markeredgewidth=_CHECK_EDGE,
         ),
     ]
     add_key(axes, samples)

@@ -1,7 +1,8 @@
 """A picture whose background is drawn once: restore it, draw the data, encode a small PNG.
 
-A sweep writes 25 pictures per trial, so their cost is counted. The histogram of curiosity, 640 x
-400 pixels, one core, medians (Matplotlib 3.11, Pillow 13):
+A sweep writes 25 pictures per trial, so their cost is counted; the 15 of them that need no pixels
+are SVG (`qwave.figures.svg`). The histogram of curiosity, 640 x 400 pixels, one core, medians
+(Matplotlib 3.11, Pillow 13):
 
     =====================================================  ========
     a new figure, drawn and saved by ``Figure.savefig``    77 ms
@@ -23,9 +24,10 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -40,7 +42,11 @@ from qwave.figures.colours import GRID, INK, MUTED, OKABE_ITO, SOFT, blend
 WIDTH_PX = 640
 HEIGHT_PX = 400
 DPI = 100
+_ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _FIFTHS = tuple(k / 5 for k in range(6))
+
+AnyPlate = TypeVar("AnyPlate")
+"""A kind of plate: `Plate`, or the `SvgPlate` of `qwave.figures.svg`."""
 
 
 class Words(NamedTuple):
@@ -134,27 +140,29 @@ class Plate:
         return stream.getvalue()
 
 
-class PlateCache:
-    """The plates used last, by kind of picture and axis limits.
+class PlateCache(Generic[AnyPlate]):
+    """The plates of one kind used last, by kind of picture and axis limits.
 
     Bounded, because the limits come from the data: a loss that once exploded must not keep its
-    plate for the rest of a sweep. A sweep uses 10 to 20 of them.
+    plate for the rest of a sweep. A sweep uses 10 to 20 of both kinds together.
 
     Args:
-        max_plates: Plates kept, at about 2.5 MB each.
+        make_plate: The class of the plates; it draws the background.
+        max_plates: Plates kept; see their class for the size of one.
     """
 
-    def __init__(self, max_plates: int = 32) -> None:
+    def __init__(self, make_plate: Callable[[Axes], AnyPlate], max_plates: int = 32) -> None:
         if max_plates < 1:
             raise ValueError(f"`max_plates` must be at least 1, but got {max_plates}")
+        self._make_plate = make_plate
         self._max_plates = max_plates
-        self._plates: OrderedDict[Hashable, Plate] = OrderedDict()
+        self._plates: OrderedDict[Hashable, AnyPlate] = OrderedDict()
 
-    def get(self, key: Hashable, make_axes: Callable[[], Axes]) -> Plate:
+    def get(self, key: Hashable, make_axes: Callable[[], Axes]) -> AnyPlate:
         """The plate of ``key``; made from ``make_axes`` where it is not at hand (40 to 90 ms)."""
         plate = self._plates.get(key)
         if plate is None:
-            plate = Plate(make_axes())
+            plate = self._make_plate(make_axes())
             self._plates[key] = plate
             if len(self._plates) > self._max_plates:
                 self._plates.popitem(last=False)
@@ -175,7 +183,7 @@ def new_axes(
     """Axes on a new white figure of 640 x 400 pixels, in the look the fold pictures share.
 
     Args:
-        title: Set in bold at the left edge of the axes.
+        title: Set in bold at the left edge of the figure.
         x_label: With its unit.
         y_label: With its unit.
         left: Edges of the axes as shares of the figure; likewise the three others.
@@ -185,7 +193,16 @@ def new_axes(
     """
     figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
     axes = figure.add_axes((left, bottom, right - left, top - bottom))
-    figure.text(0.018, 0.945, title, fontsize=10.5, fontweight="bold", color=INK, va="center")
+    figure.suptitle(
+        title,
+        x=0.018,
+        y=0.945,
+        fontsize=10.5,
+        fontweight="bold",
+        color=INK,
+        ha="left",
+        va="center",
+    )
     axes.set_xlabel(x_label, fontsize=8.5, color=INK)
     axes.set_ylabel(y_label, fontsize=8.5, color=INK)
     axes.tick_params(labelsize=8, labelcolor=INK, color=SOFT, length=3)
@@ -219,8 +236,17 @@ def add_key(axes: Axes, samples: Sequence[Artist]) -> None:
 
 def short_name(name: str, max_letters: int = 16) -> str:
     """A class name on one line, cut with an ellipsis where it is too long for a tick label."""
-    line = " ".join(name.split())
+    line = legal_text(" ".join(name.split()))
     return line if len(line) <= max_letters else line[: max_letters - 1].rstrip() + "…"
+
+
+def legal_text(text: str) -> str:
+    """``text`` with U+FFFD for each character that no XML may hold, not even escaped.
+
+    Those are the control characters and lone surrogates. A class name may hold one, and an SVG
+    with one anywhere is not drawn at all.
+    """
+    return _ILLEGAL.sub("\ufffd", text)
 
 
 def nice_limit(value: float, smallest: float, steps: Sequence[float] = (1.0, 2.0, 5.0)) -> float:

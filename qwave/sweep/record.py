@@ -24,7 +24,6 @@ from qwave.figures import FoldFigures
 from qwave.packing import packed_size_parts
 from qwave.tracking import DatasetInput, Tracker
 
-
 # A point of a curve is a row of MLflow's database, at a tenth of a millisecond.
 _MAX_CURVE_POINTS = 30
 
@@ -116,7 +115,7 @@ class Recorder:
         for picture, draw in self._pictures(result).items():
             for fold in folds:
                 content = draw(fold.index, fold.test)
-                (folder / f"fold_{fold.index}" / f"{picture}.png").write_bytes(content)
+                (folder / f"fold_{fold.index}" / picture).write_bytes(content)
         tags = {"qwave.outcome": "complete"}
         self.tracker.log(run_id, metrics=metrics, series=_series(result), tags=tags)
         self.tracker.end_run(run_id)
@@ -151,15 +150,17 @@ class Recorder:
         looked_at = [checkpoint.epoch for checkpoint in result.checkpoints]
         held_out = [checkpoint.loss for checkpoint in result.checkpoints]
         return {
-            "curiosity_histogram": lambda _, rows: draw.curiosity_histogram(
+            "curiosity_histogram.png": lambda _, rows: draw.curiosity_histogram(
                 curiosity[rows], predicted[rows] == y[rows]
             ),
-            "curiosity_per_class": lambda _, rows: draw.curiosity_per_class(
+            "curiosity_per_class.png": lambda _, rows: draw.curiosity_per_class(
                 curiosity[rows], y[rows]
             ),
-            "confusion_matrix": lambda _, rows: draw.confusion_matrix(y[rows], predicted[rows]),
-            "roc": lambda _, rows: draw.roc(y[rows], predictions.probabilities[rows]),
-            "losses": lambda fold, _: draw.losses(
+            "confusion_matrix.svg": lambda _, rows: draw.confusion_matrix(
+                y[rows], predicted[rows]
+            ),
+            "roc.svg": lambda _, rows: draw.roc(y[rows], predictions.probabilities[rows]),
+            "losses.svg": lambda fold, _: draw.losses(
                 epochs, result.train_loss[:, fold], looked_at, [loss[fold] for loss in held_out]
             ),
         }
@@ -183,7 +184,7 @@ def config_label(config: TrialConfig) -> str:
 
 
 def _series(result: TrialResult) -> dict[str, list[tuple[int, float]]]:
-    """Fold scores by fold, losses by epoch (thinned; losses.png shows every epoch)."""
+    """Fold scores by fold, losses by epoch (thinned; losses.svg shows every epoch)."""
     series: dict[str, list[tuple[int, float]]] = {
         f"fold_{name}": list(enumerate(values)) for name, values in result.fold_scores.items()
     }

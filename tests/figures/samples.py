@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from typing import NamedTuple
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,3 +88,25 @@ def open_png(png: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(png))
     image.load()
     return image
+
+
+def open_svg(svg: bytes | str) -> Element:
+    """The root of a picture or of a part of it, the tags without their namespace."""
+    root = ElementTree.fromstring(svg)
+    for node in root.iter():
+        node.tag = node.tag.removeprefix("{http://www.w3.org/2000/svg}")
+    return root
+
+
+def svg_texts(root: Element) -> list[tuple[str, float, float]]:
+    """Every text with its x and y, in the order of the file; NaN where a transform places it."""
+    return [
+        (node.text or "", float(node.get("x", "nan")), float(node.get("y", "nan")))
+        for node in root.iter("text")
+    ]
+
+
+def path_points(d: str) -> list[list[list[float]]]:
+    """The points of a path of M, L and h0, one list for each M."""
+    runs = [run.removesuffix("h0").split("L") for run in d.split("M")[1:]]
+    return [[[float(number) for number in point.split()] for point in run] for run in runs]

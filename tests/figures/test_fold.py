@@ -7,7 +7,7 @@ import pytest
 
 from qwave.figures import FoldFigures
 
-from .samples import CLASS_NAMES, FoldData, make_fold, open_png
+from .samples import CLASS_NAMES, FoldData, make_fold, open_png, open_svg, svg_texts
 
 Draw = Callable[[FoldFigures, FoldData], bytes]
 
@@ -25,14 +25,41 @@ def figures() -> FoldFigures:
     return FoldFigures(CLASS_NAMES)
 
 
-@pytest.mark.parametrize("kind", DRAW)
-def test_picture_is_a_png_of_the_promised_size(figures: FoldFigures, kind: str) -> None:
+PNG_KINDS = ("histogram", "per_class")
+SVG_KINDS = ("confusion", "roc", "losses")
+
+
+def assert_is_picture(kind: str, picture: bytes) -> None:
+    if kind in PNG_KINDS:
+        assert open_png(picture).size == (640, 400)
+        return
+    root = open_svg(picture)
+    assert root.tag == "svg", f"not an SVG: {picture[:60]!r}"
+    assert (root.get("width"), root.get("height")) == ("640", "400")
+    assert root.get("viewBox") == "0 0 640 400"
+
+
+@pytest.mark.parametrize("kind", PNG_KINDS)
+def test_curiosity_is_a_png_of_the_promised_size(figures: FoldFigures, kind: str) -> None:
     png = DRAW[kind](figures, make_fold(0))
     image = open_png(png)
     assert image.size == (640, 400)
     assert image.mode == "P"
     assert len(png) < 40_000, f"{kind} takes {len(png)} bytes"
     assert image.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", SVG_KINDS)
+def test_the_other_pictures_are_small_svgs(figures: FoldFigures, kind: str) -> None:
+    svg = DRAW[kind](figures, make_fold(0))
+    assert_is_picture(kind, svg)
+    root = open_svg(svg)
+    assert root.get("role") == "img"
+    assert len(svg) < 12_000, f"{kind} takes {len(svg)} bytes"
+    title = root[0]
+    assert title.tag == "title"
+    texts = [text for text, _, _ in svg_texts(root)]
+    assert texts.count(str(title.text)) == 1, f"{title.text!r} not among {texts}"
 
 
 @pytest.mark.parametrize("kind", DRAW)
@@ -51,7 +78,7 @@ def test_nothing_of_one_picture_reaches_the_next(figures: FoldFigures, kind: str
 def test_any_number_of_classes_is_drawn(kind: str, num_classes: int) -> None:
     figures = FoldFigures([f"class {index}" for index in range(num_classes)])
     fold = make_fold(3, n_clips=4 * num_classes, num_classes=num_classes)
-    assert open_png(DRAW[kind](figures, fold)).size == (640, 400)
+    assert_is_picture(kind, DRAW[kind](figures, fold))
 
 
 def test_empty_fold_is_drawn_and_differs_from_a_full_one(figures: FoldFigures) -> None:
@@ -62,9 +89,9 @@ def test_empty_fold_is_drawn_and_differs_from_a_full_one(figures: FoldFigures) -
         "roc": figures.roc([], []),
         "losses": figures.losses([], [], [], []),
     }
-    for kind, png in empty.items():
-        assert open_png(png).size == (640, 400)
-        assert png != DRAW[kind](figures, make_fold(0)), kind
+    for kind, picture in empty.items():
+        assert_is_picture(kind, picture)
+        assert picture != DRAW[kind](figures, make_fold(0)), kind
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, -1e-12, 1e9])
@@ -99,24 +126,51 @@ def test_values_that_are_not_finite_are_left_out_but_counted(
     probabilities[3, 2] = bad
     train_loss = fold.train_loss.copy()
     train_loss[5] = bad
-    for png in (
-        figures.curiosity_per_class(holed, fold.y_true),
-        figures.roc(fold.y_true, probabilities),
-        figures.losses(fold.epochs, train_loss, fold.checkpoint_epochs, np.full(5, bad)),
+    assert_is_picture("per_class", figures.curiosity_per_class(holed, fold.y_true))
+    roc = figures.roc(fold.y_true, probabilities)
+    losses = figures.losses(
+        fold.epochs, train_loss, fold.checkpoint_epochs, np.full(fold.checkpoint_epochs.size, bad)
+    )
+    for kind, svg, text in (
+        ("roc", roc, "1 clips not finite, left out"),
+        ("losses", losses, "6 values not finite, left out"),
     ):
-        assert open_png(png).size == (640, 400)
+        assert_is_picture(kind, svg)
+        assert text in [shown for shown, _, _ in svg_texts(open_svg(svg))]
 
 
 def test_losses_of_zero_and_of_huge_size_are_drawn(figures: FoldFigures) -> None:
-    assert open_png(figures.losses([1, 2, 3], [1e30, 0.0, 1e-30], [3], [0.5])).size == (640, 400)
+    assert_is_picture("losses", figures.losses([1, 2, 3], [1e30, 0.0, 1e-30], [3], [0.5]))
 
 
 def test_class_names_are_not_formulas() -> None:
     names = ["$\\frac{1}$", "a\nb", "x" * 80, "<b>"]
     figures = FoldFigures(names)
     fold = make_fold(5, n_clips=16, num_classes=4)
-    for draw in DRAW.values():
-        assert open_png(draw(figures, fold)).size == (640, 400)
+    for kind, draw in DRAW.items():
+        assert_is_picture(kind, draw(figures, fold))
+
+
+def test_class_names_are_shown_as_they_are() -> None:
+    names = ["<b>", "a & b", "$x$", "\"'>", "]]>", "&lt;", "nul\x00", "esc\x1b[1m", "\ud800"]
+    figures = FoldFigures(names)
+    shown = [*names[:6], "nul\ufffd", "esc\ufffd[1m", "\ufffd"]
+    n_names = len(names)
+    # Each class is taken for the next. Three at a time: six pairs, and six areas, are named.
+    for first in range(0, n_names, 3):
+        y_true = np.arange(first, first + 3)
+        confusion = figures.confusion_matrix(y_true, (y_true + 1) % n_names)
+        texts = [text for text, _, _ in svg_texts(open_svg(confusion))]
+        for index in range(n_names):
+            is_true = index in y_true
+            is_predicted = index in (y_true + 1) % n_names
+            # Once at each axis, and once for each of its lines beside the matrix.
+            assert texts.count(shown[index]) == 2 + is_true, f"{names[index]!r} in {texts}"
+            assert texts.count(f"→ {shown[index]}") == is_predicted, f"{names[index]!r} in {texts}"
+        roc = figures.roc(y_true, np.eye(n_names)[y_true])
+        texts = [text for text, _, _ in svg_texts(open_svg(roc))]
+        for index in range(first, first + 3):
+            assert shown[index] in texts, f"{names[index]!r} not in {texts}"
 
 
 def test_callers_mistakes_are_refused(figures: FoldFigures) -> None:
@@ -138,17 +192,6 @@ def test_callers_mistakes_are_refused(figures: FoldFigures) -> None:
         figures.losses([-1.0], [0.1], [], [])
     with pytest.raises(ValueError, match=r"`checkpoint_epochs` must be finite .* got nan"):
         figures.losses([], [], [np.nan], [0.1])
-
-
-def test_a_picture_drawn_again_is_the_same_and_forgotten_in_the_end(figures: FoldFigures) -> None:
-    zeros, y_true = np.zeros(80), np.arange(80) % 10
-    first = figures.curiosity_per_class(zeros, y_true)
-    for seed in range(70):
-        fold = make_fold(seed)
-        figures.curiosity_per_class(fold.curiosity, fold.y_true)
-        figures.curiosity_histogram(fold.curiosity, fold.y_true == fold.y_pred)
-    assert figures.curiosity_per_class(zeros, y_true) == first
-    assert len(figures._drawn) == 64
 
 
 def test_equal_curiosity_of_other_clips_is_another_picture(figures: FoldFigures) -> None:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties, findfont
+from numpy.typing import NDArray
 from PIL import ImageDraw, ImageFont
 from sklearn import metrics
 
+from qwave.figures.colours import rgb
 from qwave.figures.confusion import confusion_counts
 from qwave.figures.curiosity import N_BINS, bin_counts, class_quartiles, count_ticks
-from qwave.figures.curves import SMALLEST_LOSS, loss_limits
+from qwave.figures.curves import (
+    EPOCH_STEPS,
+    SMALLEST_LOSS,
+    _losses_axes,
+    _roc_axes,
+    loss_limits,
+)
+from qwave.figures.fold import FoldFigures
 from qwave.figures.plate import Plate, PlateCache, Words, new_axes, nice_limit, short_name
 from qwave.figures.roc import macro_average, one_vs_rest, roc_curve
+from qwave.figures.svg import SvgPlate
 
-from .samples import open_png
+from .samples import make_fold, open_png, open_svg, path_points, svg_texts
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -149,20 +160,20 @@ def test_short_name_is_one_line_of_limited_length() -> None:
 
 def test_plate_cache_forgets_the_plate_unused_longest() -> None:
     made: list[str] = []
-    cache = PlateCache(max_plates=2)
+    cache = PlateCache(SvgPlate, max_plates=2)
 
     def use(key: str) -> None:
-        def make() -> object:
+        def make() -> Axes:
             made.append(key)
             return new_axes(key, "", "")
 
-        cache.get(key, make)  # type: ignore[arg-type]
+        cache.get(key, make)
 
     for key in ("a", "b", "a", "c", "a", "b"):
         use(key)
     assert made == ["a", "b", "c", "b"]
     with pytest.raises(ValueError, match=r"`max_plates` must be at least 1, but got 0"):
-        PlateCache(max_plates=0)
+        PlateCache(Plate, max_plates=0)
 
 
 @pytest.mark.parametrize("limit", [0.001, 0.03, 0.2, 5.0, 1e9])
@@ -192,3 +203,123 @@ def test_words_stand_where_pillow_would_draw_them(text: str, anchor: str) -> Non
     # off differs by 100 and more.
     difference = np.abs(np.asarray(drawn, np.int_) - np.asarray(dumb, np.int_))
     assert difference.max() <= 8
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cells_show_the_counts_of_sklearn_at_their_places(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_classes = int(rng.integers(1, 21))
+    y_true, y_pred = rng.integers(n_classes, size=(2, 150))
+    figures = FoldFigures([f"class {index}" for index in range(n_classes)])
+    root = open_svg(figures.confusion_matrix(y_true, y_pred))
+    counts = metrics.confusion_matrix(y_true, y_pred, labels=range(n_classes))
+    # The square of the matrix, as `_confusion_axes` places it: rows from the top.
+    left, top, side = 128.0, 400 - 86 - 266, 266 / n_classes
+    expected = {(i, j): str(counts[i, j]) for i, j in zip(*np.nonzero(counts), strict=True)}
+    shown = {}
+    for text, x, y in svg_texts(root):
+        # Words stand left of x = 128 or right of 394; digits 5 pixels above their baseline.
+        if text.isdecimal() and left < x < left + 266:
+            row, column = int((y - 4 - top) // side), int((x - left) // side)
+            np.testing.assert_allclose(x, left + (column + 0.5) * side, atol=0.051)
+            shown[row, column] = text
+    assert shown == expected, f"{seed=}, {n_classes=}"
+    cells = [
+        (round((y - top) / side), round((x - left) / side), path.get("fill"))
+        for path in root.iter("path")
+        if "h" in str(path.get("d"))
+        for x, y in [
+            map(float, corner.split("h")[0].split()) for corner in path.attrib["d"].split("M")[1:]
+        ]
+    ]
+    assert sorted((row, column) for row, column, _ in cells) == sorted(expected), f"{seed=}"
+    for row, column, fill in cells:
+        red, _, blue = rgb(str(fill))
+        assert (blue > red) == (row == column), f"{seed=}: {row}, {column} is {fill}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_roc_lines_pass_through_the_corners_of_the_curves(seed: int) -> None:
+    fold = make_fold(seed, n_clips=40, num_classes=7)
+    figures = FoldFigures([f"class {index}" for index in range(7)])
+    root = open_svg(figures.roc(fold.y_true, fold.probabilities))
+    curves = one_vs_rest(fold.y_true, fold.probabilities)
+    macro = macro_average(curves)
+    assert macro is not None
+    axes = _roc_axes()
+    thin, bold = (path for group in root if group.get("clip-path") for path in group)
+    for name, path, expected in (
+        ("one class", thin, [*curves.values()]),
+        ("macro", bold, [macro]),
+    ):
+        runs = path_points(str(path.get("d")))
+        assert len(runs) == len(expected), f"{seed=}, {name}"
+        for run, curve in zip(runs, expected, strict=True):
+            pixels = axes.transData.transform(np.stack(curve, axis=1))
+            pixels[:, 1] = 400 - pixels[:, 1]
+            np.testing.assert_allclose(run, pixels, atol=0.051, err_msg=f"{seed=}, {name}")
+    areas = {text for text, x, _ in svg_texts(root) if x == 618}
+    assert areas == {f"{area:.3f}" for area in sorted(c.area for c in curves.values())[:6]}
+    assert f"macro area {macro.area:.3f}" in [text for text, _, _ in svg_texts(root)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_losses_stand_at_the_pixel_of_their_data(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    epochs = np.arange(1, rng.integers(2, 100))
+    train = 10.0 ** rng.uniform(-4, 2, size=epochs.size)
+    train[rng.random(epochs.size) < 0.3] = rng.choice([np.nan, np.inf])
+    held_out_epochs = epochs[:: rng.integers(1, 8)]
+    held_out = 10.0 ** rng.uniform(-3, 1, size=held_out_epochs.size)
+    held_out[rng.random(held_out.size) < 0.3] = np.nan
+    finite = np.concatenate((train, held_out))
+    finite = finite[np.isfinite(finite)]
+    svg = FoldFigures(["a"]).losses(epochs, train, held_out_epochs, held_out)
+    axes = _losses_axes(nice_limit(float(epochs[-1]), 5.0, EPOCH_STEPS), *loss_limits(finite))
+
+    def runs(x: NDArray[np.int_], y: NDArray[np.float64]) -> list[list[list[float]]]:
+        found: list[list[list[float]]] = [[]]
+        for point in zip(x.tolist(), y.tolist(), strict=True):
+            if np.isfinite(point[1]):
+                left, bottom = axes.transData.transform(point)
+                found[-1].append([left, 400 - bottom])
+            else:
+                found.append([])
+        return [run for run in found if run]
+
+    (group,) = (group for group in open_svg(svg) if group.get("clip-path"))
+    curve, dotted, checks, circled = group
+    expected, expected_checks = runs(epochs, train), runs(held_out_epochs, held_out)
+    for path, expected_runs in (
+        (curve, expected),
+        (dotted, [[point] for run in expected for point in run]),
+        (checks, expected_checks),
+    ):
+        drawn = path_points(str(path.get("d")))
+        assert [len(run) for run in drawn] == [len(run) for run in expected_runs], f"{seed=}"
+        for ours, theirs in zip(drawn, expected_runs, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=0.051, err_msg=f"{seed=}")
+    centres = [[float(mark.attrib[key]) for key in ("cx", "cy")] for mark in circled]
+    whole = [point for run in expected_checks for point in run]
+    np.testing.assert_allclose(
+        np.reshape(centres, (-1, 2)), np.reshape(whole, (-1, 2)), atol=0.051, err_msg=f"{seed=}"
+    )
+
+
+@pytest.mark.parametrize(("lower", "upper"), [(0.01, 3.0), (1e-6, 1.0), (0.1, 1.0)])
+def test_ticks_stand_at_the_pixel_of_their_value_on_a_log_axis(lower: float, upper: float) -> None:
+    root = open_svg(FoldFigures(["a"]).losses([1, 50], [upper, lower], [], []))
+    (background,) = (group for group in root if "scale" in str(group.get("transform")))
+    scale = float(background.attrib["transform"][len("scale(") : -1])
+    texts = [(text, scale * x, scale * y) for text, x, y in svg_texts(background)]
+    top, bottom, left, right = 76.0, 346.0, 70.4, 617.6
+    # The baseline of a label is 4 pixels below its tick.
+    losses = {float(text): y - 4.0 for text, x, y in texts if x < left - 5 and text[0].isdigit()}
+    epochs = {float(text): x for text, x, y in texts if y > bottom and text.isdigit()}
+    assert set(losses) >= {lower, upper} - {3.0}, f"{texts}"
+    for loss, y in losses.items():
+        share = np.log(loss / lower) / np.log(upper / lower)
+        assert y == pytest.approx(bottom + share * (top - bottom), abs=0.7), f"{loss}: {texts}"
+    assert set(epochs) == {0.0, 10.0, 20.0, 30.0, 40.0, 50.0}
+    for epoch, x in epochs.items():
+        assert x == pytest.approx(left + epoch / (1.015 * 50) * (right - left), abs=0.1)

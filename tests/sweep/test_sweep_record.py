@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -48,7 +49,8 @@ MODELS = {
     ),
 }
 EPOCHS = {"linear": 1, "mixture": 35}
-PICTURES = ("confusion_matrix", "curiosity_histogram", "curiosity_per_class", "losses", "roc")
+PNGS = ("curiosity_histogram.png", "curiosity_per_class.png")
+SVGS = ("confusion_matrix.svg", "losses.svg", "roc.svg")
 N_FOLDS = 5
 
 
@@ -216,7 +218,7 @@ def test_losses_are_steps_of_epochs_from_one(recorded: Recorded) -> None:
 
 
 def test_artifacts_are_these_files(recorded: Recorded) -> None:
-    fold = {"curiosity_values.json", "model.qwave", *(f"{name}.png" for name in PICTURES)}
+    fold = {"curiosity_values.json", "model.qwave", *PNGS, *SVGS}
     expected = {"config.json", "predictions.csv"}
     expected |= {f"fold_{i}/{name}" for i in range(N_FOLDS) for name in fold}
     files = [path for path in recorded.folder.rglob("*") if path.is_file()]
@@ -311,15 +313,18 @@ def _refuse_constant(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
 
 
-@pytest.mark.parametrize("picture", PICTURES)
-def test_pictures_are_pngs_of_their_fold(recorded: Recorded, picture: str) -> None:
+@pytest.mark.parametrize("picture", PNGS + SVGS)
+def test_pictures_are_of_their_fold(recorded: Recorded, picture: str) -> None:
     contents = []
     for fold in range(N_FOLDS):
-        path = recorded.folder / f"fold_{fold}" / f"{picture}.png"
+        path = recorded.folder / f"fold_{fold}" / picture
+        contents.append(path.read_bytes())
+        if picture in SVGS:
+            assert ElementTree.fromstring(contents[-1]).tag == "{http://www.w3.org/2000/svg}svg"
+            continue
         with Image.open(path) as image:
             image.load()
             assert (image.format, image.size) == ("PNG", (640, 400))
-        contents.append(path.read_bytes())
     assert len(set(contents)) > 1, "all folds have one picture"
 
 
