@@ -121,18 +121,28 @@ class Recorder:
         self.tracker.end_run(run_id)
 
     def _write_curiosity(self, place: Path, result: TrialResult, rows: np.ndarray) -> None:
-        predictions, data = result.predictions, self._data
+        predictions, names = result.predictions, self._data.class_names
+        # Lists first: picking single values out of arrays took half of this function's time.
+        columns = zip(
+            rows.tolist(),
+            self._data.y[rows].tolist(),
+            predictions.predicted[rows].tolist(),
+            predictions.mutual_information[rows].tolist(),
+            predictions.variance[rows].tolist(),
+            predictions.gates[rows].tolist(),
+            strict=True,
+        )
         values = [
             {
-                "name": data.names[row],
-                "true_label": data.class_names[data.y[row]],
-                "predicted_label": data.class_names[predictions.predicted[row]],
-                "mutual_information": float(predictions.mutual_information[row]),
-                "variance": float(predictions.variance[row]),
-                "route": np.flatnonzero(predictions.gates[row]).tolist(),
-                "gates": [round(float(g), 6) for g in predictions.gates[row]],
+                "name": self._data.names[row],
+                "true_label": names[true],
+                "predicted_label": names[predicted],
+                "mutual_information": information,
+                "variance": variance,
+                "route": [expert for expert, gate in enumerate(gates) if gate],
+                "gates": [round(gate, 6) for gate in gates],
             }
-            for row in rows
+            for row, true, predicted, information, variance, gates in columns
         ]
         # One clip a line: `indent` would leave json's fast encoder.
         lines = ",\n ".join(json.dumps(value) for value in values)
@@ -208,13 +218,14 @@ def _write_predictions(path: Path, result: TrialResult, data: EmbeddingSet) -> N
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "fold", "true_label", "predicted_label", *data.class_names])
-        for row, probabilities in enumerate(predictions.probabilities):
-            writer.writerow(
-                [
-                    data.names[row],
-                    predictions.fold[row],
-                    data.class_names[data.y[row]],
-                    data.class_names[predictions.predicted[row]],
-                    *(f"{p:.7g}" for p in probabilities),
-                ]
-            )
+        columns = zip(
+            data.names,
+            predictions.fold.tolist(),
+            data.y.tolist(),
+            predictions.predicted.tolist(),
+            predictions.probabilities.tolist(),
+            strict=True,
+        )
+        for name, fold, true, predicted, probabilities in columns:
+            labels = data.class_names[true], data.class_names[predicted]
+            writer.writerow([name, fold, *labels, *[f"{p:.7g}" for p in probabilities]])
