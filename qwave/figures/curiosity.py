@@ -11,28 +11,31 @@ Notation:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle, StepPatch
-from matplotlib.typing import LineStyleType
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from qwave.figures.colours import BLUE, INK, MUTED, SKY_BLUE, VERMILION, tint
 from qwave.figures.plate import (
+    HEIGHT_PX,
     WIDTH_PX,
     Plate,
     PlateCache,
     Words,
     add_key,
+    encode,
     leave_fifths,
     new_axes,
     nice_limit,
+    palette_index,
     short_name,
 )
 
@@ -51,8 +54,12 @@ MAX_ROWS_WITH_COUNTS = 25
 """Above this many classes a row is too low for a count beside it, and names are thinned."""
 
 _KEY_Y = 0.862
+_LIGHT_BLUE = tint(SKY_BLUE, 0.55)
+_DASH_PX = 8
+_DASH_GAP_PX = 4
+# Of the samples in the key; the bars are drawn with whole pixels and look much like them.
 _RIGHT_STYLE: dict[str, Any] = {
-    "facecolor": tint(SKY_BLUE, 0.55),
+    "facecolor": _LIGHT_BLUE,
     "edgecolor": BLUE,
     "linewidth": 1.0,
 }
@@ -86,22 +93,36 @@ def histogram_png(
     height = nice_limit(1.04 * float(most), 5.0, COUNT_STEPS)
     plate = plates.get(("histogram", height), lambda: _histogram_axes(height))
 
-    edges = np.linspace(0.0, 1.0, N_BINS + 1)  # in shares of the limit, as the plate's axis
-    top = math.sqrt(height)
-    artists: list[StepPatch | Line2D] = []
-    if right.size:
-        artists.append(StepPatch(_bars(right_counts), edges, fill=True, **_RIGHT_STYLE))
-        artists.append(_median_line(right / limit, top, BLUE, "-"))
-    if wrong.size:
-        artists.append(StepPatch(_bars(wrong_counts), edges, fill=True, **_WRONG_STYLE))
-        artists.append(_median_line(wrong / limit, top, VERMILION, (0, (4, 2))))
-    key_y = (1.0 - _KEY_Y) * 400
+    image = plate.new_image()
+    draw = ImageDraw.Draw(image)
+    bottom = plate.row(0.0)
+    columns = [plate.column(k / N_BINS) for k in range(N_BINS + 1)]
+    texts = {}
+    for name, group, counts in (("right", right, right_counts), ("wrong", wrong, wrong_counts)):
+        if not group.size:
+            texts[name] = f"{name}: no clips"
+            continue
+        median = float(np.median(group))
+        noun = "clip" if group.size == 1 else "clips"
+        texts[name] = f"{name}: {group.size} {noun}, median {median:#.2g} nats"
+        tops = [plate.row(root) for root in np.sqrt(counts).tolist()]
+        line_x, line_top = plate.column(median / limit), plate.row(math.sqrt(height))
+        if name == "right":
+            _draw_right_bars(draw, columns, tops, bottom)
+            draw.rectangle((line_x - 1, line_top, line_x, bottom - 1), palette_index(BLUE))
+        else:
+            _draw_wrong_bars(image, draw, columns, tops, bottom)
+            for low in range(bottom - 1, line_top - 1, -_DASH_PX - _DASH_GAP_PX):
+                dash = (line_x - 1, max(low - _DASH_PX + 1, line_top), line_x, low)
+                draw.rectangle(dash, palette_index(VERMILION))
+    key_y = (1.0 - _KEY_Y) * HEIGHT_PX
     words = [
         *plate.fifths(limit),
-        Words(102, key_y, f"right: {_group_text(right)}"),
-        Words(372, key_y, f"wrong: {_group_text(wrong)}"),
+        Words(102, key_y, texts["right"]),
+        Words(372, key_y, texts["wrong"]),
+        *_left_out(n_left_out=curiosity.size - values.size),
     ]
-    return plate.png(artists, words + _left_out(n_left_out=curiosity.size - values.size))
+    return encode(image, words)
 
 
 def bin_counts(values: Floats, limit: float) -> NDArray[np.int_]:
@@ -111,21 +132,85 @@ def bin_counts(values: Floats, limit: float) -> NDArray[np.int_]:
     return np.bincount(index, minlength=N_BINS)
 
 
-def _bars(counts: NDArray[np.int_]) -> Floats:
-    # An empty bin is a gap: its outline would run along the axis like a bar of height 0.
-    return np.where(counts > 0, np.sqrt(counts), np.nan)
+def _draw_right_bars(
+    draw: ImageDraw.ImageDraw, columns: Sequence[int], tops: Sequence[int], bottom: int
+) -> None:
+    """Tinted bars with an outline of one pixel.
+
+    Args:
+        draw: Of the image.
+        columns: ``(N_BINS + 1,)`` pixel columns of the edges of the bins.
+        tops: ``(N_BINS,)`` pixel rows of the bars; that of an empty bin is ``bottom``.
+        bottom: Pixel row of the axis, which the bars leave free.
+    """
+    fill, edge = palette_index(_LIGHT_BLUE), palette_index(BLUE)
+    for left, right, top in zip(columns, columns[1:], tops, strict=False):
+        if top < bottom:
+            draw.rectangle((left, top, right, bottom - 1), fill)
+    for outline in bar_outlines(columns, tops, bottom):
+        draw.line(outline, edge)
 
 
-def _median_line(values: Floats, top: float, colour: str, style: LineStyleType) -> Line2D:
-    median = float(np.median(values))
-    return Line2D([median] * 2, [0.0, top], color=colour, linewidth=1.4, linestyle=style)
+def _draw_wrong_bars(
+    image: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    columns: Sequence[int],
+    tops: Sequence[int],
+    bottom: int,
+) -> None:
+    """Hatched bars with an outline of two pixels, through which what is below stays visible.
+
+    Args:
+        image: Drawn on.
+        draw: Of ``image``.
+        columns: See `_draw_right_bars`; likewise the two others.
+        tops: See ``columns``.
+        bottom: See ``columns``.
+    """
+    edge = palette_index(VERMILION)
+    for left, right, top in zip(columns, columns[1:], tops, strict=False):
+        if top < bottom:
+            # Cut from the hatch of the whole picture, so that neighbours continue each other.
+            box = (left, top, right + 1, bottom)
+            image.paste(edge, box, _hatch().crop(box))
+    for outline in bar_outlines(columns, tops, bottom):
+        # Not `width=2`, which Pillow draws as one polygon a stretch, with holes at the corners.
+        for right_by, down_by in ((0, 0), (-1, 0), (0, 1), (-1, 1)):
+            draw.line([(x + right_by, min(y + down_by, bottom - 1)) for x, y in outline], edge)
 
 
-def _group_text(values: Floats) -> str:
-    if not values.size:
-        return "no clips"
-    noun = "clip" if values.size == 1 else "clips"
-    return f"{values.size} {noun}, median {np.median(values):#.2g} nats"
+def bar_outlines(
+    columns: Sequence[int], tops: Sequence[int], bottom: int
+) -> list[list[tuple[int, int]]]:
+    """The steps over each run of bars without an empty bin between them, in pixels.
+
+    An empty bin is a gap: a line over it would run along the axis like a bar of height 0.
+
+    Args:
+        columns: ``(k + 1,)`` of the edges of the bins.
+        tops: ``(k,)``; that of an empty bin is ``bottom``.
+        bottom: Row of the axis; the lines end above it.
+    """
+    outlines: list[list[tuple[int, int]]] = []
+    is_open = False
+    for left, right, top in zip(columns, columns[1:], tops, strict=False):
+        if top < bottom:
+            if not is_open:
+                outlines.append([(left, bottom - 1)])
+            outlines[-1] += [(left, top), (right, top)]
+        elif is_open:
+            outlines[-1].append((left, bottom - 1))
+        is_open = top < bottom
+    if is_open:
+        outlines[-1].append((columns[-1], bottom - 1))
+    return outlines
+
+
+@functools.cache
+def _hatch() -> Image.Image:
+    """A mask of rising lines all over the picture, as dense as Matplotlib's ``/////``."""
+    rows, columns = np.ogrid[:HEIGHT_PX, :WIDTH_PX]
+    return Image.fromarray((rows + columns) % 7 < 2)
 
 
 def _left_out(n_left_out: int) -> list[Words]:
@@ -196,31 +281,42 @@ def per_class_png(
     shares = values / limit
     lower, median, upper = class_quartiles(shares, rows, counts[present])
     row_px = plate.pixel(0.0, 1.0)[1] - plate.pixel(0.0, 0.0)[1]
-    boxes = LineCollection(
-        [[(a, row), (b, row)] for a, b, row in zip(lower, upper, present, strict=True)],
-        colors=tint(SKY_BLUE, 0.55),
-        linewidths=0.36 * row_px,
-        capstyle="butt",
-    )
-    ticks: dict[str, Any] = {"linestyle": "none", "marker": "|", "color": BLUE, "alpha": 0.75}
-    clips = Line2D(shares, rows, markersize=min(0.34 * row_px, 9.0), markeredgewidth=0.9, **ticks)
-    middle = Line2D(
-        median,
-        present,
-        linestyle="none",
-        marker="D",
-        color=INK,
-        markersize=min(0.2 * row_px, 5.0),
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-    )
+    image = plate.new_image()
+    draw = ImageDraw.Draw(image)
+    light, blue, ink, white = map(palette_index, (_LIGHT_BLUE, BLUE, INK, "#ffffff"))
+    middles = [plate.row(row) for row in range(n_classes)]
+    half_box = round(0.25 * row_px)
+    quartiles = zip(lower.tolist(), upper.tolist(), present.tolist(), strict=True)
+    for low, high, row in quartiles:
+        left, right = plate.column(low), plate.column(high)
+        draw.rectangle((left, middles[row] - half_box, right, middles[row] + half_box), light)
+    half_stroke = round(min(0.236 * row_px, 6.25))
+    for share, row in zip(shares.tolist(), rows.tolist(), strict=True):
+        column = plate.column(share)
+        stroke = (column, middles[row] - half_stroke, column, middles[row] + half_stroke)
+        draw.rectangle(stroke, blue)
+    radius = max(round(min(0.17 * row_px, 4.25)), 1)
+    for share, row in zip(median.tolist(), present.tolist(), strict=True):
+        column = plate.column(share)
+        draw.polygon(_diamond(column, middles[row], radius + 1), white)
+        draw.polygon(_diamond(column, middles[row], radius), ink)
     words = plate.fifths(limit) + _left_out(n_left_out=curiosity.size - values.size)
     if n_classes <= MAX_ROWS_WITH_COUNTS:
         for row in range(n_classes):
             y = plate.pixel(0.0, row)[1]
             text = f"{counts[row]}" if counts[row] else "no clip"
             words.append(Words(WIDTH_PX - 22, y, text, 10.5, MUTED, "rm"))
-    return plate.png([boxes, clips, middle], words)
+    return encode(image, words)
+
+
+def _diamond(column: int, row: int, radius: int) -> list[tuple[int, int]]:
+    """Corners of a square on its tip, in pixels."""
+    return [
+        (column, row - radius),
+        (column + radius, row),
+        (column, row + radius),
+        (column - radius, row),
+    ]
 
 
 def class_quartiles(

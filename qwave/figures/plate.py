@@ -1,4 +1,4 @@
-"""A picture whose background is drawn once: restore it, draw the data, encode a small PNG.
+"""A picture whose background is drawn once: copy it, draw the data, encode a small PNG.
 
 A sweep writes 25 pictures per trial, so their cost is counted; the 15 of them that need no pixels
 are SVG (`qwave.figures.svg`). The histogram of curiosity, 640 x 400 pixels, one core, medians
@@ -6,17 +6,18 @@ are SVG (`qwave.figures.svg`). The histogram of curiosity, 640 x 400 pixels, one
 
     =====================================================  ========
     a new figure, drawn and saved by ``Figure.savefig``    77 ms
-    background restored, data drawn                        0.7 ms
-    + its changing words, drawn by Pillow                  0.4 ms
-    + encoded as RGB, compression level 1 (27 kB)          3.9 ms
-    or encoded through one fixed palette (13 kB)           0.8 ms
+    background copied, data drawn on the palette           0.26 ms
+    + its changing words, pasted                           0.07 ms
+    + encoded, compression level 1 (12 kB)                 0.40 ms
     =====================================================  ========
 
-Two findings shaped the module. Encoding cost more than drawing: a true-colour PNG tries five
+Three findings shaped the module. Encoding cost more than drawing: a true-colour PNG tries five
 filters per row, a palette PNG none, and one byte a pixel is also a third of the bytes to deflate.
-And text is the slowest artist of Matplotlib, 1.0 ms for 16 letters, also when drawn again
-unchanged; Pillow takes 0.06 ms. So the words that change are drawn by Pillow, with the font that
-Matplotlib ships and uses for the words that stay.
+Drawn by Matplotlib in true colour, and only then brought to the palette, the picture took 3.1 ms;
+upright bars and strokes need no smoothed edges, so Pillow draws them on the palette image itself.
+And text is the slowest artist of Matplotlib, 1.0 ms for 16 letters; Pillow takes 0.06 ms. So the
+words that change are drawn by Pillow, with the font that Matplotlib ships and uses for the words
+that stay.
 """
 
 from __future__ import annotations
@@ -35,9 +36,21 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from qwave.figures.colours import GRID, INK, MUTED, OKABE_ITO, SOFT, blend
+from qwave.figures.colours import (
+    BLUE,
+    GRID,
+    INK,
+    MUTED,
+    SKY_BLUE,
+    SOFT,
+    VERMILION,
+    blend,
+    rgb,
+    tint,
+)
 
 WIDTH_PX = 640
 HEIGHT_PX = 400
@@ -72,29 +85,42 @@ class Words(NamedTuple):
 
 
 class Plate:
-    """The drawn background of one picture and the axes the data are drawn on.
+    """The background of one picture on the palette, and the way from its data to pixels.
 
-    It holds a canvas that each call overwrites, so that one plate must not be used by two threads
-    at the same time. About 2.5 MB each.
+    No call changes it. 0.26 MB: the axes are not kept.
 
     Args:
-        axes: The axes with their limits, ticks, labels and title set; drawn here, once.
+        axes: Linear axes with their limits, ticks, labels and title set; drawn here, once.
     """
 
     def __init__(self, axes: Axes) -> None:
         figure = axes.get_figure(root=True)
         assert figure is not None, "an axes made by `new_axes` belongs to a figure"
-        self._canvas = FigureCanvasAgg(figure)
-        self._canvas.draw()
-        self._background = self._canvas.copy_from_bbox(figure.bbox)
-        self._axes = axes
-        # Asked for once a word: composing Matplotlib's transforms each time takes 0.03 ms.
-        self._to_pixels = axes.transData.get_affine().get_matrix()
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        # No dither: it would speckle flat areas and double the file.
+        self._background = drawn.quantize(palette=_palette(), dither=Image.Dither.NONE)
+        self._bottom = HEIGHT_PX - float(axes.bbox.y0)
+        # Composing Matplotlib's transforms for each point would take 0.03 ms.
+        matrix = axes.transData.get_affine().get_matrix()
+        (self._x_scale, _, self._left), (_, self._y_scale, self._zero), _ = matrix.tolist()
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
-        """Data coordinates on linear axes as pixels from the left and from the **top** edge."""
-        (x_scale, _, left), (_, y_scale, bottom), _ = self._to_pixels
-        return float(x_scale * x + left), HEIGHT_PX - float(y_scale * y + bottom)
+        """Data coordinates as pixels from the left and from the **top** edge."""
+        return self._x_scale * x + self._left, HEIGHT_PX - (self._y_scale * y + self._zero)
+
+    def column(self, x: float) -> int:
+        """Pixel column of a line one pixel wide at ``x``, where Matplotlib puts that of a tick."""
+        return math.floor(self._x_scale * x + self._left + 0.5)
+
+    def row(self, y: float) -> int:
+        """Pixel row of a line one pixel high at ``y``, where Matplotlib puts that of a tick."""
+        return math.floor(HEIGHT_PX - (self._y_scale * y + self._zero) + 0.5)
+
+    def new_image(self) -> Image.Image:
+        """A copy of the background to draw on, in mode P; colours are `palette_index`."""
+        return self._background.copy()
 
     def fifths(self, limit: float) -> list[Words]:
         """Labels of an axis made by `leave_fifths`, on which 1 stands for ``limit``.
@@ -106,38 +132,30 @@ class Plate:
         Args:
             limit: Value at 1; on the rungs of `nice_limit` a fifth of it is a short number.
         """
-        bottom = HEIGHT_PX - self._axes.bbox.y0
         return [
-            Words(self.pixel(share, 0.0)[0], bottom + 7, f"{limit * share:.6g}", 11, INK, "ma")
+            Words(
+                self.pixel(share, 0.0)[0], self._bottom + 7, f"{limit * share:.6g}", 11, INK, "ma"
+            )
             for share in _FIFTHS
         ]
 
-    def png(self, artists: Sequence[Artist], words: Sequence[Words] = ()) -> bytes:
-        """Draw on the background and encode.
 
-        Args:
-            artists: Drawn in order, in data coordinates. They are new in each call and are taken
-                off the axes again, so that nothing of one picture can reach the next.
-            words: Drawn over the artists, in order.
+def encode(image: Image.Image, words: Sequence[Words] = ()) -> bytes:
+    """Paste ``words``, in order, onto an image from `Plate.new_image`, and encode it.
 
-        Returns:
-            A PNG of 640 x 400 pixels with a palette; equal input gives equal bytes.
-        """
-        self._canvas.restore_region(self._background)
-        for artist in artists:
-            self._axes.add_artist(artist)
-            self._axes.draw_artist(artist)
-            artist.remove()
-        buffer = np.asarray(self._canvas.buffer_rgba())
-        image = Image.fromarray(buffer).convert("RGB")
-        for word in words:
-            stamp, left, top = _stamp(word.text, word.size_px, word.anchor, word.is_bold)
-            image.paste(word.colour, (round(word.x) + left, round(word.y) + top), stamp)
-        # No dither: it would speckle flat areas and double the file.
-        indexed = image.quantize(palette=_palette(), dither=Image.Dither.NONE)
-        stream = io.BytesIO()
-        indexed.save(stream, "PNG", compress_level=1)
-        return stream.getvalue()
+    Words stand on white, with which their smoothed edges are blended; the edges of the picture cut
+    them off.
+
+    Returns:
+        A PNG of 640 x 400 pixels with a palette; equal input gives equal bytes.
+    """
+    for word in words:
+        stamp = _stamp(word.text, word.size_px, word.colour, word.anchor, word.is_bold)
+        place = (round(word.x) + stamp.left, round(word.y) + stamp.top)
+        image.paste(stamp.letters, place, stamp.mask)
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 class PlateCache(Generic[AnyPlate]):
@@ -159,7 +177,7 @@ class PlateCache(Generic[AnyPlate]):
         self._plates: OrderedDict[Hashable, AnyPlate] = OrderedDict()
 
     def get(self, key: Hashable, make_axes: Callable[[], Axes]) -> AnyPlate:
-        """The plate of ``key``; made from ``make_axes`` where it is not at hand (40 to 90 ms)."""
+        """The plate of ``key``; made from ``make_axes`` where it is not at hand (25 to 90 ms)."""
         plate = self._plates.get(key)
         if plate is None:
             plate = self._make_plate(make_axes())
@@ -272,16 +290,46 @@ def _rung(step: float, exponent: int) -> float:
     return float(f"{step}e{exponent}")
 
 
+@functools.lru_cache(maxsize=64)
+def palette_index(colour: str) -> int:
+    """Where the palette holds the entry nearest to ``colour``, written ``#rrggbb``."""
+    return int(_nearest([rgb(colour)])[0])
+
+
+class _Stamp(NamedTuple):
+    """A text as it is pasted: indices, which pixels count, and its place from the anchor."""
+
+    letters: Image.Image
+    mask: Image.Image
+    left: int
+    top: int
+
+
 # Axis labels and small counts come again in every picture, and laying out a text is most of its
-# cost: 0.06 ms, where pasting its mask takes 0.005.
+# cost: 0.06 ms, where pasting its stamp takes 0.002.
 @functools.lru_cache(maxsize=1024)
-def _stamp(text: str, size_px: float, anchor: str, is_bold: bool) -> tuple[Image.Image, int, int]:
-    """The mask of a text, and its left and top edge as seen from the anchor, in pixels."""
+def _stamp(text: str, size_px: float, colour: str, anchor: str, is_bold: bool) -> _Stamp:
+    """A text with smoothed letters, blended with white: Pillow's own mask would mix indices."""
     font = _font(size_px, is_bold)
     left, top, right, bottom = (math.floor(edge) for edge in font.getbbox(text, anchor=anchor))
-    mask = Image.new("L", (max(right - left, 1) + 1, max(bottom - top, 1) + 1))
-    ImageDraw.Draw(mask).text((-left, -top), text, fill=255, font=font, anchor=anchor)
-    return mask, left, top
+    size = (max(right - left, 1) + 1, max(bottom - top, 1) + 1)
+    coverage = Image.new("L", size)
+    ImageDraw.Draw(coverage).text((-left, -top), text, fill=255, font=font, anchor=anchor)
+    levels = np.asarray(coverage)
+    letters = Image.frombytes("P", size, _blends_with_white(colour)[levels].tobytes())
+    return _Stamp(letters, Image.fromarray(levels > 0), left, top)
+
+
+@functools.lru_cache(maxsize=64)
+def _blends_with_white(colour: str) -> NDArray[np.uint8]:
+    """Palette indices ``(256,)`` of ``colour`` on white, by coverage 0..255."""
+    return _nearest([blend("#ffffff", colour, level / 255) for level in range(256)])
+
+
+def _nearest(colours: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    """Indices ``(k,)`` of the palette entries nearest in sRGB to k colours; on ties the first."""
+    offsets = np.asarray(colours)[:, np.newaxis] - np.asarray(_palette_colours())
+    return (offsets**2).sum(axis=2).argmin(axis=1).astype(np.uint8)
 
 
 @functools.cache
@@ -293,22 +341,29 @@ def _font(size_px: float, is_bold: bool) -> ImageFont.FreeTypeFont:
 
 
 @functools.cache
-def _palette() -> Image.Image:
-    """The 256 colours a fold picture may use, as the 1 x 1 image Pillow wants.
+def _palette_colours() -> list[tuple[int, int, int]]:
+    """The at most 256 colours a fold picture may use.
 
-    Greys for text and frame; each Okabe-Ito hue in tints to white (translucent areas, smoothed
-    edges) and in shades to black (edges on dark lines). A palette fitted to each picture would be
-    a little closer and cost 2 ms more.
+    Greys; the colours of words and frame and each hue of the pictures in tints to white (smoothed
+    edges, translucent areas); the hues also in shades to black (edges on dark lines). A palette
+    fitted to each picture would be a little closer and cost 2 ms more.
     """
     colours = [(level, level, level) for level in range(0, 241, 5)]
     for name in (INK, MUTED, SOFT):
-        colours += [blend(name, "#ffffff", share) for share in np.linspace(0.0, 0.8, 6)]
-    for hue in OKABE_ITO[1:]:
-        colours += [blend(hue, "#ffffff", share) for share in np.linspace(0.0, 0.9, 19)]
+        colours += [blend(name, "#ffffff", share) for share in np.linspace(0.0, 0.96, 25)]
+    for hue in (SKY_BLUE, BLUE, VERMILION):
+        colours += [blend(hue, "#ffffff", share) for share in np.linspace(0.0, 0.95, 20)]
         colours += [blend(hue, "#000000", share) for share in np.linspace(0.12, 0.84, 7)]
+    colours += [blend(BLUE, tint(SKY_BLUE, 0.55), share) for share in np.linspace(0.1, 0.9, 9)]
     # Pillow matches in cells of 4 x 4 x 4 levels: with any neighbour near it, white turns grey.
     colours = [colour for colour in colours if min(colour) < 240] + [(255, 255, 255)]
     assert len(colours) <= 256, f"a palette has 256 entries, but {len(colours)} were made"
+    return colours
+
+
+@functools.cache
+def _palette() -> Image.Image:
+    """The palette as the 1 x 1 image Pillow wants."""
     image = Image.new("P", (1, 1))
-    image.putpalette([channel for colour in colours for channel in colour])
+    image.putpalette([channel for colour in _palette_colours() for channel in colour])
     return image

@@ -31,7 +31,9 @@ SVG_KINDS = ("confusion", "roc", "losses")
 
 def assert_is_picture(kind: str, picture: bytes) -> None:
     if kind in PNG_KINDS:
-        assert open_png(picture).size == (640, 400)
+        image = open_png(picture)
+        assert image.size == (640, 400)
+        assert image.mode == "P"
         return
     root = open_svg(picture)
     assert root.tag == "svg", f"not an SVG: {picture[:60]!r}"

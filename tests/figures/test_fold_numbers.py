@@ -10,9 +10,20 @@ from numpy.typing import NDArray
 from PIL import ImageDraw, ImageFont
 from sklearn import metrics
 
-from qwave.figures.colours import rgb
+from qwave.figures.colours import BLUE, INK, MUTED, SKY_BLUE, VERMILION, rgb, tint
 from qwave.figures.confusion import confusion_counts
-from qwave.figures.curiosity import N_BINS, bin_counts, class_quartiles, count_ticks
+from qwave.figures.curiosity import (
+    COUNT_STEPS,
+    LIMIT_STEPS,
+    N_BINS,
+    SMALLEST_LIMIT_NATS,
+    _histogram_axes,
+    _per_class_axes,
+    bar_outlines,
+    bin_counts,
+    class_quartiles,
+    count_ticks,
+)
 from qwave.figures.curves import (
     EPOCH_STEPS,
     SMALLEST_LOSS,
@@ -21,7 +32,16 @@ from qwave.figures.curves import (
     loss_limits,
 )
 from qwave.figures.fold import FoldFigures
-from qwave.figures.plate import Plate, PlateCache, Words, new_axes, nice_limit, short_name
+from qwave.figures.plate import (
+    Plate,
+    PlateCache,
+    Words,
+    encode,
+    new_axes,
+    nice_limit,
+    palette_index,
+    short_name,
+)
 from qwave.figures.roc import macro_average, one_vs_rest, roc_curve
 from qwave.figures.svg import SvgPlate
 
@@ -189,20 +209,148 @@ def test_an_axis_of_fifths_reads_as_the_values_drawn_on_it(limit: float) -> None
     assert [word.y for word in labels] == pytest.approx([400 - 0.135 * 400 + 7] * 6)
 
 
+@pytest.mark.parametrize("colour", ["#000000", INK, MUTED])
 @pytest.mark.parametrize("anchor", ["lm", "rm", "mm", "ma"])
 @pytest.mark.parametrize("text", ["0.05", "j, right", "→ Ärger", " "])
-def test_words_stand_where_pillow_would_draw_them(text: str, anchor: str) -> None:
-    plate = Plate(new_axes("", "", ""))
-    drawn = open_png(plate.png([], [Words(320, 200, text, 13, "#000000", anchor)])).convert("L")
-    dumb = open_png(plate.png([])).convert("L")
+def test_words_stand_where_pillow_would_draw_them(text: str, anchor: str, colour: str) -> None:
+    plate = Plate(new_axes("", "", "", left=0.02, right=0.05))
+    word = Words(320, 206, text, 13, colour, anchor)
+    drawn = open_png(encode(plate.new_image(), [word])).convert("RGB")
+    dumb = plate.new_image().convert("RGB")
     font = ImageFont.truetype(
         findfont(FontProperties(family="DejaVu Sans")), 13, layout_engine=ImageFont.Layout.BASIC
     )
-    ImageDraw.Draw(dumb).text((320, 200), text, fill=0, font=font, anchor=anchor)
-    # The palette has a grey every five levels and is matched in cells of four; a word one pixel
-    # off differs by 100 and more.
+    ImageDraw.Draw(dumb).text((320, 206), text, fill=colour, font=font, anchor=anchor)
+    # The palette has a blend with white about every eight levels, and none just below white; a
+    # word one pixel off differs by 100 and more.
     difference = np.abs(np.asarray(drawn, np.int_) - np.asarray(dumb, np.int_))
-    assert difference.max() <= 8
+    assert difference.max() <= 12
+
+
+def test_words_are_cut_off_at_the_edges_of_the_picture() -> None:
+    plate = Plate(new_axes("", "", ""))
+    for x, y in ((-9, 200), (635, 200), (320, 0), (320, 399), (900, 900)):
+        assert open_png(encode(plate.new_image(), [Words(x, y, "word")])).size == (640, 400)
+
+
+def test_colours_of_data_are_on_the_palette() -> None:
+    image = Plate(new_axes("", "", "")).new_image()
+    for colour in (BLUE, VERMILION, INK, MUTED, tint(SKY_BLUE, 0.55), "#ffffff"):
+        image.putpixel((0, 0), palette_index(colour))
+        shown = np.asarray(image.crop((0, 0, 1, 1)).convert("RGB"), np.int_)[0, 0]
+        np.testing.assert_allclose(shown, rgb(colour), atol=1, err_msg=colour)
+
+
+def test_lines_of_data_stand_on_the_grid_lines_of_their_values() -> None:
+    axes = _histogram_axes(50.0)
+    plate = Plate(axes)
+    pixels = np.asarray(plate.new_image().convert("L"), np.int_)
+    # A grid line is darkest in the one row or column it fills; no other line is within 4 pixels.
+    for count in count_ticks(50.0)[1:]:
+        row = plate.row(np.sqrt(count))
+        assert pixels[row - 4 : row + 5, 130].argmin() == 4, f"{count=}"
+    for share in (0.2, 0.4, 0.6, 0.8):
+        column = plate.column(share)
+        assert pixels[90, column - 4 : column + 5].argmin() == 4, f"{share=}"
+
+
+def is_colour(png: bytes, colour: str) -> NDArray[np.bool_]:
+    """Where a picture has nearly that colour, ``(400, 640)``."""
+    pixels = np.asarray(open_png(png).convert("RGB"), np.int_)
+    return np.asarray(np.abs(pixels - rgb(colour)).max(axis=2) <= 1)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+@pytest.mark.parametrize("seed", range(10))
+def test_bars_are_as_high_as_their_counts(seed: int, is_right: bool) -> None:
+    curiosity = np.random.default_rng(seed).gamma(0.6, 0.05, size=80)
+    limit = nice_limit(curiosity.max(), SMALLEST_LIMIT_NATS, LIMIT_STEPS)
+    counts = bin_counts(curiosity, limit)
+    height = nice_limit(1.04 * counts.max(), 5.0, COUNT_STEPS)
+    plate = Plate(_histogram_axes(height))
+    median_x = plate.pixel(np.median(curiosity) / limit, 0.0)[0]
+    edge = BLUE if is_right else VERMILION
+    png = FoldFigures(["a"]).curiosity_histogram(curiosity, np.full(80, is_right))
+    is_edge, is_fill = is_colour(png, edge), is_colour(png, tint(SKY_BLUE, 0.55))
+    n_bars = 0
+    for k, count in enumerate(counts.tolist()):
+        left, right = (plate.pixel(share / N_BINS, 0.0)[0] for share in (k, k + 1))
+        # Well inside of the bar, and not where the line of the median stands.
+        inside = np.arange(int(left) + 4, int(right) - 3)
+        inside = inside[np.abs(inside - median_x) > 4]
+        rows = np.flatnonzero(is_edge[70:346, inside].all(axis=1)) + 70
+        what = f"{seed=}, bin {k} of {count}: rows {rows}"
+        if count == 0:
+            assert rows.size == 0, what
+            assert not is_fill[70:346, inside].any(), what
+            continue
+        n_bars += 1
+        top = plate.pixel(0.0, np.sqrt(count))[1]
+        assert abs(rows[0] - top) <= 0.5 + 1e-6, f"{what}, not {top}"
+        assert rows.size == (1 if is_right else 2), what
+        below = slice(rows[-1] + 1, 346)
+        if is_right:
+            assert is_fill[below, inside].all(), what
+        else:
+            share = is_edge[below, inside].mean()
+            assert 0.2 < share < 0.4, f"{what}: hatched {share}"
+        # Nothing of the bar or its hatch above it.
+        assert not (is_edge | is_fill)[70 : rows[0], inside].any(), what
+    assert n_bars >= 5, f"{seed=}"
+
+
+def test_outlines_leave_out_empty_bins() -> None:
+    outlines = bar_outlines([0, 10, 20, 30, 40], [9, 5, 9, 7], 9)
+    assert outlines == [[(10, 8), (10, 5), (20, 5), (20, 8)], [(30, 8), (30, 7), (40, 7), (40, 8)]]
+    assert bar_outlines([0, 1, 2], [3, 2], 9) == [[(0, 8), (0, 3), (1, 3), (1, 2), (2, 2), (2, 8)]]
+    assert bar_outlines([0, 1], [9], 9) == []
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_median_lines_stand_at_the_median(is_right: bool) -> None:
+    curiosity = np.array([0.0, 0.0, 0.07, 0.1, 0.1])
+    png = FoldFigures(["a"]).curiosity_histogram(curiosity, np.full(5, is_right))
+    plate = Plate(_histogram_axes(5.0))
+    # Above the highest bar, of two, the line is alone.
+    alone = is_colour(png, BLUE if is_right else VERMILION)[76:170]
+    columns = np.flatnonzero(alone.any(axis=0))
+    np.testing.assert_allclose(columns.mean() + 0.5, plate.pixel(0.7, 0.0)[0], atol=0.51)
+    assert columns.size == 2
+    assert alone[:, columns].all() == is_right, "solid for right, dashed for wrong clips"
+
+
+@pytest.mark.parametrize("n_classes", [1, 10, 30])
+@pytest.mark.parametrize("seed", range(5))
+def test_clips_boxes_and_medians_stand_at_the_pixel_of_their_value(
+    seed: int, n_classes: int
+) -> None:
+    fold = make_fold(seed, n_clips=8 * n_classes, num_classes=n_classes)
+    names = [f"class {index}" for index in range(n_classes)]
+    png = FoldFigures(names).curiosity_per_class(fold.curiosity, fold.y_true)
+    plate = Plate(_per_class_axes(names))
+    limit = nice_limit(fold.curiosity.max(), SMALLEST_LIMIT_NATS, LIMIT_STEPS)
+    is_clip, is_box, is_ink = (is_colour(png, c) for c in (BLUE, tint(SKY_BLUE, 0.55), INK))
+    is_rim = is_colour(png, "#ffffff")
+    axes = slice(130, 570)
+    for row in range(n_classes):
+        x, middle = np.array(
+            [plate.pixel(value / limit, row) for value in fold.curiosity[fold.y_true == row]]
+        ).T
+        y = int(np.floor(middle[0] + 0.5))
+        what = f"{seed=}, class {row}"
+        low, median_x, high = np.quantile(x, [0.25, 0.5, 0.75])
+        assert is_ink[y, int(np.floor(median_x + 0.5))], what
+        covered = is_ink[y] | is_rim[y] | is_clip[y]
+        # Every stroke where a clip is, and every clip under a stroke or the diamond.
+        expected = {int(column) for column in np.floor(x + 0.5)}
+        drawn = set((np.flatnonzero(is_clip[y, axes]) + 130).tolist())
+        assert drawn <= expected, what
+        assert all(abs(c - median_x) <= 6.5 for c in expected - drawn), f"{what}: {expected}"
+        boxed = np.flatnonzero((is_box | is_clip)[y, axes]) + 130
+        inside = np.arange(int(low) + 1, int(high))
+        assert (covered | is_box[y])[inside].all(), what
+        lone = [c for c in boxed.tolist() if not low - 0.51 <= c <= high + 0.51]
+        assert set(lone) <= expected, f"{what}: box from {low} to {high}, but {lone}"
 
 
 @pytest.mark.parametrize("seed", range(10))
