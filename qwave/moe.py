@@ -205,12 +205,20 @@ class Mixture(nn.Module):
         outputs = [
             group(seen, dropout=dropout, is_quantized=is_quantized) for group in self.groups
         ]
-        if self.router is None:
+        probabilities, gates = self.route(x, dropout=dropout, is_quantized=is_quantized)
+        if gates is None:
             return MixtureOutput(outputs[0].squeeze(1), None, None)
-        probabilities = self.router(x, dropout=dropout, is_quantized=is_quantized)
-        gates = top_k_gates(probabilities, self.top_k)
         logits = torch.einsum("febc,fbe->fbc", torch.cat(outputs, dim=1), gates)
         return MixtureOutput(logits, probabilities, gates)
+
+    def route(
+        self, x: Tensor, *, dropout: FoldDropout | None = None, is_quantized: bool = True
+    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """The router's probabilities and the gates, [f, b, e] each; None for a single expert."""
+        if self.router is None:
+            return None, None
+        probabilities = self.router(x, dropout=dropout, is_quantized=is_quantized)
+        return probabilities, top_k_gates(probabilities, self.top_k)
 
 
 def standardize(x: Tensor) -> Tensor:

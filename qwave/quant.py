@@ -104,8 +104,7 @@ class _Linear(torch.autograd.Function):
     ) -> Tensor:
         cx, tx, cw, tw = x, None, weight, None
         if x_grid is not None:
-            scale = row_scale(x, x_grid)
-            cx, tx = _codes(x, scale, x_grid), scale / x_grid.denominator
+            cx, tx = quantize_activations(x, x_grid)
         if weight_grid is not None:
             scale = stored_scale(weight, weight_grid)
             cw = _codes(weight, scale, weight_grid)
@@ -146,6 +145,12 @@ def quantize(weight: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     scale = stored_scale(weight, grid)
     codes: Tensor = _RoundStraightThrough.apply(weight, scale, grid)
     return codes, scale
+
+
+def quantize_activations(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Codes [..., b, i] of samples, and the value of one code step, [..., b, 1]; no gradient."""
+    scale = row_scale(x, grid)
+    return _codes(x, scale, grid), scale / grid.denominator
 
 
 def dequantize(codes: Tensor, scale: Tensor, grid: Grid) -> Tensor:

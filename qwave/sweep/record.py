@@ -1,8 +1,9 @@
 """The record of one trial in MLflow: values, files of every fold, packed models.
 
 It is written by the process that asks and tells, while others train: no trial waits for a figure.
-It is not free where the others fill every processor: on two cores, with two workers, the main job
-took 115 s with it and 104 s without.
+On two cores, which two workers fill, the records of the main job's 60 trials take 5.6 s of 181 s of
+processor time; three runs with them and three without cannot be told apart (88 to 90 s and 89 to
+97 s).
 """
 
 from __future__ import annotations
