@@ -104,7 +104,10 @@ def test_the_study_measures_both_and_says_so(
     shown = capsys.readouterr()
     found = json.loads(shown.out.splitlines()[-1])
     assert found["ratio"] == pytest.approx(found["plain_seconds"] / found["engine_seconds"])
-    assert found["plain_seconds"] > 0
+    assert found["ratio_at_equal_processes"] == pytest.approx(
+        found["plain_seconds_at_equal_processes"] / found["engine_seconds"]
+    )
+    assert min(found["plain_seconds"], found["plain_seconds_at_equal_processes"]) > 0
     assert found["engine_peak_bytes"] > 50_000_000, "torch alone is more"
     assert "ESC-50" in shown.err
 

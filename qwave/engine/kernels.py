@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ from torch.optim.adamw import adamw
 
 from qwave.config import Grid
 from qwave.quant import quantize
+
+_log = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 # Sums may be taken in any order; NaN stays NaN.
@@ -173,7 +176,7 @@ def _plain_step(
 
 @functools.cache
 def compiled() -> ctypes.CDLL | None:
-    """The compiled kernels; None where there is no C compiler.
+    """The compiled kernels; None where there is no C compiler, or one that fails (a warning).
 
     The library lies in the user's cache folder, under a name that follows from its source and
     this processor: it is built for the processor that it runs on.
@@ -184,16 +187,21 @@ def compiled() -> ctypes.CDLL | None:
     key = hashlib.sha256()
     for part in (_SOURCE.read_bytes(), " ".join(_FLAGS).encode(), _processor(), compiler.encode()):
         key.update(part)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwave"
+    folder = _cache_folder()
     library = folder / f"kernels-{key.hexdigest()[:16]}.so"
     if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Two processes may compile at once: each writes its own file, and renames it whole.
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = Path(scratch) / library.name
             command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(made), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
+                _log.warning(
+                    "%s could not compile %s; training goes on without it, slower: %s",
+                    compiler,
+                    _SOURCE.name,
+                    done.stderr.strip() or f"exit code {done.returncode}",
+                )
                 return None
             made.replace(library)
     loaded = ctypes.CDLL(str(library))
@@ -204,6 +212,17 @@ def compiled() -> ctypes.CDLL | None:
     ]
     loaded.qwave_adamw.restype = None
     return loaded
+
+
+def _cache_folder() -> Path:
+    """The user's cache folder; one for this process alone where that cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwave"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        _log.info("%s cannot be made (%s): compiled anew in this process", folder, error)
+        return Path(tempfile.mkdtemp(prefix="qwave-"))
+    return folder
 
 
 def _processor() -> bytes:

@@ -22,8 +22,9 @@ Seconds for 20 epochs of the five folds of ESC-10 on one thread, stacked and rou
     four of [640, 320], top-1             14.79    4.79
     ==================================  =======  ======
 
-Forward results are those of `qwave.quant.linear` to the last bit; gradients differ by the rounding
-of bfloat16, and not at all with ``precision="float32"``.
+Forward products of codes up to 8 bits are those of `qwave.quant.linear` to the last bit. Gradients
+agree with those of stacked steps to 1e-5 with ``precision="float32"``; bfloat16 rounds them by up
+to 2 % of a layer's norm. Dropout draws its numbers in another order.
 
 Notation: f folds, b batch rows, n rows sent to an expert, d features, c classes, o and i outputs
 and inputs of a layer.
@@ -32,12 +33,12 @@ and inputs of a layer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from qwave.config import SCHEMES, Grid, TrialConfig
+from qwave.config import SCHEMES, ConfigError, Grid, TrialConfig
 from qwave.engine.kernels import WeightState, step_and_codes, weight_state
 from qwave.engine.stacked import TrainingLoss
 from qwave.moe import NORM_EPSILON, FoldDropout, Mixture, MixtureOutput, StackedLinear
@@ -259,7 +260,14 @@ def _backward(layers: list[_Layer], g: Tensor, saved: list[_Saved]) -> None:
 
 
 def backward_dtype(precision: Precision) -> torch.dtype:
-    """bfloat16 where it is asked for, or where the processor multiplies it."""
+    """bfloat16 where it is asked for, or where the processor multiplies it.
+
+    Raises:
+        ConfigError: There is no such precision.
+    """
+    if precision not in get_args(Precision):
+        allowed = ", ".join(get_args(Precision))
+        raise ConfigError(f"precision must be one of {allowed}, but got {precision!r}")
     if precision == "auto":
         precision = "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
     return torch.bfloat16 if precision == "bfloat16" else torch.float32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,16 +117,37 @@ def test_weights_that_are_a_part_of_a_larger_tensor_are_stepped_in_place(way: st
     assert (whole == 1.0).all()
 
 
-def test_a_compiler_that_fails_is_no_compiler(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_compiler_that_fails_is_no_compiler_and_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernels.compiled.cache_clear()
     monkeypatch.setenv("CC", "false")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernels.compiled() is None
+    assert "could not compile kernels.c; training goes on without it, slower" in caplog.text
+    kernels.compiled.cache_clear()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_the_library_is_kept_in_the_cache_folder_or_made_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     kernels.compiled.cache_clear()
     monkeypatch.setenv("CC", "cc")
-    if kernels.compiled() is not None:
-        (made,) = (tmp_path / "qwave").iterdir()
-        assert made.name.startswith("kernels-")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernels.compiled() is not None
+    (made,) = (tmp_path / "qwave").iterdir()
+    assert made.name.startswith("kernels-")
+    before = made.stat().st_mtime_ns
+    kernels.compiled.cache_clear()
+    assert kernels.compiled() is not None
+    assert made.stat().st_mtime_ns == before, "not compiled twice"
+    # A file where the folder should be: nothing can be kept there, not even by root.
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kernels.compiled.cache_clear()
+    assert kernels.compiled() is not None
+    assert list(tmp_path.glob("qwave-*/kernels-*.so"))
     kernels.compiled.cache_clear()

@@ -218,6 +218,8 @@ def test_backward_precision_is_what_is_asked_for() -> None:
     assert backward_dtype("float32") == torch.float32
     assert backward_dtype("bfloat16") == torch.bfloat16
     assert backward_dtype("auto") in (torch.float32, torch.bfloat16)
+    with pytest.raises(ConfigError, match="one of auto, bfloat16, float32, but got 'bf16'"):
+        backward_dtype("bf16")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
