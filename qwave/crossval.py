@@ -68,6 +68,9 @@ class TrialResult:
         train_loss: [epochs, f].
         checkpoints: Held-out loss and accuracy at a few epochs.
         seconds: Wall time of the whole trial; ``train_seconds`` of the training alone.
+        phase_seconds: Wall time of ``prepare`` (folds, normalisation, parameters), ``steps``,
+            ``look`` (at held-out rows, a few epochs), ``pack`` (with the range of curiosity),
+            ``predict`` (with curiosity) and ``score``.
         peak_memory_bytes: Highest resident memory of this process during the trial where the
             system can say (since its start elsewhere); on a GPU, highest allocation there.
     """
@@ -85,6 +88,7 @@ class TrialResult:
     checkpoints: tuple[Checkpoint, ...]
     seconds: float
     train_seconds: float
+    phase_seconds: Mapping[str, float]
     peak_memory_bytes: int
 
 
@@ -121,11 +125,14 @@ def cross_validate(
             f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
             f"(it is {config.train.learning_rate:g})"
         )
+    packing = time.perf_counter()
     models = tuple(
         PackedClassifier(pack_fold(trained, position, config, data, fold))
         for position, fold in enumerate(folds)
     )
+    predicting = time.perf_counter()
     parts = [model.examine(data.x[fold.test]) for model, fold in zip(models, folds, strict=True)]
+    scoring = time.perf_counter()
     order = np.argsort(np.concatenate([fold.test for fold in folds]))
 
     def pooled(name: str) -> np.ndarray:
@@ -155,11 +162,13 @@ def cross_validate(
     scores["accuracy_standard_error"] = clustered_standard_error(is_correct, data.group)
     scores["size_bytes"] = float(sum(size_parts.values()))
     scores["active_bytes"] = _active_bytes(size_parts, predictions.gates)
+    pooled_scores = _pooled_scores(data.y, predictions, is_correct)
+    end = time.perf_counter()
     return TrialResult(
         config=config,
         scores=scores,
         fold_scores=fold_scores,
-        pooled_scores=_pooled_scores(data.y, predictions, is_correct),
+        pooled_scores=pooled_scores,
         predictions=predictions,
         models=models,
         expert_load=load,
@@ -167,8 +176,14 @@ def cross_validate(
         size_parts=size_parts,
         train_loss=trained.train_loss,
         checkpoints=trained.checkpoints,
-        seconds=time.perf_counter() - start,
+        seconds=end - start,
         train_seconds=train_seconds,
+        phase_seconds={
+            **trained.phase_seconds,
+            "pack": predicting - packing,
+            "predict": scoring - predicting,
+            "score": end - scoring,
+        },
         peak_memory_bytes=_peak_memory(place),
     )
 

@@ -6,7 +6,6 @@ Shapes: n clips, c classes.
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import f1_score, roc_auc_score
 
 ECE_BINS = 15
 
@@ -25,27 +24,40 @@ def score_predictions(y: np.ndarray, probabilities: np.ndarray) -> dict[str, flo
         classes. roc_auc is 0.5 where no class can be ranked.
     """
     predicted = probabilities.argmax(axis=1)
-    present = np.unique(y)
-    likelihood = probabilities[np.arange(len(y)), y]
-    one_hot = np.eye(probabilities.shape[1])[y]
-    rankable = [label for label in present if 0 < (y == label).sum() < len(y)]
-    areas = [roc_auc_score(y == label, probabilities[:, label]) for label in rankable]
     # Only classes that occur: a class that is never true has no recall, and its F1 is 0 by
     # definition and not by merit.
-    f1 = {
-        average: f1_score(y, predicted, labels=present, average=average, zero_division=0)
-        for average in ("weighted", "macro")
-    }
+    present, support = np.unique(y, return_counts=True)
+    hits = np.array([(predicted[y == label] == label).sum() for label in present])
+    claims = np.array([(predicted == label).sum() for label in present])
+    f1 = 2 * hits / (support + claims)
+    rankable = present[support < len(y)]
+    areas = [_roc_auc(y == label, probabilities[:, label]) for label in rankable]
+    likelihood = probabilities[np.arange(len(y)), y]
+    one_hot = np.eye(probabilities.shape[1])[y]
     return {
         "accuracy": float((predicted == y).mean()),
-        "balanced_accuracy": float(np.mean([(predicted[y == k] == k).mean() for k in present])),
-        "weighted_f1": float(f1["weighted"]),
-        "macro_f1": float(f1["macro"]),
+        "balanced_accuracy": float((hits / support).mean()),
+        "weighted_f1": float(np.average(f1, weights=support)),
+        "macro_f1": float(f1.mean()),
         "nll": float(-np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean()),
         "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
         "ece": expected_calibration_error(y, probabilities),
         "roc_auc": float(np.mean(areas)) if areas else 0.5,
     }
+
+
+def _roc_auc(is_positive: np.ndarray, score: np.ndarray) -> float:
+    """Probability that a positive clip scores higher than a negative one, ties counting half.
+
+    That is the area under the ROC curve (Mann and Whitney 1947). scikit-learn's function is the
+    same (tests); its checks of every call took a fifth of a small trial.
+    """
+    negative = np.sort(score[~is_positive])
+    below, not_above = (
+        np.searchsorted(negative, score[is_positive], side=side).mean()
+        for side in ("left", "right")
+    )
+    return float((below + not_above) / 2 / len(negative))
 
 
 def expected_calibration_error(
@@ -80,7 +92,7 @@ def score_uncertainty(is_correct: np.ndarray, uncertainty: np.ndarray) -> dict[s
     """
     is_wrong = ~is_correct
     n = len(is_wrong)
-    area = roc_auc_score(is_wrong, uncertainty) if 0 < is_wrong.sum() < n else 0.5
+    area = _roc_auc(is_wrong, uncertainty) if 0 < is_wrong.sum() < n else 0.5
     order = np.argsort(uncertainty, kind="stable")
     # Clips of equal uncertainty are kept together in no particular order: each stands for the
     # mean of its group.

@@ -20,7 +20,7 @@ which is the order of experts in a canonical configuration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from qwave import quant
 from qwave.config import ModelConfig
+from qwave.dropout import DropMask, Dropout
 
 NORM_EPSILON = 1e-5
 
@@ -45,33 +46,6 @@ class MixtureOutput(NamedTuple):
     logits: Tensor
     probabilities: Tensor | None
     gates: Tensor | None
-
-
-class FoldDropout:
-    """Dropout whose random numbers each fold draws from a generator of its own.
-
-    A fold's masks are therefore the same whether it trains alone or in a stack. Inverted dropout:
-    kept values are divided by the share that is kept.
-    """
-
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self.generators = generators
-
-    def __call__(self, x: Tensor, rate: float) -> Tensor:
-        """Drop elements of x [f, ...] with probability `rate`."""
-        if rate == 0:
-            return x
-        # Sixteen random bits an element: four elements from each 64-bit draw, compared with a
-        # threshold, cost a fifth of `bernoulli_`, which took a third of a small network's step.
-        # The rate is thereby rounded to a multiple of 2^-16.
-        elements = x[0].numel()
-        bits = torch.empty((x.shape[0], -(-elements // 4)), dtype=torch.int64, device=x.device)
-        for fold, generator in enumerate(self.generators):
-            bits[fold].random_(-(2**63), None, generator=generator)
-        drawn = bits.view(torch.int16)[:, :elements].reshape(x.shape)
-        threshold = min(round(rate * 2**16), 2**16 - 1) - 2**15
-        keep = (drawn >= threshold).to(x.dtype)
-        return x * keep.mul_(1 / (1 - rate))
 
 
 class StackedLinear(nn.Module):
@@ -94,8 +68,10 @@ class StackedLinear(nn.Module):
         bound = in_features**-0.5
 
         def draw(*shape: int) -> nn.Parameter:
-            folds = [torch.empty(shape).uniform_(-bound, bound, generator=g) for g in generators]
-            return nn.Parameter(torch.stack(folds))
+            drawn = torch.empty(len(generators), *shape)
+            for fold, generator in zip(drawn, generators, strict=True):
+                fold.uniform_(-bound, bound, generator=generator)
+            return nn.Parameter(drawn)
 
         self.weight = draw(num_experts, out_features, in_features)
         self.bias = draw(num_experts, out_features)
@@ -113,41 +89,38 @@ class ExpertGroup(nn.Module):
     codes of a 1-bit expert); a ReLU after it always has both signs to work on.
     """
 
-    def __init__(self, layers: Sequence[StackedLinear], dropout: float) -> None:
+    def __init__(self, layers: Sequence[StackedLinear]) -> None:
         super().__init__()
         # A ModuleList, typed as what it holds.
         self.layers: Sequence[StackedLinear] = nn.ModuleList(layers)  # type: ignore[assignment]
-        self.dropout = dropout
 
-    def forward(self, x: Tensor, *, dropout: FoldDropout | None, is_quantized: bool) -> Tensor:
-        """x [f, b, d] to logits [f, e, b, c]."""
-        hidden = x.unsqueeze(1)
-        *body, head = self.layers
-        for layer in body:
-            hidden = torch.relu(standardize(layer(hidden, is_quantized=is_quantized)))
-            if dropout is not None:
-                hidden = dropout(hidden, self.dropout)
-        logits: Tensor = head(hidden, is_quantized=is_quantized)
-        return logits
+    def forward(self, x: Tensor, *, masks: Sequence[DropMask], is_quantized: bool) -> Tensor:
+        """x [f, b, d], dropped already, to logits [f, e, b, c]; masks of later layers' inputs."""
+        hidden = self.layers[0](x.unsqueeze(1), is_quantized=is_quantized)
+        for index, layer in enumerate(self.layers[1:]):
+            hidden = torch.relu(standardize(hidden))
+            if masks:
+                hidden = masks[index](hidden)
+            hidden = layer(hidden, is_quantized=is_quantized)
+        return hidden
 
 
 class Router(nn.Module):
     """Softmax router with a linear layer or one hidden layer."""
 
-    def __init__(self, layers: Sequence[StackedLinear], dropout: float) -> None:
+    def __init__(self, layers: Sequence[StackedLinear]) -> None:
         super().__init__()
         # A ModuleList, typed as what it holds.
         self.layers: Sequence[StackedLinear] = nn.ModuleList(layers)  # type: ignore[assignment]
-        self.dropout = dropout
 
-    def forward(self, x: Tensor, *, dropout: FoldDropout | None, is_quantized: bool) -> Tensor:
-        """x [f, b, d] to probabilities [f, b, e]."""
+    def forward(self, x: Tensor, *, masks: Sequence[DropMask], is_quantized: bool) -> Tensor:
+        """x [f, b, d] to probabilities [f, b, e]; masks of all layers' inputs."""
         hidden = x.unsqueeze(1)
         for index, layer in enumerate(self.layers):
             if index > 0:
                 hidden = torch.relu(standardize(hidden))
-            if dropout is not None:
-                hidden = dropout(hidden, self.dropout)
+            if masks:
+                hidden = masks[index](hidden)
             hidden = layer(hidden, is_quantized=is_quantized)
         return torch.softmax(hidden.squeeze(1), dim=-1)
 
@@ -189,36 +162,29 @@ class Mixture(nn.Module):
         router: Router | None,
         *,
         top_k: int,
-        input_dropout: float,
     ) -> None:
         super().__init__()
         self.groups: Sequence[ExpertGroup] = nn.ModuleList(groups)  # type: ignore[assignment]
         self.router = router
         self.top_k = top_k
-        self.input_dropout = input_dropout
 
     def forward(
-        self, x: Tensor, *, dropout: FoldDropout | None = None, is_quantized: bool = True
+        self, x: Tensor, *, dropout: Dropout | None = None, is_quantized: bool = True
     ) -> MixtureOutput:
         """x [f, b, d], normalised, to logits [f, b, c]; `dropout` only in training."""
-        seen = x if dropout is None else dropout(x, self.input_dropout)
-        outputs = [
-            group(seen, dropout=dropout, is_quantized=is_quantized) for group in self.groups
-        ]
-        probabilities, gates = self.route(x, dropout=dropout, is_quantized=is_quantized)
-        if gates is None:
+        seen = x
+        masks: Sequence[DropMask] = ()
+        router_masks: Sequence[DropMask] = ()
+        if dropout is not None:
+            first, *masks = dropout.experts
+            seen, router_masks = first(x), dropout.router
+        outputs = [group(seen, masks=masks, is_quantized=is_quantized) for group in self.groups]
+        if self.router is None:
             return MixtureOutput(outputs[0].squeeze(1), None, None)
+        probabilities = self.router(x, masks=router_masks, is_quantized=is_quantized)
+        gates = top_k_gates(probabilities, self.top_k)
         logits = torch.einsum("febc,fbe->fbc", torch.cat(outputs, dim=1), gates)
         return MixtureOutput(logits, probabilities, gates)
-
-    def route(
-        self, x: Tensor, *, dropout: FoldDropout | None = None, is_quantized: bool = True
-    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """The router's probabilities and the gates, [f, b, e] each; None for a single expert."""
-        if self.router is None:
-            return None, None
-        probabilities = self.router(x, dropout=dropout, is_quantized=is_quantized)
-        return probabilities, top_k_gates(probabilities, self.top_k)
 
 
 def standardize(x: Tensor) -> Tensor:
@@ -296,18 +262,13 @@ def build_mixture(
         widths = (in_features, *config.hidden, num_classes)
         layers = [
             StackedLinear(num_members, i, o, config.layer_scheme(scheme, layer), generators)
-            for layer, (i, o) in enumerate(zip(widths, widths[1:], strict=False))
+            for layer, (i, o) in enumerate(pairwise(widths))
         ]
-        groups.append(ExpertGroup(layers, config.dropout))
+        groups.append(ExpertGroup(layers))
+    widths = config.router_widths(in_features)
     router = None
     if config.num_experts > 1:
-        bend = (config.router.hidden,) if config.router.hidden else ()
-        widths = (in_features, *bend, config.num_experts)
         router = Router(
-            [
-                StackedLinear(1, i, o, config.router.scheme, generators)
-                for i, o in zip(widths, widths[1:], strict=False)
-            ],
-            config.router.dropout,
+            [StackedLinear(1, i, o, config.router.scheme, generators) for i, o in pairwise(widths)]
         )
-    return Mixture(groups, router, top_k=config.top_k, input_dropout=config.input_dropout)
+    return Mixture(groups, router, top_k=config.top_k)

@@ -220,13 +220,16 @@ def _linear(x: np.ndarray, layer: PackedLayer) -> np.ndarray:
 
 
 def _quantize_samples(x: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    absolute = np.abs(x)
-    reduce = absolute.max if grid.scale == "absmax" else absolute.mean
-    scale = np.maximum(
-        reduce(axis=1, keepdims=True) * np.float32(grid.scale_factor), _SMALLEST_SAMPLE_SCALE
-    )
+    if grid.scale == "absmax":
+        # Half the time of a maximum of absolutes, which need an array of their own.
+        measured = np.maximum(x.max(axis=1, keepdims=True), -x.min(axis=1, keepdims=True))
+    else:
+        measured = np.abs(x).mean(axis=1, keepdims=True)
+    scale = np.maximum(measured * np.float32(grid.scale_factor), _SMALLEST_SAMPLE_SCALE)
     denominator = np.float32(grid.denominator)
-    codes = np.clip(np.rint(x * (denominator / scale)), -grid.highest, grid.highest)
+    codes = x * (denominator / scale)
+    np.rint(codes, out=codes)
+    np.clip(codes, -grid.highest, grid.highest, out=codes)
     return codes, scale / denominator
 
 

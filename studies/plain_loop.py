@@ -12,6 +12,7 @@ Notation: b batch rows, d features, e experts, c classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class PlainExpert(nn.Module):
         self.dropout = config.dropout
         self.layers = nn.ModuleList(
             PlainLinear(i, o, config.layer_scheme(scheme, layer))
-            for layer, (i, o) in enumerate(zip(widths, widths[1:], strict=False))
+            for layer, (i, o) in enumerate(pairwise(widths))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,12 +83,9 @@ class PlainMixture(nn.Module):
         self.experts = nn.ModuleList(
             PlainExpert(config, widths, scheme) for scheme in config.schemes
         )
-        bend = (config.router.hidden,) if config.router.hidden else ()
-        widths = (in_features, *bend, config.num_experts)
         self.router = nn.ModuleList(
             PlainLinear(i, o, config.router.scheme)
-            for i, o in zip(widths, widths[1:], strict=False)
-            if config.num_experts > 1
+            for i, o in pairwise(config.router_widths(in_features))
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "data": 1,
     "audio": 1,
     "quant": 1,
+    "dropout": 1,
     "pareto": 1,
     "racing": 1,
     "space": 1,

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from qwave import quant
 from qwave.config import SCHEMES, ModelConfig, RouterConfig, TrialConfig
+from qwave.dropout import DropMask, Dropout
+from qwave.engine import fold_seed
 from qwave.moe import (
     NORM_EPSILON,
-    FoldDropout,
     Mixture,
     MixtureOutput,
     StackedLinear,
@@ -59,6 +60,23 @@ def build(config: ModelConfig, *seeds: int) -> Mixture:
     return build_mixture(canonical, N_FEATURES, N_CLASSES, generators(*seeds))
 
 
+def with_dropout(config: ModelConfig) -> ModelConfig:
+    router = dataclasses.replace(config.router, dropout=0.3)
+    return dataclasses.replace(config, dropout=0.2, input_dropout=0.4, router=router)
+
+
+def mask_seeds(*numbers: int) -> list[int]:
+    return [fold_seed("mixture", number, "dropout") for number in numbers]
+
+
+def masks_of(
+    config: ModelConfig, n_rows: int, numbers: Sequence[int], *, step: int = 1
+) -> Dropout:
+    dropout = Dropout(config, N_FEATURES, n_rows, mask_seeds(*numbers))
+    dropout.draw(step)
+    return dropout
+
+
 def random_probabilities(seed: int, *shape: int) -> Tensor:
     return torch.softmax(2 * normals(seed, *shape), dim=-1)
 
@@ -74,7 +92,14 @@ def one_layer(
     return quant.linear(row, weight, bias, scheme)
 
 
-def loop(mixture: Mixture, x: Tensor, is_quantized: bool) -> MixtureOutput:
+def factors_of(masks: Sequence[DropMask], n_folds: int) -> list[Tensor]:
+    """What inputs of each layer are multiplied with, [f, b, i]."""
+    return [mask(torch.ones(n_folds, *mask.shape)) for mask in masks]
+
+
+def loop(
+    mixture: Mixture, x: Tensor, is_quantized: bool, dropout: Dropout | None = None
+) -> MixtureOutput:
     """One fold, one clip, one expert after the other."""
     experts = [
         [(layer, member) for layer in group.layers]
@@ -82,6 +107,8 @@ def loop(mixture: Mixture, x: Tensor, is_quantized: bool) -> MixtureOutput:
         for member in range(group.layers[0].weight.shape[1])
     ]
     n_folds, n_rows, _ = x.shape
+    factors = factors_of(dropout.experts, n_folds) if dropout else None
+    router_factors = factors_of(dropout.router, n_folds) if dropout else None
     logits = torch.zeros(n_folds, n_rows, N_CLASSES)
     probabilities = torch.zeros(n_folds, n_rows, len(experts))
     gates = torch.zeros(n_folds, n_rows, len(experts))
@@ -93,6 +120,8 @@ def loop(mixture: Mixture, x: Tensor, is_quantized: bool) -> MixtureOutput:
             for depth, (layer, member) in enumerate(expert):
                 if depth > 0:
                     hidden = torch.relu(standardize(hidden))
+                if factors is not None:
+                    hidden = hidden * factors[depth][fold, row]
                 hidden = one_layer(hidden, layer, fold, member, is_quantized)
             said.append(hidden[0])
         if mixture.router is None:
@@ -102,6 +131,8 @@ def loop(mixture: Mixture, x: Tensor, is_quantized: bool) -> MixtureOutput:
         for depth, layer in enumerate(mixture.router.layers):
             if depth > 0:
                 hidden = torch.relu(standardize(hidden))
+            if router_factors is not None:
+                hidden = hidden * router_factors[depth][fold, row]
             hidden = one_layer(hidden, layer, fold, 0, is_quantized)
         p = torch.softmax(hidden[0], dim=0)
         chosen = sorted(range(len(experts)), key=lambda e: (-float(p[e]), e))[: mixture.top_k]
@@ -116,13 +147,17 @@ def loop(mixture: Mixture, x: Tensor, is_quantized: bool) -> MixtureOutput:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("has_dropout", [False, True], ids=["whole", "dropped"])
 @pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "fp32"])
 @every_mixture
-def test_mixture_is_a_loop_over_clips_and_experts(config: ModelConfig, is_quantized: bool) -> None:
+def test_mixture_is_a_loop_over_clips_and_experts(
+    config: ModelConfig, is_quantized: bool, has_dropout: bool
+) -> None:
     mixture = build(config, 1, 2)
     x = normals(3, 2, 5, N_FEATURES)
-    found = mixture(x, is_quantized=is_quantized)
-    wanted = loop(mixture, x, is_quantized)
+    dropout = masks_of(with_dropout(config), 5, (1, 2)) if has_dropout else None
+    found = mixture(x, dropout=dropout, is_quantized=is_quantized)
+    wanted = loop(mixture, x, is_quantized, dropout)
     for field in MixtureOutput._fields:
         ours, twins = getattr(found, field), getattr(wanted, field)
         if config.num_experts == 1 and field != "logits":
@@ -222,19 +257,13 @@ def test_batch_mates_do_not_change_a_clips_result(name: str) -> None:
 @every_mixture
 def test_no_clips_give_no_logits(config: ModelConfig) -> None:
     mixture = build(config, 1, 2)
-    dropout = FoldDropout(generators(3, 4))
-    for given in (None, dropout):
+    for given in (None, masks_of(with_dropout(config), 0, (3, 4))):
         output = mixture(torch.empty(2, 0, N_FEATURES), dropout=given)
         assert output.logits.shape == (2, 0, N_CLASSES)
         assert output.gates is None or output.gates.shape == (2, 0, config.num_experts)
 
 
 # --- folds --------------------------------------------------------------------------------------
-
-
-def with_dropout(config: ModelConfig) -> ModelConfig:
-    router = dataclasses.replace(config.router, dropout=0.3)
-    return dataclasses.replace(config, dropout=0.2, input_dropout=0.4, router=router)
 
 
 @torch.no_grad()
@@ -244,22 +273,21 @@ def test_fold_alone_is_the_same_fold_in_a_stack(config: ModelConfig) -> None:
     seeds = (11, 12, 13)
     stack = build(config, *seeds)
     x = normals(14, 3, 10, N_FEATURES)
-    # As many passes as show that the generators advance alike.
-    stack_dropout = FoldDropout(generators(*seeds))
-    stacked = [stack(x), *(stack(x, dropout=stack_dropout) for _ in range(3))]
+    drawn = [masks_of(config, 10, seeds, step=step) for step in (1, 2, 3)]
+    stacked = [stack(x), *(stack(x, dropout=dropout) for dropout in drawn)]
     for fold, seed in enumerate(seeds):
         alone = build(config, seed)
         for (name, ours), (_, theirs) in zip(
             alone.named_parameters(), stack.named_parameters(), strict=True
         ):
             assert torch.equal(ours[0], theirs[fold]), f"{name} of fold {fold}"
-        dropout = FoldDropout(generators(seed))
         one = x[fold : fold + 1]
-        for number, output in enumerate(
-            [alone(one), *(alone(one, dropout=dropout) for _ in range(3))]
+        drawn = [masks_of(config, 10, [seed], step=step) for step in (1, 2, 3)]
+        for step, output in enumerate(
+            [alone(one), *(alone(one, dropout=dropout) for dropout in drawn)]
         ):
-            worst = float((output.logits[0] - stacked[number].logits[fold]).abs().max())
-            assert worst < 1e-6, f"fold {fold}, pass {number}: logits differ by {worst}"
+            worst = float((output.logits[0] - stacked[step].logits[fold]).abs().max())
+            assert worst < 1e-6, f"fold {fold}, seed {seed}, step {step}: {worst}"
 
 
 def test_folds_start_from_different_parameters_within_their_bound() -> None:
@@ -598,7 +626,7 @@ def test_masks_of_ones_sample_what_the_router_says(scheme: str) -> None:
     assert router is not None
     x = normals(99, 1, 7, N_FEATURES)
     masks = [torch.ones(1, 3, N_FEATURES), torch.ones(1, 3, 5)]
-    said = router(x, dropout=None, is_quantized=True)
+    said = router(x, masks=(), is_quantized=True)
     for sample in range(3):
         torch.testing.assert_close(router.sample(x, masks)[:, sample], said)
     assert float(mutual_information(router.sample(x, masks)).max()) < 1e-6
@@ -607,82 +635,44 @@ def test_masks_of_ones_sample_what_the_router_says(scheme: str) -> None:
 # --- dropout ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 0.9, 0.999])
-def test_dropout_drops_its_share_in_every_lane_of_a_draw(rate: float) -> None:
-    n = 200_000
-    found = FoldDropout(generators(1, 2))(torch.ones(2, n), rate)
-    for fold in range(2):
-        # Four neighbours come from one 64-bit number.
-        for lane in range(4):
-            dropped = int((found[fold, lane::4] == 0).sum())
-            spread = math.sqrt(n / 4 * rate * (1 - rate)) + n / 4 * 2**-17
-            assert abs(dropped - n / 4 * rate) < 5 * spread, (
-                f"rate {rate}, fold {fold}, lane {lane}: {dropped} of {n // 4} dropped"
-            )
+def test_masks_are_the_same_in_whatever_order_they_are_asked_for() -> None:
+    config = with_dropout(MIXTURES["deep router"])
+    x = normals(14, 2, 6, N_FEATURES)
+    mixture = build(config, 14, 15)
+    dropout = masks_of(config, 6, (14, 15), step=5)
+    fifth = mixture(x, dropout=dropout).logits
+    dropout.draw(2)
+    second = mixture(x, dropout=dropout).logits
+    assert not torch.equal(second, fifth)
+    assert torch.equal(mixture(x, dropout=masks_of(config, 6, (14, 15), step=2)).logits, second)
+    dropout.draw(5)
+    assert torch.equal(mixture(x, dropout=dropout).logits, fifth)
 
 
-def test_neighbours_in_a_draw_are_dropped_independently() -> None:
-    n = 200_000
-    dropped = (FoldDropout(generators(3))(torch.ones(1, n), 0.3) == 0).double()[0].reshape(-1, 4)
-    correlation = torch.corrcoef(dropped.T) - torch.eye(4)
-    assert float(correlation.abs().max()) < 5 / math.sqrt(n / 4)
+def test_masks_that_were_not_drawn_are_refused() -> None:
+    config = with_dropout(MIXTURES["two of one scheme"])
+    dropout = Dropout(config, N_FEATURES, 4, mask_seeds(21))
+    with pytest.raises(AssertionError, match="masks are drawn before a step"):
+        build(config, 21)(normals(21, 1, 4, N_FEATURES), dropout=dropout)
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.875])
-def test_dropout_scales_what_it_keeps_and_zeroes_the_rest(rate: float) -> None:
-    x = normals(4, 2, 50, 31)
-    found = FoldDropout(generators(5, 6))(x, rate)
-    is_kept = found != 0
-    torch.testing.assert_close(found[is_kept], x[is_kept] / (1 - rate), rtol=1e-6, atol=0)
-    assert 0 < int(is_kept.sum()) < x.numel()
-
-
-def test_dropout_keeps_the_mean() -> None:
-    found = FoldDropout(generators(7))(torch.ones(1, 400_000), 0.25)
-    assert float(found.mean()) == pytest.approx(1, abs=5 * math.sqrt(1 / 3 / 400_000))
-
-
-def test_rate_0_is_the_identity_and_draws_nothing() -> None:
-    (generator,) = generators(8)
-    before = generator.get_state()
-    x = normals(9, 1, 5)
-    assert FoldDropout([generator])(x, 0.0) is x
-    assert torch.equal(generator.get_state(), before)
-
-
-@pytest.mark.parametrize("rate", [1 - 2**-16, 1 - 2**-17, 0.999999])
-def test_rate_next_to_1_keeps_next_to_nothing(rate: float) -> None:
-    found = FoldDropout(generators(10))(torch.ones(1, 100_000), rate)
-    kept = int((found != 0).sum())
-    assert kept <= 20, f"rate {rate} keeps {kept} of 100000"
-
-
-@pytest.mark.parametrize("shape", [(1,), (2,), (3,), (5, 1), (7, 3), (2, 3, 5), (0, 4)])
-def test_each_fold_draws_from_its_own_generator(shape: tuple[int, ...]) -> None:
-    stacked = FoldDropout(generators(11, 12, 13))
-    alone = [FoldDropout(generators(seed)) for seed in (11, 12, 13)]
-    x = torch.ones(3, *shape)
-    for number in range(5):
-        together = stacked(x, 0.5)
-        assert together.shape == x.shape
-        for fold in range(3):
-            one = alone[fold](x[fold : fold + 1], 0.5)[0]
-            assert torch.equal(one, together[fold]), f"pass {number}, fold {fold}"
-
-
-def test_dropout_masks_differ_between_folds_and_passes() -> None:
-    dropout = FoldDropout(generators(14, 15))
-    first, second = dropout(torch.ones(2, 200), 0.5), dropout(torch.ones(2, 200), 0.5)
-    assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first, second)
-
-
-def test_dropout_masks_the_gradient_alike() -> None:
-    x = normals(16, 2, 40).requires_grad_()
-    found = FoldDropout(generators(17, 18))(x, 0.5)
-    found.sum().backward()
-    assert x.grad is not None
-    torch.testing.assert_close(x.grad * x, found)
+@every_mixture
+def test_every_layer_has_a_mask_of_its_own_at_its_rate(config: ModelConfig) -> None:
+    config = with_dropout(config)
+    dropout = Dropout(config, N_FEATURES, 4, mask_seeds(22))
+    assert [mask.shape for mask in dropout.experts] == [
+        (4, width) for width in (N_FEATURES, *config.hidden)
+    ]
+    is_single = config.num_experts == 1
+    inputs = () if is_single else config.router_widths(N_FEATURES)[:-1]
+    assert [mask.shape for mask in dropout.router] == [(4, width) for width in inputs]
+    assert is_single == (not dropout.router)
+    every = (*dropout.experts, *dropout.router)
+    assert len({mask.slot for mask in every}) == len(every)
+    rates = [0.4, *(0.2 for _ in config.hidden), *(0.3 for _ in inputs)]
+    for mask, rate in zip(every, rates, strict=True):
+        assert mask.factor == pytest.approx(1 / (1 - rate)), f"slot {mask.slot}"
+        assert mask.threshold == round(rate * 2**16) - 2**15, f"slot {mask.slot}"
 
 
 @torch.no_grad()
@@ -697,10 +687,10 @@ def test_router_and_experts_are_dropped_at_rates_of_their_own() -> None:
             router=RouterConfig(10, "int8", router_dropout),
         )
         mixture = build(rates, 20)
-        calm, shaken = mixture(x), mixture(x, dropout=FoldDropout(generators(21)))
+        calm, shaken = mixture(x), mixture(x, dropout=masks_of(rates, 20, [21]))
         is_routed_alike = torch.equal(calm.probabilities, shaken.probabilities)
         assert is_routed_alike == (router_dropout == 0), f"{input_dropout}, {dropout}"
-        said = [group(x, dropout=None, is_quantized=True) for group in mixture.groups]
+        said = [group(x, masks=(), is_quantized=True) for group in mixture.groups]
         undropped = torch.einsum("febc,fbe->fbc", torch.cat(said, dim=1), shaken.gates)
         assert torch.equal(shaken.logits, undropped) == (input_dropout == dropout == 0)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -17,13 +20,16 @@ from qwave.config import (
     TrainConfig,
     TrialConfig,
 )
-from qwave.data import EmbeddingSet, make_folds
+from qwave.data import EmbeddingSet, load_embeddings, make_folds
+from qwave.engine import Precision, train_folds
+from qwave.engine.library import compiled
 from qwave.engine.stacked import TrainingLoss
 from qwave.moe import Mixture, build_mixture
-from studies import speed
+from studies import speed, timing
 from studies.plain_loop import PlainMixture, plain_loss, train_plain
 
 N_FEATURES, N_CLASSES = 20, 5
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if compiled() else ("float32",)
 MODELS = {
     **{scheme: ModelConfig((scheme,), (16, 8)) for scheme in SCHEMES},
     "top-1": ModelConfig(("int1", "int4", "int16"), (16,), router=RouterConfig(dropout=0.0)),
@@ -95,21 +101,85 @@ def test_the_plain_loop_learns(gaussians: Callable[..., EmbeddingSet]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("schemes", [("ternary",), ("int1", "int8")], ids="+".join)
+def test_accuracy_is_that_of_the_plain_loop_within_the_spread_of_seeds(
+    schemes: tuple[str, ...],
+) -> None:
+    data = load_embeddings("esc10")
+    accuracies: dict[str, list[float]] = {"plain": [], "float32": [], "bfloat16": []}
+    for seed in range(5):
+        config = TrialConfig(
+            model=ModelConfig(schemes, (16,)), train=TrainConfig(epochs=30), seed=seed
+        ).canonical()
+        folds = make_folds(data, config.data)
+        torch.manual_seed(seed)
+        accuracies["plain"].append(float(np.mean(train_plain(config, data, folds))))
+        for precision in PRECISIONS:
+            trained = train_folds(config, data, folds, precision=precision)
+            accuracies[precision].append(float(np.mean(trained.checkpoints[-1].accuracy)))
+    for precision in PRECISIONS:
+        # Welch: three standard errors of the difference of two means.
+        pair = np.array([accuracies["plain"], accuracies[precision]])
+        error = float(np.sqrt((pair.var(axis=1, ddof=1) / 5).sum()))
+        difference = float(pair[1].mean() - pair[0].mean())
+        assert abs(difference) <= 3 * error, f"{precision}: {accuracies}"
+        assert pair.min() > 0.8, accuracies
+
+
+@pytest.mark.slow
 def test_the_study_measures_both_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny = speed.Shape("ESC-50", 60, 12, 3, 3, 1, (1, 2))
+    tiny = timing.Shape("ESC-50", 60, 12, 3, 3, 1, 1, hidden=(8,))
     monkeypatch.setattr(speed, "SHAPES", (tiny, tiny, tiny))
+    monkeypatch.setattr(speed, "ROUNDS", 2)
     assert speed.main(["--quick", "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out.splitlines()[-1])
     assert found["ratio"] == pytest.approx(found["plain_seconds"] / found["engine_seconds"])
+    assert found["ratio_float32"] == pytest.approx(
+        found["plain_seconds"] / found["engine_seconds_float32"]
+    )
     assert found["ratio_at_equal_processes"] == pytest.approx(
         found["plain_seconds_at_equal_processes"] / found["engine_seconds"]
     )
     assert min(found["plain_seconds"], found["plain_seconds_at_equal_processes"]) > 0
     assert found["engine_peak_bytes"] > 50_000_000, "torch alone is more"
     assert "ESC-50" in shown.err
+    assert "share of a trial" not in shown.err, "--quick has the one table"
+
+
+@pytest.mark.slow
+def test_phases_and_growth_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = timing.Shape("tiny", 60, 12, 3, 3, 1, 1, hidden=(8,))
+    speed.show_phases(tiny, "cpu", 2, sys.stdout, widths=((), (8,)))
+    variants = {"clips": [tiny, dataclasses.replace(tiny, n_clips=120)]}
+    speed.show_growth(variants, "cpu", sys.stdout)
+    shown = capsys.readouterr().out
+    shares = [float(part) for part in re.findall(r"(\d+\.\d)%", shown)]
+    assert len(shares) == 2 * len(speed.PHASES)
+    assert sum(shares) == pytest.approx(200, abs=1)
+    assert re.search(r"clips +60: \d+\.\d+ s +120: \d+\.\d+ s", shown)
+
+
+def test_memory_that_is_shared_is_counted_once() -> None:
+    one, other = timing.Memory(private=5, shared=3), timing.Memory(private=7, shared=4)
+    assert timing.total_bytes([one, other]) == 16
+
+
+def test_medians_over_rounds_are_compared() -> None:
+    found = timing.Timing(
+        plain={1: [9.0, 30.0, 12.0], 2: [8.0, 10.0, 99.0]},
+        plain_on_each=[6.0, 5.0, 4.0],
+        engine={"bfloat16": [1.0, 2.0, 3.0], "float32": [4.0, 4.0, 40.0]},
+        peak_bytes={"bfloat16": 1, "float32": 2},
+    )
+    assert (found.best_threads, found.plain_seconds) == (2, 10.0)
+    assert found.ratio("bfloat16") == 5.0
+    assert found.ratio("float32") == 2.5
+    assert found.ratio_on_each("bfloat16") == 2.5
 
 
 def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,10 +188,10 @@ def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_synthetic_shapes_have_the_sizes_that_they_name() -> None:
-    for shape in speed.SHAPES:
-        data = speed.synthetic(shape)
+    for shape in timing.SHAPES:
+        data = timing.synthetic(shape)
         assert data.x.shape == (shape.n_clips, shape.n_features)
         assert data.num_classes == shape.n_classes
-        folds = make_folds(data, speed.config_of(shape).data)
+        folds = make_folds(data, timing.config_of(shape).data)
         assert len(folds) == shape.n_folds
         assert {len(np.unique(data.y[fold.train])) for fold in folds} == {shape.n_classes}

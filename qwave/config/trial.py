@@ -174,6 +174,13 @@ class ModelConfig:
             return self.head_scheme
         return expert_scheme
 
+    def router_widths(self, in_features: int) -> tuple[int, ...]:
+        """Inputs of the router's layers and, last, its outputs; empty for a single expert."""
+        if self.num_experts == 1:
+            return ()
+        bend = (self.router.hidden,) if self.router.hidden else ()
+        return (in_features, *bend, self.num_experts)
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -1,11 +1,13 @@
 """Training of all folds of one configuration together. Needs torch, numpy, scikit-learn only."""
 
+from qwave.engine.compiled import Precision
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
 from qwave.engine.pack import pack_fold
 from qwave.engine.train import Checkpoint, TrainedFolds, train_folds
 
 __all__ = [
     "Checkpoint",
+    "Precision",
     "TrainedFolds",
     "fold_generator",
     "fold_seed",

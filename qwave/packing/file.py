@@ -216,7 +216,7 @@ def _header_text(header: Header) -> str:
 def _rate_text(rate: float) -> str:
     """A dropout rate as four hexadecimal digits, in units of 2^-16.
 
-    That is how finely training draws (`qwave.moe.FoldDropout`), and unlike a decimal fraction it
+    That is how finely training draws (`qwave.dropout.DropMask`), and unlike a decimal fraction it
     has one length: the size of a file must not depend on the digits of a rate.
     """
     return f"{min(round(rate * 2**16), 2**16 - 1):04x}"

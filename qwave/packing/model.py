@@ -97,13 +97,10 @@ def layer_shapes(model: ModelConfig, in_features: int, num_classes: int) -> list
         for expert, scheme in enumerate(model.schemes)
         for layer, (i, o) in enumerate(itertools.pairwise(widths))
     ]
-    if model.num_experts > 1:
-        bend = (model.router.hidden,) if model.router.hidden else ()
-        widths = (in_features, *bend, model.num_experts)
-        shapes += [
-            LayerShape(f"r.{layer}", model.router.scheme, o, i)
-            for layer, (i, o) in enumerate(itertools.pairwise(widths))
-        ]
+    shapes += [
+        LayerShape(f"r.{layer}", model.router.scheme, o, i)
+        for layer, (i, o) in enumerate(itertools.pairwise(model.router_widths(in_features)))
+    ]
     return shapes
 
 
@@ -116,8 +113,8 @@ def mc_masks(header: Header) -> list[np.ndarray]:
     """
     model = header.model
     if model.num_experts > 1:
-        bend = (model.router.hidden,) if model.router.hidden else ()
-        layers = [(width, model.router.dropout) for width in (header.in_features, *bend)]
+        widths = model.router_widths(header.in_features)[:-1]
+        layers = [(width, model.router.dropout) for width in widths]
     else:
         layers = [(header.in_features, model.input_dropout)]
         layers += [(width, model.dropout) for width in model.hidden]

@@ -11,7 +11,7 @@ from qwave.config import TrialConfig
 from qwave.packing import packed_size_bytes
 from qwave.space import baseline_params, suggest
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import run_trial, training_pool, worker_count
+from qwave.sweep.pool import training_pool, worker_count
 
 _N_SAMPLES = 10
 _N_EPOCHS = 2
@@ -28,13 +28,13 @@ def expected_seconds(plan: Plan) -> float:
     baselines = baseline_params(sweep) if sweep.sampler.baselines else []
     n_baselines = min(len(baselines), sweep.budget.n_trials)
     n_random = sweep.budget.n_trials - n_baselines
-    with training_pool(1) as pool:
+    with training_pool(1, plan.data, plan.device) as pool:
 
         def seconds(config: TrialConfig) -> float:
             n_epochs = min(_N_EPOCHS, config.train.epochs)
             train = dataclasses.replace(config.train, epochs=n_epochs)
             short = dataclasses.replace(config, train=train)
-            result = pool.submit(run_trial, short, plan.data, plan.device).result().result
+            result = pool.submit(short).result().result
             rest = result.seconds - result.train_seconds
             return result.train_seconds * config.train.epochs / n_epochs + rest
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, wait
 from contextlib import contextmanager
 
 from optuna.study import Study
@@ -23,7 +23,7 @@ from qwave.config import QwaveError
 from qwave.packing import packed_size_bytes
 from qwave.space import suggest
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import WorkerLostError, run_trial
+from qwave.sweep.pool import TrainingPool, WorkerLostError
 from qwave.sweep.record import FinishedTrial, Recorder
 from qwave.sweep.report import front_scores, study_hypervolume
 from qwave.sweep.study import Draw, ask, give_back, trained_trials, trials_left
@@ -49,7 +49,7 @@ class Loop:
         plan: Plan,
         study: Study,
         recorder: Recorder,
-        pool: ProcessPoolExecutor,
+        pool: TrainingPool,
         is_stopped: Callable[[], bool],
     ) -> None:
         self.plan, self.study, self.recorder, self.pool = plan, study, recorder, pool
@@ -112,7 +112,7 @@ class Loop:
             self.recorder.refuse(run_id, size, limit)
         else:
             self.run_ids[draw.digest] = run_id
-            future = self.pool.submit(run_trial, draw.config, self.plan.data, self.plan.device)
+            future = self.pool.submit(draw.config)
             self.queue.append(_InFlight(draw, run_id, future))
 
     def _is_done(self, entry: _InFlight) -> bool:

@@ -10,11 +10,17 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from qwave.config import TrialConfig
 from qwave.crossval import cross_validate
@@ -27,8 +33,44 @@ class WorkerLostError(RuntimeError):
     """A training process was ended from outside."""
 
 
+@dataclass(frozen=True)
+class SharedData:
+    """Embeddings whose features lie in a file: processes that map it hold them once.
+
+    Attributes:
+        file: Where x lies.
+        rest: The other fields of the `EmbeddingSet`.
+    """
+
+    file: Path
+    rest: dict[str, Any]
+
+    @classmethod
+    def write(cls, data: EmbeddingSet, folder: Path) -> SharedData:
+        """Put x into a file in this folder."""
+        fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
+        file = folder / "x.npy"
+        np.save(file, fields.pop("x"))
+        return cls(file, fields)
+
+    def open(self) -> EmbeddingSet:
+        """The embeddings. What a process writes into x it keeps to itself."""
+        return EmbeddingSet(x=np.load(self.file, mmap_mode="c"), **self.rest)
+
+
+class TrainingPool:
+    """Workers that train trials on one data set."""
+
+    def __init__(self, pool: ProcessPoolExecutor, data: SharedData, device: str) -> None:
+        self._pool, self._data, self._device = pool, data, device
+
+    def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
+        """Queue a trial."""
+        return self._pool.submit(run_trial, config, self._data, self._device)
+
+
 @contextmanager
-def training_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
+def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[TrainingPool]:
     """Workers that import torch at once; on exit those that still train are ended."""
     # A worker that is still importing when Ctrl-C comes would print a traceback: it inherits that
     # the signal is ignored.
@@ -41,19 +83,20 @@ def training_pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
             pool.submit(os.getpid)
     finally:
         signal.signal(signal.SIGINT, before)
-    try:
-        yield pool
-    finally:
-        # Nothing is waited for: on a normal end nothing runs any more, and what runs when a
-        # person stops a study is queued again.
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
+    with tempfile.TemporaryDirectory(prefix="qwave-") as folder:
+        try:
+            yield TrainingPool(pool, SharedData.write(data, Path(folder)), device)
+        finally:
+            # Nothing is waited for: on a normal end nothing runs any more, and what runs when a
+            # person stops a study is queued again.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
 
 
-def run_trial(config: TrialConfig, data: EmbeddingSet, device: str) -> FinishedTrial:
+def run_trial(config: TrialConfig, data: SharedData, device: str) -> FinishedTrial:
     """One trial, as a worker runs it."""
-    result = cross_validate(config, data, device=device)
+    result = cross_validate(config, data.open(), device=device)
     packed = tuple(to_bytes(model.packed) for model in result.models)
     return FinishedTrial(dataclasses.replace(result, models=()), packed)
 

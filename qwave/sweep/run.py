@@ -71,7 +71,11 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
     sweep = plan.sweep
     check_store(store)
     n_workers = worker_count(sweep.budget.workers, plan.device)
-    with opened_store(store), training_pool(n_workers) as pool, stop_requests() as is_stopped:
+    with (
+        opened_store(store),
+        training_pool(n_workers, plan.data, plan.device) as pool,
+        stop_requests() as is_stopped,
+    ):
         attributes = {
             "sweep_digest": sweep.digest,
             "data_digest": plan.data.digest,

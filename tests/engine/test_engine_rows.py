@@ -76,29 +76,39 @@ def test_every_row_trains_once_an_epoch_in_batches_of_almost_one_size(seed: int)
     width = -(-int(sizes.max()) // n_steps) + int(rng.integers(0, 3))
     fit = [rng.permutation(1000)[:size] for size in sizes]
     order = [np.random.default_rng(fold) for fold in range(len(fit))]
-    epoch = batches(fit, n_steps, width, order, CPU)
-    assert len(epoch) == n_steps, f"{seed=}"
+    epoch = batches(fit, n_steps, width, order)
+    assert epoch.dtype == torch.int64
+    assert epoch.shape == (len(fit), n_steps, width), f"{seed=}"
     for fold, rows in enumerate(fit):
-        taken = [index[fold][weight[fold] > 0].tolist() for index, weight in epoch]
+        taken = [[row for row in batch if row != -1] for batch in epoch[fold].tolist()]
         assert sorted(sum(taken, [])) == sorted(rows.tolist()), f"{seed=} {fold=}"
         lengths = [len(part) for part in taken]
         assert max(lengths) - min(lengths) <= 1, f"{seed=} {lengths}"
-        # Padding repeats rows of the same fold, so that no other fold's rows are read.
-        for index, weight in epoch:
-            assert set(index[fold].tolist()) <= set(rows.tolist()), f"{seed=}"
-            assert set(weight[fold].tolist()) <= {0.0, 1.0}, f"{seed=}"
-    assert {index.shape for index, _ in epoch} == {(len(fit), width)}, f"{seed=}"
+        # Rows stand in front, padding behind them: masks hang on a row's place.
+        for batch, part in zip(epoch[fold].tolist(), taken, strict=True):
+            assert batch == part + [-1] * (width - len(part)), f"{seed=} {fold=}"
+
+
+def test_a_fold_with_fewer_rows_than_steps_has_batches_of_padding_alone() -> None:
+    order = [np.random.default_rng(0)]
+    epoch = batches([np.array([5, 8])], 4, 3, order)[0]
+    assert sorted(epoch[:, 0].tolist()) == [-1, -1, 5, 8]
+    assert (epoch[:, 1:] == -1).all()
+
+
+def test_batches_do_not_change_the_rows_that_they_are_made_of() -> None:
+    rows = np.arange(20)
+    batches([rows], 3, 7, [np.random.default_rng(0)])
+    np.testing.assert_array_equal(rows, np.arange(20))
 
 
 def test_every_epoch_has_an_order_of_its_own_and_a_fold_the_same_alone() -> None:
-    fit = [np.arange(20), np.arange(20, 40)]
+    # The second fold is smaller: its padding, too, is the same alone.
+    fit = [np.arange(20), np.arange(20, 35)]
 
-    def orders(rows: list[np.ndarray], seeds: list[int]) -> list[list[int]]:
+    def orders(rows: list[np.ndarray], seeds: list[int]) -> list[list[list[int]]]:
         generators = [np.random.default_rng(seed) for seed in seeds]
-        return [
-            torch.cat([index[-1] for index, _ in batches(rows, 3, 7, generators, CPU)]).tolist()
-            for _ in range(2)
-        ]
+        return [batches(rows, 3, 7, generators)[-1].tolist() for _ in range(2)]
 
     first, second = orders(fit, [0, 1])
     assert first != second

@@ -1,4 +1,4 @@
-"""Training: folds together equal folds alone, and both equal a plain PyTorch loop."""
+"""Training: folds together equal folds alone, and both equal a plain PyTorch loop, either way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from qwave.config import (
     SCHEMES,
+    ConfigError,
     DataConfig,
     ModelConfig,
     RouterConfig,
@@ -32,13 +33,35 @@ from qwave.engine import (
     train_folds,
 )
 from qwave.engine import train as train_module
+from qwave.engine.compiled import Precision
+from qwave.engine.library import compiled
 from qwave.moe import build_mixture
 from qwave.runtime import PackedClassifier
 
 Gaussians = Callable[..., EmbeddingSet]
+Way = Literal["compiled", "stacked"]
 MIXTURE = ModelConfig(
     schemes=("int1", "int8", "int8"), hidden=(8,), top_k=2, router=RouterConfig(hidden=5)
 )
+
+
+@pytest.fixture(params=["compiled", "stacked"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Both ways to train on a CPU."""
+    if request.param == "compiled" and compiled() is None:
+        pytest.skip("no C compiler here")
+    chosen: Way = request.param
+    return chosen
+
+
+@pytest.fixture(params=["compiled", "compiled, bfloat16", "stacked"])
+def how(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Both ways, and both precisions of the one that has two: arguments of `train_folds`."""
+    if request.param != "stacked" and compiled() is None:
+        pytest.skip("no C compiler here")
+    way = "stacked" if request.param == "stacked" else "compiled"
+    precision: Precision = "bfloat16" if "bfloat16" in request.param else "float32"
+    return {"way": way, "precision": precision}
 
 
 def _config(
@@ -83,10 +106,10 @@ def _logits(trained: TrainedFolds, position: int, x: np.ndarray, is_quantized: b
 # --- it learns ---
 
 
-def test_the_loss_falls_on_a_separable_set(gaussians: Gaussians) -> None:
+def test_the_loss_falls_on_a_separable_set(gaussians: Gaussians, how: dict[str, Any]) -> None:
     data = gaussians(0)
     config = _config(MIXTURE, epochs=15)
-    trained = train_folds(config, data, _folds(data, config))
+    trained = train_folds(config, data, _folds(data, config), **how)
     assert trained.train_loss.shape == (15, 3)
     assert np.isfinite(trained.train_loss).all()
     assert (trained.train_loss[-1] < 0.7 * trained.train_loss[0]).all(), trained.train_loss
@@ -96,19 +119,23 @@ def test_the_loss_falls_on_a_separable_set(gaussians: Gaussians) -> None:
 
 @pytest.mark.parametrize("scheme", list(SCHEMES))
 @pytest.mark.parametrize("hidden", [(), (16,)])
-def test_every_scheme_learns(gaussians: Gaussians, scheme: str, hidden: tuple[int, ...]) -> None:
+def test_every_scheme_learns(
+    gaussians: Gaussians, scheme: str, hidden: tuple[int, ...], how: dict[str, Any]
+) -> None:
     data = gaussians(1, num_features=24)
     config = _config(ModelConfig(schemes=(scheme,), hidden=hidden), epochs=10)
-    trained = train_folds(config, data, _folds(data, config))
+    trained = train_folds(config, data, _folds(data, config), **how)
     # Three classes: chance is 0.33.
     assert np.mean(trained.checkpoints[-1].accuracy) > 0.75, trained.checkpoints[-1]
 
 
-def test_held_out_scores_of_a_checkpoint_equal_a_plain_computation(gaussians: Gaussians) -> None:
+def test_held_out_scores_of_a_checkpoint_equal_a_plain_computation(
+    gaussians: Gaussians, way: Way
+) -> None:
     data = gaussians(2, distance=0.5)
     config = _config(epochs=4)
     folds = _uneven(data, [40, 33, 25])
-    trained = train_folds(config, data, folds)
+    trained = train_folds(config, data, folds, way=way)
     last = trained.checkpoints[-1]
     for position, fold in enumerate(folds):
         logits = _logits(trained, position, data.x[fold.test], True)
@@ -143,12 +170,12 @@ def test_checkpoints_come_about_ten_times_with_the_last_epoch_among_them(
 
 
 def _check_alone_equals_stacked(
-    data: EmbeddingSet, config: TrialConfig, folds: Sequence[Fold]
+    data: EmbeddingSet, config: TrialConfig, folds: Sequence[Fold], **how: Any
 ) -> None:
     longest = max(len(fold.train) for fold in folds)
-    stacked = train_folds(config, data, folds, rows_per_fold=longest)
+    stacked = train_folds(config, data, folds, rows_per_fold=longest, **how)
     for position, fold in enumerate(folds):
-        alone = train_folds(config, data, [fold], rows_per_fold=longest)
+        alone = train_folds(config, data, [fold], rows_per_fold=longest, **how)
         epochs = len(alone.train_loss)
         np.testing.assert_allclose(
             stacked.train_loss[:epochs, position], alone.train_loss[:, 0], atol=1e-6
@@ -165,28 +192,36 @@ def _check_alone_equals_stacked(
 
 
 @pytest.mark.parametrize("scheme", ["fp32", "int8", "popcount"])
-def test_a_fold_alone_equals_the_fold_in_the_stack(gaussians: Gaussians, scheme: str) -> None:
+def test_a_fold_alone_equals_the_fold_in_the_stack(
+    gaussians: Gaussians, scheme: str, how: dict[str, Any]
+) -> None:
     data = gaussians(3)
     config = _config(ModelConfig(schemes=(scheme,), hidden=(8,)))
-    _check_alone_equals_stacked(data, config, _folds(data, config))
+    _check_alone_equals_stacked(data, config, _folds(data, config), **how)
 
 
-def test_a_mixture_alone_equals_the_mixture_in_the_stack(gaussians: Gaussians) -> None:
+def test_a_mixture_alone_equals_the_mixture_in_the_stack(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
     data = gaussians(3)
     config = _config(dataclasses.replace(MIXTURE, router=RouterConfig(hidden=5, dropout=0.0)))
-    _check_alone_equals_stacked(data, config, _folds(data, config))
+    _check_alone_equals_stacked(data, config, _folds(data, config), **how)
 
 
-def test_a_fold_with_dropout_alone_equals_the_fold_in_the_stack(gaussians: Gaussians) -> None:
+def test_a_fold_with_dropout_alone_equals_the_fold_in_the_stack(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
     data = gaussians(3, n_per_class=21)  # folds of one size; for others see below
     config = _config(dataclasses.replace(MIXTURE, dropout=0.3, input_dropout=0.2))
-    _check_alone_equals_stacked(data, config, _folds(data, config))
+    _check_alone_equals_stacked(data, config, _folds(data, config), **how)
 
 
-def test_a_small_fold_alone_equals_the_small_fold_beside_large_ones(gaussians: Gaussians) -> None:
+def test_a_small_fold_alone_equals_the_small_fold_beside_large_ones(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
     data = gaussians(3)
     config = _config(ModelConfig(schemes=("int8",), hidden=(8,)))
-    _check_alone_equals_stacked(data, config, _uneven(data, [48, 47, 33]))
+    _check_alone_equals_stacked(data, config, _uneven(data, [48, 47, 33]), **how)
 
 
 @pytest.mark.parametrize(
@@ -198,17 +233,17 @@ def test_a_small_fold_alone_equals_the_small_fold_beside_large_ones(gaussians: G
     ],
 )
 def test_a_small_fold_with_dropout_alone_equals_the_small_fold_beside_large_ones(
-    gaussians: Gaussians, model: ModelConfig
+    gaussians: Gaussians, model: ModelConfig, how: dict[str, Any]
 ) -> None:
     data = gaussians(3)
-    _check_alone_equals_stacked(data, _config(model), _uneven(data, [48, 47, 33]))
+    _check_alone_equals_stacked(data, _config(model), _uneven(data, [48, 47, 33]), **how)
 
 
-def test_the_order_of_folds_does_not_matter(gaussians: Gaussians) -> None:
+def test_the_order_of_folds_does_not_matter(gaussians: Gaussians, how: dict[str, Any]) -> None:
     data = gaussians(3)
     config = _config(MIXTURE)
     folds = _folds(data, config)
-    one, two = train_folds(config, data, folds), train_folds(config, data, folds[::-1])
+    one, two = (train_folds(config, data, order, **how) for order in (folds, folds[::-1]))
     for position in range(3):
         turned = _parameters(two, 2 - position)
         for name, parameter in _parameters(one, position).items():
@@ -288,7 +323,7 @@ def _plain_losses(
 @pytest.mark.parametrize("hidden", [(), (8,)])
 @pytest.mark.parametrize("is_weighted", [True, False])
 def test_folds_of_unequal_size_equal_a_plain_loop_over_each(
-    gaussians: Gaussians, scheme: str, hidden: tuple[int, ...], is_weighted: bool
+    gaussians: Gaussians, scheme: str, hidden: tuple[int, ...], is_weighted: bool, way: Way
 ) -> None:
     data = gaussians(4, distance=0.7)
     config = _config(
@@ -298,28 +333,151 @@ def test_folds_of_unequal_size_equal_a_plain_loop_over_each(
         class_weights=is_weighted,
     )
     folds = _uneven(data, [50, 41, 29])
-    trained = train_folds(config, data, folds)
+    trained = train_folds(config, data, folds, way=way)
     for position, fold in enumerate(folds):
         expected = _plain_losses(config, data, fold, 50)
         np.testing.assert_allclose(trained.train_loss[:, position], expected, rtol=0, atol=1e-5)
 
 
-def test_label_smoothing_equals_pytorchs_without_class_weights(gaussians: Gaussians) -> None:
+def test_label_smoothing_equals_pytorchs_without_class_weights(
+    gaussians: Gaussians, way: Way
+) -> None:
     data = gaussians(5)
     config = _config(
         ModelConfig(schemes=("fp32",)), epochs=2, label_smoothing=0.2, class_weights=False
     )
     folds = _folds(data, config)
-    trained = train_folds(config, data, folds)
+    trained = train_folds(config, data, folds, way=way)
     expected = _plain_losses(config, data, folds[1], 40)
     np.testing.assert_allclose(trained.train_loss[:, 1], expected, rtol=0, atol=1e-5)
+
+
+# --- both ways are one training ---
+
+
+def _check_both_ways_give_the_same_losses(
+    data: EmbeddingSet, config: TrialConfig, folds: Sequence[Fold]
+) -> None:
+    if compiled() is None:
+        pytest.skip("no C compiler here")
+    one, two = (train_folds(config, data, folds, way=way) for way in get_args(Way))
+    assert np.isfinite(one.train_loss).all()
+    np.testing.assert_allclose(one.train_loss, two.train_loss, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_mixture", [False, True], ids=["plain", "mixture"])
+@pytest.mark.parametrize("scheme", list(SCHEMES))
+def test_both_ways_drop_the_same_inputs_before_the_first_step(
+    gaussians: Gaussians, scheme: str, is_mixture: bool
+) -> None:
+    data = gaussians(12, num_features=13, distance=0.5)
+    model = ModelConfig(
+        schemes=(scheme, "int4", "fp32") if is_mixture else (scheme,),
+        hidden=(8, 5),
+        top_k=2 if is_mixture else 1,
+        router=RouterConfig(hidden=5, dropout=0.4),
+        dropout=0.3,
+        input_dropout=0.2,
+    )
+    # One batch of all rows: its loss is that of the parameters before the first step, and codes
+    # that rounding turns over later do not matter yet.
+    config = _config(model, epochs=1, batch_size=64)
+    _check_both_ways_give_the_same_losses(data, config, _uneven(data, [50, 41, 29]))
+
+
+@pytest.mark.parametrize("normalization", ["layer", "standard"])
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_both_ways_take_the_same_steps_where_some_batches_are_empty(
+    gaussians: Gaussians, top_k: int, normalization: Normalization
+) -> None:
+    data = gaussians(13, num_features=13, distance=0.5)
+    model = ModelConfig(
+        schemes=("fp32",) * 3,
+        hidden=(9,),
+        top_k=top_k,
+        load_balance_weight=0.1,
+        router=RouterConfig(hidden=5, scheme="fp32", dropout=0.4),
+        dropout=0.3,
+        input_dropout=0.2,
+    )
+    config = _config(model, epochs=3, batch_size=8, learning_rate=0.003)
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, normalization=normalization)
+    )
+    # Seven steps, of which the last fold fills three.
+    _check_both_ways_give_the_same_losses(data, config, _uneven(data, [50, 41, 3]))
+
+
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_left_to_itself_training_is_compiled_where_it_can_be(
+    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch, has_compiler: bool
+) -> None:
+    if has_compiler and compiled() is None:
+        pytest.skip("no C compiler here")
+    if not has_compiler:
+        monkeypatch.setattr(train_module, "compiled", lambda: None)
+    data = gaussians(0)
+    config = _config(MIXTURE, epochs=2)
+    folds = _folds(data, config)
+    used: list[str] = []
+
+    def spy(name: str) -> None:
+        trainer = getattr(train_module, name)
+
+        def make(*given: Any, **named: Any) -> Any:
+            used.append(name)
+            return trainer(*given, **named)
+
+        monkeypatch.setattr(train_module, name, make)
+
+    spy("CompiledTrainer")
+    spy("StackedTrainer")
+    train_folds(config, data, folds)
+    assert used == ["CompiledTrainer" if has_compiler else "StackedTrainer"]
+
+
+def test_compiled_training_without_a_compiler_is_refused(
+    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "compiled", lambda: None)
+    data = gaussians(0)
+    config = _config()
+    with pytest.raises(ConfigError, match=r"needs a C compiler .*; way='auto' goes on without"):
+        train_folds(config, data, _folds(data, config), way="compiled")
+
+
+def test_compiled_training_on_a_gpu_is_refused_and_by_itself_is_stacked_there() -> None:
+    place = torch.device("cuda", 0)
+    with pytest.raises(ConfigError, match="runs on the cpu, but got device cuda:0"):
+        train_module._library("compiled", place)
+    assert train_module._library("auto", place) is None
+
+
+def test_a_precision_that_is_none_is_refused(gaussians: Gaussians, way: Way) -> None:
+    data = gaussians(0)
+    config = _config()
+    with pytest.raises(ConfigError, match="one of auto, bfloat16, float32, but got 'bf16'"):
+        train_folds(
+            config,
+            data,
+            _folds(data, config),
+            way=way,
+            precision="bf16",  # type: ignore[arg-type]
+        )
+
+
+def test_short_moments_are_refused_where_training_is_stacked(gaussians: Gaussians) -> None:
+    data = gaussians(0)
+    config = _config()
+    with pytest.raises(ConfigError, match="bfloat16 is for compiled training; use auto or float"):
+        train_folds(config, data, _folds(data, config), way="stacked", precision="bfloat16")
 
 
 # --- quantization after training ---
 
 
 def test_ptq_trains_in_fp32_and_quantizes_after(
-    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch
+    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
     # Seeds follow the digest; here both configurations get the same.
     monkeypatch.setattr(TrialConfig, "digest", property(lambda self: "one digest for all"))
@@ -329,7 +487,7 @@ def test_ptq_trains_in_fp32_and_quantizes_after(
     floats = _config(ModelConfig(schemes=("fp32",), hidden=(8,)))
     folds = _folds(data, floats)
     trained = {
-        name: train_folds(config, data, folds)
+        name: train_folds(config, data, folds, way=way)
         for name, config in (("ptq", after), ("qat", during), ("fp32", floats))
     }
     np.testing.assert_array_equal(trained["ptq"].train_loss, trained["fp32"].train_loss)
@@ -377,7 +535,7 @@ def _plain_best_epoch(losses: Sequence[float], patience: int) -> tuple[int, int]
 
 
 def test_patience_stops_early_and_restores_each_folds_best_epoch(
-    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch
+    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
 ) -> None:
     spy = _Spy(monkeypatch)
     data = gaussians(7, distance=0.4)
@@ -389,7 +547,7 @@ def test_patience_stops_early_and_restores_each_folds_best_epoch(
         validation_share=0.25,
     )
     folds = _folds(data, config)
-    trained = train_folds(config, data, folds)
+    trained = train_folds(config, data, folds, **how)
     n_epochs = len(spy.states)
     assert n_epochs < 60
     assert len(trained.train_loss) == n_epochs
@@ -406,13 +564,13 @@ def test_patience_stops_early_and_restores_each_folds_best_epoch(
 
 
 def test_the_loss_that_patience_looks_at_is_that_of_the_inner_validation_rows(
-    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch
+    gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
     spy = _Spy(monkeypatch)
     data = gaussians(8, distance=0.5)
     config = _config(epochs=1, patience=1, validation_share=0.25)
     folds = _folds(data, config)
-    trained = train_folds(config, data, folds)
+    trained = train_folds(config, data, folds, way=way)
     for position, fold in enumerate(folds):
         seed = fold_seed(config.digest, fold.index, "validation") % 2**32
         _, rows = inner_split(data, fold.train, 0.25, seed)
@@ -438,7 +596,9 @@ def test_with_patience_constants_are_fitted_without_the_validation_rows(
         np.testing.assert_array_equal(trained.normalizers[position].offset, expected)
 
 
-def test_with_patience_a_fold_does_not_depend_on_the_other_folds(gaussians: Gaussians) -> None:
+def test_with_patience_a_fold_does_not_depend_on_the_other_folds(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
     data = gaussians(7, distance=0.4)
     config = _config(
         ModelConfig(schemes=("int8",), hidden=(16,)),
@@ -447,7 +607,7 @@ def test_with_patience_a_fold_does_not_depend_on_the_other_folds(gaussians: Gaus
         patience=2,
         validation_share=0.25,
     )
-    _check_alone_equals_stacked(data, config, _folds(data, config))
+    _check_alone_equals_stacked(data, config, _folds(data, config), **how)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -478,7 +638,7 @@ def test_the_stopper_equals_a_plain_loop_over_each_fold(seed: int, patience: int
 @pytest.mark.parametrize("patience", [None, 3])
 @pytest.mark.parametrize("normalization", ["layer", "standard", "min_max"])
 def test_neither_labels_nor_features_of_test_rows_reach_the_parameters(
-    gaussians: Gaussians, patience: int | None, normalization: Normalization
+    gaussians: Gaussians, patience: int | None, normalization: Normalization, how: dict[str, Any]
 ) -> None:
     data = gaussians(9)
     config = _config(MIXTURE, patience=patience, validation_share=0.25)
@@ -489,8 +649,8 @@ def test_neither_labels_nor_features_of_test_rows_reach_the_parameters(
     y, x = data.y.copy(), data.x.copy()
     y[fold.test] = np.random.default_rng(0).permutation((y[fold.test] + 1) % 3)
     x[fold.test] *= 3
-    before = train_folds(config, data, [fold])
-    after = train_folds(config, dataclasses.replace(data, y=y, x=x), [fold])
+    before = train_folds(config, data, [fold], **how)
+    after = train_folds(config, dataclasses.replace(data, y=y, x=x), [fold], **how)
     for name, parameter in _parameters(before).items():
         assert torch.equal(_parameters(after)[name], parameter), name
     for name in ("offset", "factor"):
@@ -501,36 +661,40 @@ def test_neither_labels_nor_features_of_test_rows_reach_the_parameters(
     assert after.checkpoints[-1].accuracy != before.checkpoints[-1].accuracy
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(gaussians: Gaussians) -> None:
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
     data = gaussians(10)
     model = dataclasses.replace(MIXTURE, dropout=0.2, input_dropout=0.1)
     folds = _folds(data, _config(model))
-    one, two = (train_folds(_config(model), data, folds) for _ in range(2))
-    other = train_folds(_config(model, seed=1), data, folds)
+    one, two = (train_folds(_config(model), data, folds, **how) for _ in range(2))
+    other = train_folds(_config(model, seed=1), data, folds, **how)
     np.testing.assert_array_equal(one.train_loss, two.train_loss)
     for name, parameter in one.mixture.state_dict().items():
         assert torch.equal(two.mixture.state_dict()[name], parameter), name
         assert not torch.equal(other.mixture.state_dict()[name], parameter), name
 
 
-def test_training_neither_reads_nor_changes_the_global_random_state(gaussians: Gaussians) -> None:
+def test_training_neither_reads_nor_changes_the_global_random_state(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
     data = gaussians(10)
     config = _config(dataclasses.replace(MIXTURE, dropout=0.2))
     folds = _folds(data, config)
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()
-    one = train_folds(config, data, folds)
+    one = train_folds(config, data, folds, **how)
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert all(
         np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_before, strict=True)
     )
     torch.rand(3)
-    two = train_folds(config, data, folds)
+    two = train_folds(config, data, folds, **how)
     torch.set_rng_state(torch_before)
     np.testing.assert_array_equal(one.train_loss, two.train_loss)
 
 
 def test_class_weights_raise_balanced_accuracy_where_a_class_is_rare(
-    gaussians: Gaussians,
+    gaussians: Gaussians, way: Way
 ) -> None:
     gains = []
     for seed in range(4):
@@ -553,7 +717,7 @@ def test_class_weights_raise_balanced_accuracy_where_a_class_is_rare(
                 ModelConfig(schemes=("int8",), hidden=()), epochs=15, class_weights=is_weighted
             )
             folds = _folds(rare, config)
-            trained = train_folds(config, rare, folds)
+            trained = train_folds(config, rare, folds, way=way)
             recalls = []
             for position, fold in enumerate(folds):
                 predicted = _logits(trained, position, rare.x[fold.test], True).argmax(1).numpy()
@@ -564,7 +728,7 @@ def test_class_weights_raise_balanced_accuracy_where_a_class_is_rare(
     assert np.mean(gains) > 0.02, gains
 
 
-def test_the_load_balancing_loss_evens_out_the_experts(gaussians: Gaussians) -> None:
+def test_the_load_balancing_loss_evens_out_the_experts(gaussians: Gaussians, way: Way) -> None:
     loads: dict[float, list[float]] = {0.0: [], 1.0: []}
     for seed in range(3):
         data = gaussians(seed, num_features=6)
@@ -577,7 +741,7 @@ def test_the_load_balancing_loss_evens_out_the_experts(gaussians: Gaussians) -> 
             )
             config = _config(model, epochs=25, learning_rate=0.03)
             folds = _folds(data, config)
-            trained = train_folds(config, data, folds)
+            trained = train_folds(config, data, folds, way=way)
             for position, fold in enumerate(folds):
                 packed = PackedClassifier(pack_fold(trained, position, config, data, fold))
                 largest.append(packed.examine(data.x[fold.train]).gates.mean(axis=0).max())

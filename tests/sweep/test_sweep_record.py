@@ -32,7 +32,7 @@ from qwave.config import (
 from qwave.data import EmbeddingSet, make_folds
 from qwave.packing import packed_size_bytes, packed_size_parts
 from qwave.space import parse_config
-from qwave.sweep.pool import run_trial
+from qwave.sweep.pool import SharedData, run_trial
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
 from qwave.tracking import Tracker
 
@@ -107,10 +107,15 @@ def _config(name: str, n_folds: int = N_FOLDS) -> TrialConfig:
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def recorded(
-    request: pytest.FixtureRequest, tracker: Tracker, recorder: Recorder, data: EmbeddingSet
+    request: pytest.FixtureRequest,
+    tracker: Tracker,
+    recorder: Recorder,
+    data: EmbeddingSet,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Recorded:
     config = _config(request.param)
-    finished = run_trial(config, data, "cpu")
+    shared = SharedData.write(data, tmp_path_factory.mktemp("shared"))
+    finished = run_trial(config, shared, "cpu")
     run_id = recorder.start(7, config, packed_size_bytes(config, data))
     recorder.finish(run_id, finished)
     client = MlflowClient(tracking_uri=tracker.uri)
@@ -365,12 +370,12 @@ def test_a_trial_without_a_result_is_closed_with_its_reason(
 
 
 def test_data_without_folds_are_recorded_without_repeating_the_warning(
-    tracker: Tracker, data: EmbeddingSet
+    tracker: Tracker, data: EmbeddingSet, tmp_path: Path
 ) -> None:
     loose = dataclasses.replace(data, fold=None, group=None, digest="fedcba9876543210")
     config = _config("linear", n_folds=3)
     with pytest.warns(UserWarning, match="clips of one recording"):
-        finished = run_trial(config, loose, "cpu")
+        finished = run_trial(config, SharedData.write(loose, tmp_path), "cpu")
     with pytest.warns(UserWarning, match="clips of one recording"):
         folds = make_folds(loose, config.data)
     recorder = Recorder(tracker, tracker.experiment("loose"), loose, "loose.csv")

@@ -1,0 +1,223 @@
+"""Training on one core of a CPU, in C: each clip through the experts that it is sent to.
+
+Stacked products (`qwave.engine.stacked`) compute all experts for all clips, hold every gradient
+in memory, and spend 5 to 100 microseconds on each of some 300 operations a step. Here a fold's
+step is one loop over the layers of the experts that are used, and a weight's gradient never leaves
+the registers (`native/steps.h`).
+
+Losses and gradients are those of stacked steps to rounding, with the same dropout masks.
+
+Notation: f folds, s steps, b batch rows, d features, c classes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qwave.config import SCHEMES, ConfigError, Grid, TrialConfig
+from qwave.dropout import DropMask, Dropout
+from qwave.engine import structures
+from qwave.engine.rows import Rows
+from qwave.engine.structures import Inputs, Layer, array_of, pointer
+from qwave.moe import Mixture, StackedLinear
+
+Precision = Literal["auto", "bfloat16", "float32"]
+_BETAS = (0.9, 0.999)
+_EPSILON = 1e-8
+# Weights of a fold from which on a step waits for memory: with moments, more than a second-level
+# cache and a core's share of the third hold.
+_MEMORY_BOUND = 1_000_000
+
+
+class CompiledTrainer:
+    """Trains all folds of a mixture, one after another.
+
+    Args:
+        library: See `qwave.engine.library`.
+        mixture: Its parameters are updated in place.
+        config: Canonical configuration.
+        rows: The data.
+        dropout: Which masks there are; they are drawn in C.
+        class_weight: [f, c].
+        is_quantized: Or in float32.
+        precision: Of AdamW's moments: see `resolve_precision`.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        mixture: Mixture,
+        config: TrialConfig,
+        rows: Rows,
+        dropout: Dropout,
+        class_weight: Tensor,
+        *,
+        is_quantized: bool,
+        precision: Literal["bfloat16", "float32"],
+    ) -> None:
+        self.library = library
+        self.n_steps = 0
+        self.n_classes = class_weight.shape[1]
+        self.weight_decay = config.train.weight_decay
+        self.folds = [
+            _CompiledFold(
+                fold,
+                mixture,
+                config,
+                rows,
+                dropout,
+                class_weight,
+                is_quantized=is_quantized,
+                has_short_moments=precision == "bfloat16",
+            )
+            for fold in range(len(dropout.seeds))
+        ]
+
+    def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
+        """Steps of all folds.
+
+        Args:
+            index: Rows of each fold's batches, int64 [f, s, b]; -1 is padding.
+            learning_rates: [s]
+
+        Returns:
+            Loss of each fold before each step, float32 [f, s].
+        """
+        n_steps = index.shape[1]
+        index = index.contiguous()
+        rates = torch.tensor(learning_rates, dtype=torch.float32)
+        options = structures.AdamW(*_BETAS, self.weight_decay, _EPSILON)
+        losses = torch.empty(index.shape[:2])
+        for fold, compiled in enumerate(self.folds):
+            failed = self.library.qwave_train(
+                ctypes.byref(compiled.structure),
+                ctypes.c_int64(self.n_steps + 1),
+                ctypes.c_int64(n_steps),
+                ctypes.c_void_p(pointer(index[fold])),
+                ctypes.c_void_p(pointer(rates)),
+                ctypes.byref(options),
+                ctypes.c_void_p(pointer(losses[fold])),
+            )
+            if failed:
+                raise MemoryError(f"no memory for batches of {index.shape[2]} rows")
+        self.n_steps += n_steps
+        return losses.numpy()
+
+    def predict(self, index: Tensor) -> Tensor:
+        """Logits [f, n, c] of rows [f, n] of the data by each fold's mixture, nothing dropped."""
+        index = index.contiguous()
+        logits = torch.empty(*index.shape, self.n_classes)
+        for fold, compiled in enumerate(self.folds):
+            failed = self.library.qwave_predict(
+                ctypes.byref(compiled.structure),
+                ctypes.c_int64(index.shape[1]),
+                ctypes.c_void_p(pointer(index[fold])),
+                ctypes.c_void_p(pointer(logits[fold])),
+            )
+            if failed:
+                raise MemoryError(f"no memory for predictions of {index.shape[1]} rows")
+        return logits
+
+
+class _CompiledFold:
+    """One fold's mixture and data as C sees them, and everything that this points to."""
+
+    def __init__(
+        self,
+        fold: int,
+        mixture: Mixture,
+        config: TrialConfig,
+        rows: Rows,
+        dropout: Dropout,
+        class_weight: Tensor,
+        *,
+        is_quantized: bool,
+        has_short_moments: bool,
+    ) -> None:
+        self.fold, self.is_quantized = fold, is_quantized
+        self.has_short_moments = has_short_moments
+        self.sources: dict[tuple[Grid | None, bool, DropMask], Inputs] = {}
+        self.experts = [
+            [
+                self._layer(layer, member, mask, is_first=mask is dropout.experts[0])
+                for layer, mask in zip(group.layers, dropout.experts, strict=True)
+            ]
+            for group in mixture.groups
+            for member in range(group.layers[0].weight.shape[1])
+        ]
+        routers = () if mixture.router is None else mixture.router.layers
+        self.router = [
+            self._layer(layer, 0, mask, is_first=mask is dropout.router[0])
+            for layer, mask in zip(routers, dropout.router, strict=True)
+        ]
+        offset = factor = None
+        if rows.offset is not None and rows.factor is not None:
+            offset, factor = rows.offset[fold], rows.factor[fold]
+        self.data = rows.x, offset, factor, rows.y, class_weight[fold]
+        self._layers = [array_of([layer.fill() for layer in chain]) for chain in self.experts]
+        self._router = array_of([layer.fill() for layer in self.router]) if self.router else None
+        self._networks = array_of([structures.fill_network(layers) for layers in self._layers])
+        self._sources = array_of([inputs.fill_source() for inputs in self.sources.values()])
+        self.structure = structures.Fold(
+            rows.x.shape[1],
+            class_weight.shape[1],
+            len(self.experts),
+            mixture.top_k,
+            dropout.experts[0].shape[0],
+            structures.address(self._networks),
+            structures.fill_network(self._router),
+            len(self._sources),
+            structures.address(self._sources),
+            *map(pointer, self.data),
+            config.train.label_smoothing,
+            config.model.load_balance_weight,
+            dropout.seeds[fold],
+        )
+
+    def _layer(
+        self, layer: StackedLinear, member: int, mask: DropMask, *, is_first: bool
+    ) -> Layer:
+        scheme = SCHEMES[layer.scheme if self.is_quantized else "fp32"]
+        if is_first:
+            # Experts of one grid share what their first layers see.
+            key = (scheme.activations, structures.is_narrow(scheme), mask)
+            if key not in self.sources:
+                self.sources[key] = Inputs.empty(scheme, mask)
+            inputs = self.sources[key]
+        else:
+            inputs = Inputs.empty(scheme, mask)
+        weight, bias = layer.weight.data[self.fold, member], layer.bias.data[self.fold, member]
+        return Layer.of(
+            *(weight, bias, scheme, inputs),
+            is_first=is_first,
+            has_short_moments=self.has_short_moments,
+        )
+
+
+def resolve_precision(
+    precision: Precision, mixture: Mixture, library: ctypes.CDLL | None
+) -> Literal["bfloat16", "float32"]:
+    """What moments are held in.
+
+    ``auto`` is ``bfloat16`` where it pays: in compiled training of a million weights and more, on
+    a processor that multiplies bfloat16.
+
+    Raises:
+        ConfigError: There is no such precision, or not in stacked training.
+    """
+    if precision not in get_args(Precision):
+        allowed = ", ".join(get_args(Precision))
+        raise ConfigError(f"precision must be one of {allowed}, but got {precision!r}")
+    if precision == "bfloat16" and library is None:
+        raise ConfigError("precision bfloat16 is for compiled training; use auto or float32")
+    if precision != "auto":
+        return precision
+    n_weights = sum(parameter[0].numel() for parameter in mixture.parameters())
+    pays = library is not None and n_weights >= _MEMORY_BOUND and library.qwave_has_bfloat16() == 1
+    return "bfloat16" if pays else "float32"

@@ -1,0 +1,132 @@
+/* Scales and codes of a row as qwave.quant has them, and masks as qwave.dropout draws them. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    int32_t spacing, highest; /* highest 0: floats */
+    int32_t is_absmax;
+    float denominator, scale_factor;
+} grid;
+
+static const float SMALLEST_SCALE = 0x1p-14f, LARGEST_SCALE = 65504.0f;
+static const float SMALLEST_SAMPLE_SCALE = 0x1p-100f;
+
+/* As whole numbers, magnitudes of floats stand in the same order, with NaN above all: the compiler
+ * makes vectors of this, and not of a maximum of floats. */
+static float absmax(int64_t width, const float *restrict p) {
+    int32_t most = 0;
+    for (int64_t i = 0; i < width; i++) {
+        int32_t bits;
+        memcpy(&bits, p + i, sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    float value;
+    memcpy(&value, &most, sizeof value);
+    return value;
+}
+
+/* What the scale of a row hangs on, over its values so far and `width` more. */
+static float measure(int64_t width, const float *restrict p, const grid *q, float so_far) {
+    if (q->is_absmax) {
+        const float ends[2] = {so_far, absmax(width, p)};
+        return absmax(2, ends);
+    }
+    float sum = so_far;
+    for (int64_t i = 0; i < width; i++) sum += fabsf(p[i]);
+    return sum;
+}
+
+static float scale_of(int64_t width, float measured, const grid *q) {
+    return (q->is_absmax ? measured : measured / (float)width) * q->scale_factor;
+}
+
+/* A scale of weights as it is stored: exact in float16. That of a row with NaN is NaN, which codes
+ * cannot say. */
+static float stored_scale(float scale, const grid *q) {
+    if (isnan(scale)) return scale;
+    scale = fminf(fmaxf(scale, SMALLEST_SCALE), LARGEST_SCALE);
+    _Float16 half = (_Float16)scale;
+    if (q->is_absmax && scale > (float)half * (1.0f + 0.5f / (float)q->highest)) {
+        int16_t bits; /* the next float16: rounded down, the largest weight would be clipped */
+        memcpy(&bits, &half, sizeof bits);
+        bits++;
+        memcpy(&half, &bits, sizeof bits);
+    }
+    return (float)half;
+}
+
+static inline float within(float value, float top) {
+    value = value > top ? top : value;
+    return value < -top ? -top : value;
+}
+
+/* OUT[i] = code of p[i], and THEN, for a whole row. */
+#define EVERY_CODE(TYPE, OUT, THEN)                                                           \
+    if (q->spacing == 1)                                                                      \
+        for (int64_t i = 0; i < width; i++) {                                                 \
+            const float code = within(nearbyintf(p[i] * factor), top);                        \
+            (OUT)[i] = (TYPE)code;                                                            \
+            THEN;                                                                             \
+        }                                                                                     \
+    else                                                                                      \
+        for (int64_t i = 0; i < width; i++) {                                                 \
+            const float code = within(floorf(p[i] * factor * 0.5f) * 2.0f + 1.0f, top);       \
+            (OUT)[i] = (TYPE)code;                                                            \
+            THEN;                                                                             \
+        }
+
+/* Codes of weights for products with narrow inputs, which are codes + 128; returns their sum. */
+static int32_t narrow_codes(int64_t width, const float *restrict p, const grid *q, float scale,
+                            int8_t *restrict codes) {
+    const float factor = q->denominator / scale, top = (float)q->highest;
+    float sum = 0.0f; /* exact: whole numbers below 2^24 */
+    EVERY_CODE(int8_t, codes, sum += code)
+    return (int32_t)sum;
+}
+
+static void wide_codes(int64_t width, const float *restrict p, const grid *q, float scale,
+                       int16_t *restrict codes) {
+    const float factor = q->denominator / scale, top = (float)q->highest;
+    EVERY_CODE(int16_t, codes, )
+}
+
+typedef struct {
+    int32_t slot;      /* tells the masks of one step from each other; -1: nothing is dropped */
+    int32_t threshold; /* kept from here on, and multiplied with factor */
+    float factor;
+} mask;
+
+/* The finaliser of SplitMix64 (Steele, Lea and Flood 2014). */
+static inline uint64_t mix64(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static inline uint64_t mask_key(uint64_t seed, int64_t step, int32_t slot) {
+    return mix64(mix64(mix64(seed) + (uint64_t)step) + (uint64_t)slot);
+}
+
+/* Row `row` of a mask: 0 or m->factor for each of `width` columns. Two columns share a 32-bit hash
+ * of their place, so that a mask is the same wherever and in whatever order it is drawn. */
+static void draw_row(int64_t width, const mask *m, uint64_t key, int64_t row, uint32_t *restrict bits,
+                     float *restrict out) {
+    const int64_t pairs = (width + 1) / 2;
+    const uint32_t low = (uint32_t)key, high = (uint32_t)(key >> 32);
+    const uint32_t first = (uint32_t)(row * pairs);
+    for (int64_t j = 0; j < pairs; j++) {
+        uint32_t h = (first + (uint32_t)j) * 0x9e3779b1u + low;
+        h = (h ^ (h >> 16)) * 0x7feb352du;
+        h = ((h ^ (h >> 15)) + high) * 0x846ca68bu;
+        bits[j] = h ^ (h >> 16);
+    }
+    const int32_t threshold = m->threshold;
+    const float factor = m->factor;
+    for (int64_t j = 0; j < width / 2; j++) {
+        out[2 * j] = (int16_t)bits[j] >= threshold ? factor : 0.0f;
+        out[2 * j + 1] = (int16_t)(bits[j] >> 16) >= threshold ? factor : 0.0f;
+    }
+    if (width % 2) out[width - 1] = (int16_t)bits[width / 2] >= threshold ? factor : 0.0f;
+}

@@ -1,0 +1,352 @@
+/* Training and prediction of one fold's mixture on one core: routing, loss, and the order of steps.
+ *
+ * The arithmetic is that of qwave.moe, qwave.engine.stacked and torch.optim.AdamW, with sums taken
+ * in another order; the tests hold it against those. Structures are mirrored in structures.py.
+ *
+ * Notation: n clips of a batch (those that are not padding), e experts, c classes, k experts that
+ * a clip is sent to.
+ */
+#include <stdlib.h>
+
+#include "steps.h"
+
+typedef struct {
+    int64_t n_layers;
+    const layer *layers;
+} network;
+
+typedef struct { /* how inputs of first layers are made of clips */
+    mask mask;
+    grid activations;
+    inputs to;
+} source;
+
+typedef struct {
+    int64_t n_features, n_classes, n_experts, top_k;
+    int64_t n_rows; /* room of a batch */
+    const network *experts;
+    network router; /* without layers for a single expert */
+    int64_t n_sources;
+    const source *sources;
+    const float *x;               /* all clips, [clips, n_features] */
+    const float *offset, *factor; /* of each feature, or NULL */
+    const int64_t *y;             /* [clips] */
+    const float *class_weight;    /* [c] */
+    float smoothing, balance_weight;
+    uint64_t seed; /* of masks */
+} fold;
+
+typedef struct { /* what one batch needs; the place of a clip is its column in the batch */
+    int64_t n, *places;       /* [n] */
+    int64_t *starts;          /* [e + 1]: expert j computes sent[starts[j]] to sent[starts[j + 1] - 1] */
+    int64_t *sent, *clip;     /* [n k]: places, and which of the n */
+    float *gates;             /* [n k] */
+    float *probabilities;     /* [n, e] */
+    float *choice;            /* gates of all experts, 0 where a clip is not sent, [n, e] */
+    float *parts, *d_parts;   /* [n k, c]: logits of each expert, and their gradient */
+    float *logits, *d_logits; /* [n, c] */
+    float *d_scores;          /* [n, e] */
+    const float **x;          /* [n] */
+    float *step;              /* [n] */
+    float *a;                 /* [2 n or widest, ROWS] */
+    uint32_t *pairs;          /* [(n + 1) / 2, widest or features], and a little */
+    float *here, *below;      /* [n, widest] */
+    float *weights;           /* of the largest of later layers */
+    const float **rows;       /* [widest] */
+    float *row;               /* [widest or features] */
+    uint32_t *bits;           /* likewise */
+    void *memory;
+} batch;
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static void measure_network(const network *net, int64_t *widest, int64_t *largest) {
+    for (int64_t l = 0; l < net->n_layers; l++) {
+        const layer *of = net->layers + l;
+        *widest = larger(*widest, of->n_outputs);
+        if (l > 0) *largest = larger(*largest, of->n_inputs * of->n_outputs);
+    }
+}
+
+/* Returns 0, or 1 without memory. */
+static int make_batch(const fold *f, batch *b) {
+    const int64_t n = f->n_rows, e = f->n_experts, c = f->n_classes, sent = n * f->top_k;
+    int64_t widest = 1, largest = 0;
+    measure_network(&f->router, &widest, &largest);
+    for (int64_t j = 0; j < e; j++) measure_network(&f->experts[j], &widest, &largest);
+    const int64_t row = larger(widest, f->n_features);
+    const int64_t wholes = n + e + 1 + 2 * sent + n + widest;
+    const int64_t floats = sent + 3 * n * e + 2 * sent * c + 2 * n * c + n +
+                           larger(2 * n, widest) * ROWS + 2 * n * widest + largest + 2 * row +
+                           (n + 1) / 2 * row + 2 * LANES;
+    b->memory = malloc((size_t)wholes * sizeof(int64_t) + (size_t)floats * sizeof(float));
+    if (!b->memory) return 1;
+    b->places = b->memory;
+    b->starts = b->places + n;
+    b->sent = b->starts + e + 1;
+    b->clip = b->sent + sent;
+    b->x = (const float **)(b->clip + sent); /* a pointer is no wider than an int64 */
+    b->rows = b->x + n;
+    b->gates = (float *)(b->rows + widest);
+    b->probabilities = b->gates + sent;
+    b->choice = b->probabilities + n * e;
+    b->d_scores = b->choice + n * e;
+    b->parts = b->d_scores + n * e;
+    b->d_parts = b->parts + sent * c;
+    b->logits = b->d_parts + sent * c;
+    b->d_logits = b->logits + n * c;
+    b->step = b->d_logits + n * c;
+    b->a = b->step + n;
+    b->here = b->a + larger(2 * n, widest) * ROWS;
+    b->below = b->here + n * widest;
+    b->weights = b->below + n * widest;
+    b->row = b->weights + largest;
+    b->bits = (uint32_t *)(b->row + row);
+    b->pairs = b->bits + row;
+    return 0;
+}
+
+/* First layers' inputs from the clips `rows` [n_rows], of which those below 0 are padding.
+ * Steps count from 1; nothing is dropped in step 0, which is that of predictions. */
+static void take(const fold *f, int64_t step, const int64_t *rows, batch *b) {
+    const int64_t d = f->n_features;
+    b->n = 0;
+    for (int64_t place = 0; place < f->n_rows; place++)
+        if (rows[place] >= 0) b->places[b->n++] = place;
+    for (int64_t s = 0; s < f->n_sources; s++) {
+        const source *of = f->sources + s;
+        const int is_masked = step && of->mask.slot >= 0;
+        const uint64_t key = is_masked ? mask_key(f->seed, step, of->mask.slot) : 0;
+        for (int64_t k = 0; k < b->n; k++) {
+            const int64_t place = b->places[k];
+            const float *x = f->x + rows[place] * d;
+            float *values = of->to.values + place * d;
+            if (f->offset)
+                for (int64_t i = 0; i < d; i++) values[i] = (x[i] - f->offset[i]) * f->factor[i];
+            else
+                memcpy(values, x, (size_t)d * sizeof *x);
+            if (is_masked) {
+                draw_row(d, &of->mask, key, place, b->bits, b->row);
+                for (int64_t i = 0; i < d; i++) values[i] *= b->row[i];
+            }
+            encode_row(d, &of->activations, of->to, place);
+        }
+    }
+}
+
+/* Results [n, outputs] of a network for clips in these places. */
+static void forward(const fold *f, const network *net, int64_t step, int64_t n,
+                    const int64_t *places, batch *b, float *out) {
+    const layer *l = net->layers, *last = l + net->n_layers - 1;
+    for (const layer *first = l; l < last; l++) {
+        const int32_t slot = l[1].mask.slot;
+        multiply(l, n, l == first ? places : NULL, b->here);
+        activate(l + 1, n, places, step ? mask_key(f->seed, step, slot) : 0, b->bits, b->here);
+    }
+    multiply(last, n, net->n_layers > 1 ? NULL : places, out);
+}
+
+/* A step of a network, from the gradient g [n, outputs] of what `forward` returned. */
+static void step(const network *net, int64_t n, const int64_t *places, const float *g, batch *b,
+                 const adamw *options) {
+    const layer *first = net->layers, *l = first + net->n_layers - 1;
+    float *here = b->here, *below = b->below;
+    memcpy(here, g, (size_t)(n * l->n_outputs) * sizeof *g);
+    for (; l >= first; l--) {
+        for (int64_t k = 0; k < n; k++) {
+            const int64_t row = l == first ? places[k] : k;
+            b->x[k] = l->in.values + row * l->n_inputs;
+            b->step[k] = l->activations.highest ? l->in.scale[row] : 1.0f;
+        }
+        if (l > first) multiply_back(l, n, here, b->weights, b->rows, b->a, below);
+        step_layer(l, n, b->x, b->step, here, b->a, b->pairs, options);
+        if (l > first) {
+            activate_back(l, n, below);
+            float *other = here;
+            here = below;
+            below = other;
+        }
+    }
+}
+
+static void softmax(int64_t n, const float *scores, float *out) {
+    float most = scores[0], sum = 0.0f;
+    for (int64_t i = 1; i < n; i++) most = scores[i] > most ? scores[i] : most;
+    for (int64_t i = 0; i < n; i++) sum += out[i] = expf(scores[i] - most);
+    for (int64_t i = 0; i < n; i++) out[i] /= sum;
+}
+
+/* Sends each clip to its k likeliest experts, of equal ones to that listed first. A gate that has
+ * underflown to 0 sends nothing. */
+static void route(const fold *f, int64_t step, batch *b) {
+    const int64_t e = f->n_experts, top_k = f->top_k;
+    b->starts[0] = 0;
+    if (e == 1) {
+        for (int64_t k = 0; k < b->n; k++) {
+            b->sent[k] = b->places[k];
+            b->clip[k] = k;
+            b->gates[k] = 1.0f;
+        }
+        b->starts[1] = b->n;
+        return;
+    }
+    float *gates = b->choice;
+    forward(f, &f->router, step, b->n, b->places, b, gates);
+    for (int64_t k = 0; k < b->n; k++) {
+        float *p = b->probabilities + k * e, *gate = gates + k * e, sum = 0.0f;
+        softmax(e, gate, p);
+        memset(gate, 0, (size_t)e * sizeof *gate);
+        for (int64_t i = 0; i < top_k; i++) {
+            int64_t best = -1;
+            for (int64_t j = 0; j < e; j++)
+                if (gate[j] == 0.0f && (best < 0 || p[j] > p[best])) best = j;
+            gate[best] = 1.0f;
+            sum += p[best];
+        }
+        for (int64_t j = 0; j < e; j++)
+            if (gate[j] != 0.0f) gate[j] = top_k == 1 ? 1.0f : p[j] / sum;
+    }
+    for (int64_t j = 0, at = 0; j < e; j++) {
+        for (int64_t k = 0; k < b->n; k++)
+            if (gates[k * e + j] != 0.0f) {
+                b->sent[at] = b->places[k];
+                b->clip[at] = k;
+                b->gates[at++] = gates[k * e + j];
+            }
+        b->starts[j + 1] = at;
+    }
+}
+
+static void mix(const fold *f, int64_t step, batch *b) {
+    const int64_t c = f->n_classes;
+    memset(b->logits, 0, (size_t)(b->n * c) * sizeof *b->logits);
+    for (int64_t j = 0; j < f->n_experts; j++)
+        forward(f, &f->experts[j], step, b->starts[j + 1] - b->starts[j], b->sent + b->starts[j], b,
+                b->parts + b->starts[j] * c);
+    for (int64_t at = 0; at < b->starts[f->n_experts]; at++)
+        for (int64_t i = 0; i < c; i++)
+            b->logits[b->clip[at] * c + i] += b->gates[at] * b->parts[at * c + i];
+}
+
+/* Smoothed, class-weighted cross-entropy; its gradient is written to d_logits. */
+static float cross_entropy(const fold *f, const int64_t *rows, batch *b) {
+    const int64_t c = f->n_classes;
+    const float smoothing = f->smoothing;
+    float total = 0.0f, loss = 0.0f;
+    for (int64_t k = 0; k < b->n; k++) total += f->class_weight[f->y[rows[b->places[k]]]];
+    for (int64_t k = 0; k < b->n; k++) {
+        const int64_t y = f->y[rows[b->places[k]]];
+        const float weight = f->class_weight[y] / total;
+        const float *logits = b->logits + k * c;
+        float *d = b->d_logits + k * c, most = logits[0], sum = 0.0f, mean = 0.0f;
+        for (int64_t i = 0; i < c; i++) most = logits[i] > most ? logits[i] : most;
+        for (int64_t i = 0; i < c; i++) {
+            sum += d[i] = expf(logits[i] - most);
+            mean += logits[i] - most;
+        }
+        const float log_sum = logf(sum);
+        mean = mean / (float)c - log_sum;
+        loss -= weight * ((1.0f - smoothing) * (logits[y] - most - log_sum) + smoothing * mean);
+        for (int64_t i = 0; i < c; i++) d[i] = weight * (d[i] / sum - smoothing / (float)c);
+        d[y] -= weight * (1.0f - smoothing);
+    }
+    return loss;
+}
+
+/* Load balance of Switch (arXiv 2101.03961, eq. 4), weighted; its gradient with regard to
+ * probabilities is the same for all clips, [e]. */
+static float balance(const fold *f, const batch *b, float *gradient) {
+    const int64_t e = f->n_experts;
+    float loss = 0.0f;
+    for (int64_t j = 0; j < e; j++) {
+        float mean = 0.0f;
+        for (int64_t k = 0; k < b->n; k++) mean += b->probabilities[k * e + j];
+        const float share =
+            (float)(b->starts[j + 1] - b->starts[j]) / (float)larger(b->starts[e], 1);
+        gradient[j] = f->balance_weight * (float)e * share / (float)larger(b->n, 1);
+        loss += gradient[j] * mean;
+    }
+    return loss;
+}
+
+/* Gradients of parts and of the router's scores, from d_logits; returns the balance loss. */
+static float route_back(const fold *f, batch *b) {
+    const int64_t e = f->n_experts, c = f->n_classes;
+    memset(b->d_scores, 0, (size_t)(b->n * e) * sizeof *b->d_scores);
+    for (int64_t j = 0; j < e; j++)
+        for (int64_t at = b->starts[j]; at < b->starts[j + 1]; at++) {
+            const float *d = b->d_logits + b->clip[at] * c, *part = b->parts + at * c;
+            float d_gate = 0.0f;
+            for (int64_t i = 0; i < c; i++) {
+                b->d_parts[at * c + i] = b->gates[at] * d[i];
+                d_gate += d[i] * part[i];
+            }
+            b->d_scores[b->clip[at] * e + j] = d_gate;
+        }
+    if (e == 1) return 0.0f;
+    float by_expert[e];
+    const float loss = balance(f, b, by_expert);
+    for (int64_t k = 0; k < b->n; k++) {
+        const float *p = b->probabilities + k * e, *gate = b->choice + k * e;
+        float *d = b->d_scores + k * e, sum = 0.0f, along = 0.0f, inner = 0.0f;
+        for (int64_t j = 0; j < e; j++) {
+            sum += gate[j] > 0.0f ? p[j] : 0.0f;
+            along += d[j] * gate[j];
+        }
+        for (int64_t j = 0; j < e; j++) {
+            /* A lone gate is p / stop_gradient(p); several are shares of their sum. */
+            const float d_gate = f->top_k == 1 ? d[j] : d[j] - along;
+            d[j] = (gate[j] > 0.0f ? d_gate / sum : 0.0f) + by_expert[j];
+            inner += p[j] * d[j];
+        }
+        for (int64_t j = 0; j < e; j++) d[j] = p[j] * (d[j] - inner);
+    }
+    return loss;
+}
+
+/* Whether moments in bfloat16 come with products in it. */
+int qwave_has_bfloat16(void) { return HAS_PAIR_PRODUCTS; }
+
+/* n_steps of one fold on batches `rows` [n_steps, n_rows], of which those below 0 are padding, with
+ * a learning rate each; writes the loss before each of them. Returns 0, or 1 without memory. */
+int qwave_train(const fold *f, int64_t first_step, int64_t n_steps, const int64_t *rows,
+                const float *learning_rates, const adamw *options, float *losses) {
+    batch b;
+    if (make_batch(f, &b)) return 1;
+    for (int64_t s = 0; s < n_steps; s++) {
+        const int64_t now = first_step + s, *batch_rows = rows + s * f->n_rows;
+        adamw o = *options;
+        o.learning_rate = learning_rates[s];
+        o.correction1 = (float)(1.0 - pow(o.beta1, (double)now));
+        o.correction2 = (float)(1.0 - pow(o.beta2, (double)now));
+        o.noise = (uint32_t)mix64((uint64_t)now);
+        take(f, now, batch_rows, &b);
+        route(f, now, &b);
+        mix(f, now, &b);
+        losses[s] = cross_entropy(f, batch_rows, &b) + route_back(f, &b);
+        for (int64_t j = 0; j < f->n_experts; j++)
+            step(&f->experts[j], b.starts[j + 1] - b.starts[j], b.sent + b.starts[j],
+                 b.d_parts + b.starts[j] * f->n_classes, &b, &o);
+        if (f->n_experts > 1) step(&f->router, b.n, b.places, b.d_scores, &b, &o);
+    }
+    free(b.memory);
+    return 0;
+}
+
+/* Logits [n, c] of n clips, nothing dropped. Returns 0, or 1 without memory. */
+int qwave_predict(const fold *f, int64_t n, const int64_t *rows, float *logits) {
+    batch b;
+    if (make_batch(f, &b)) return 1;
+    int64_t *part = malloc((size_t)f->n_rows * sizeof *part);
+    for (int64_t at = 0; part && at < n; at += f->n_rows) {
+        for (int64_t k = 0; k < f->n_rows; k++) part[k] = at + k < n ? rows[at + k] : -1;
+        take(f, 0, part, &b);
+        route(f, 0, &b);
+        mix(f, 0, &b);
+        memcpy(logits + at * f->n_classes, b.logits, (size_t)(b.n * f->n_classes) * sizeof *logits);
+    }
+    const int failed = part == NULL;
+    free(part);
+    free(b.memory);
+    return failed;
+}

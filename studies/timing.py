@@ -1,0 +1,274 @@
+"""What `studies.speed` measures: shapes of work, and the two ways of doing it, timed.
+
+Times are scaled to 100 epochs and all folds. The engine's preparation and its looks at held-out
+rows are counted as often as they occur in 100 epochs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
+from qwave.crossval import cross_validate
+from qwave.data import EmbeddingSet, make_folds
+from qwave.engine import Precision, train_folds
+from qwave.engine.library import compiled
+from studies.plain_loop import train_plain
+
+EPOCHS = 100
+LOOKS = 10  # at held-out rows, in a training of any length
+EXPERTS = ("int1", "int2", "int4", "int16")
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Highest memory of a process in bytes: its own, and that of files that others map too."""
+
+    private: int
+    shared: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Size of the work: data set and model."""
+
+    name: str
+    n_clips: int
+    n_features: int
+    n_classes: int
+    n_folds: int
+    plain_epochs: int = 2  # run of the plain loop, on one fold
+    engine_epochs: int = 5  # run of the engine, on all folds
+    schemes: tuple[str, ...] = EXPERTS
+    hidden: tuple[int, ...] = (640, 320)
+
+
+SHAPES = (
+    Shape("ESC-10", 400, 1280, 10, 5, 4, 20),
+    Shape("ESC-50", 2000, 1536, 50, 5, 2, 5),
+    Shape("UrbanSound8K", 8732, 1536, 10, 10, 1, 1),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One run of one way of training."""
+
+    shape: Shape
+    device: str
+    n_epochs: int
+    n_threads: int = 1
+    precision: Precision = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of one trial, of all epochs, in each round.
+
+    Attributes:
+        plain: By number of threads, alone.
+        plain_on_each: A process on each processor.
+        engine: By precision of the moments, a trial on each processor.
+        peak_bytes: Highest memory of the engine's processes and of this one together, what they
+            share counted once, by precision; on a GPU, its own.
+    """
+
+    plain: Mapping[int, Sequence[float]]
+    plain_on_each: Sequence[float]
+    engine: Mapping[Precision, Sequence[float]]
+    peak_bytes: Mapping[Precision, int]
+
+    @property
+    def best_threads(self) -> int:
+        """Number of threads that the plain loop is fastest with."""
+        return min(self.plain, key=lambda n: float(np.median(self.plain[n])))
+
+    @property
+    def plain_seconds(self) -> float:
+        """Of the plain loop alone, at its best number of threads; median over rounds."""
+        return float(np.median(self.plain[self.best_threads]))
+
+    @property
+    def plain_on_each_seconds(self) -> float:
+        """A trial's share where each processor runs one; median over rounds."""
+        return float(np.median(self.plain_on_each))
+
+    def engine_seconds(self, precision: Precision) -> float:
+        """Median over rounds."""
+        return float(np.median(self.engine[precision]))
+
+    def ratio(self, precision: Precision) -> float:
+        """How many times as fast as the plain loop alone, at its best."""
+        return self.plain_seconds / self.engine_seconds(precision)
+
+    def ratio_on_each(self, precision: Precision) -> float:
+        """The same with a plain loop on each processor."""
+        return self.plain_on_each_seconds / self.engine_seconds(precision)
+
+
+def measure(shape: Shape, device: str, n_rounds: int) -> Timing:
+    """Rounds in which the plain loop and the engine take turns."""
+    n = n_processors() if device == "cpu" else 1
+    plain: dict[int, list[float]] = {n_threads: [] for n_threads in sorted({1, n})}
+    on_each: list[float] = []
+    engine: dict[Precision, list[float]] = {precision: [] for precision in precisions(device)}
+    peak_bytes = dict.fromkeys(engine, 0)
+    own = _peak_memory("cpu") if device == "cpu" else Memory(0, 0)
+    with pool_of(n) as plain_pool, pool_of(n) as engine_pool:
+        # The first run of anything is slow.
+        _together(plain_pool, n, _run_plain, Task(shape, device, 1))
+        _together(engine_pool, n, _run_engine, Task(shape, device, 1))
+        for _ in range(n_rounds):
+            for n_threads, rounds in plain.items():
+                task = Task(shape, device, shape.plain_epochs, n_threads=n_threads)
+                rounds.append(_together(plain_pool, 1, _run_plain, task)[0])
+            task = Task(shape, device, shape.plain_epochs)
+            on_each.append(_together(plain_pool, n, _run_plain, task)[0])
+            for precision, rounds in engine.items():
+                task = Task(shape, device, shape.engine_epochs, precision=precision)
+                seconds, used = _together(engine_pool, n, _run_engine, task)
+                rounds.append(seconds)
+                peak_bytes[precision] = max(peak_bytes[precision], total_bytes([own, *used]))
+    return Timing(plain, on_each, engine, peak_bytes)
+
+
+def engine_seconds(shape: Shape, device: str) -> float:
+    """Seconds of a trial of the engine, at its fastest precision, a trial on each processor."""
+    n = n_processors() if device == "cpu" else 1
+    with pool_of(n) as pool:
+        _together(pool, n, _run_engine, Task(shape, device, 1))
+        task = Task(shape, device, shape.engine_epochs, precision=precisions(device)[0])
+        return _together(pool, n, _run_engine, task)[0]
+
+
+def phase_seconds(shape: Shape, device: str, n_epochs: int) -> Mapping[str, float]:
+    """Seconds of each phase of a whole trial, with packing, curiosity and scores."""
+    with pool_of(1) as pool:
+        return pool.submit(_run_trial, Task(shape, device, n_epochs)).result()
+
+
+def n_processors() -> int:
+    """Processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+
+
+def precisions(device: str) -> tuple[Precision, ...]:
+    """What the engine's moments are held in, the fastest first."""
+    return ("bfloat16", "float32") if device == "cpu" and compiled() else ("float32",)
+
+
+def pool_of(n: int) -> ProcessPoolExecutor:
+    """Processes that start from nothing."""
+    return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _together(
+    pool: ProcessPoolExecutor,
+    n: int,
+    run: Callable[[Task], tuple[float, Memory]],
+    task: Task,
+) -> tuple[float, list[Memory]]:
+    """Seconds of one trial when n run at once, and the memory of each."""
+    found = [each.result() for each in [pool.submit(run, task) for _ in range(n)]]
+    return float(np.mean([seconds for seconds, _ in found])) / n, [used for _, used in found]
+
+
+def _run_plain(task: Task) -> tuple[float, Memory]:
+    """One fold: the others are the same work, one after another."""
+    torch.set_num_threads(task.n_threads)
+    data, config = synthetic(task.shape), config_of(task.shape, task.n_epochs)
+    start = time.perf_counter()
+    train_plain(config, data, make_folds(data, config.data)[:1], device=task.device)
+    seconds = time.perf_counter() - start
+    return seconds / task.n_epochs * EPOCHS * task.shape.n_folds, _peak_memory(task.device)
+
+
+def _run_engine(task: Task) -> tuple[float, Memory]:
+    torch.set_num_threads(task.n_threads)
+    data, config = synthetic(task.shape), config_of(task.shape, task.n_epochs)
+    _reset_peak_memory(task.device)
+    trained = train_folds(
+        config,
+        data,
+        make_folds(data, config.data),
+        device=task.device,
+        precision=task.precision,
+    )
+    phases = trained.phase_seconds
+    looks = phases["look"] / len(trained.checkpoints) * LOOKS
+    seconds = phases["prepare"] + phases["steps"] / task.n_epochs * EPOCHS + looks
+    return seconds, _peak_memory(task.device)
+
+
+def _run_trial(task: Task) -> Mapping[str, float]:
+    torch.set_num_threads(task.n_threads)
+    data, config = synthetic(task.shape), config_of(task.shape, task.n_epochs)
+    cross_validate(config_of(task.shape, 1), data, device=task.device)
+    return cross_validate(config, data, device=task.device).phase_seconds
+
+
+def config_of(shape: Shape, n_epochs: int = EPOCHS) -> TrialConfig:
+    """The trial that is timed."""
+    model = ModelConfig(
+        schemes=shape.schemes, hidden=shape.hidden, top_k=1, dropout=0.2, input_dropout=0.2
+    )
+    return TrialConfig(
+        data=DataConfig(shape.name, "sqrt_layer", shape.n_folds),
+        model=model,
+        train=TrainConfig(epochs=n_epochs, batch_size=64, learning_rate=1e-3),
+    ).canonical()
+
+
+def synthetic(shape: Shape) -> EmbeddingSet:
+    """Skewed, non-negative features around class centres, in official folds."""
+    rng = np.random.default_rng(0)
+    y = np.arange(shape.n_clips) % shape.n_classes
+    centres = rng.normal(size=(shape.n_classes, shape.n_features)) / 2
+    x = np.maximum(centres[y] + rng.normal(size=(shape.n_clips, shape.n_features)), 0.0)
+    return EmbeddingSet(
+        x=x.astype(np.float32),
+        y=y.astype(np.int64),
+        fold=(np.arange(shape.n_clips) // shape.n_classes % shape.n_folds).astype(np.int64),
+        group=None,
+        class_names=tuple(f"class {index}" for index in range(shape.n_classes)),
+        names=tuple(f"clip {index}" for index in range(shape.n_clips)),
+        digest="0" * 16,
+    )
+
+
+def total_bytes(memories: Sequence[Memory]) -> int:
+    """Of processes that share what they share."""
+    shared = max(memory.shared for memory in memories)
+    return sum(memory.private for memory in memories) + shared
+
+
+def _reset_peak_memory(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _RESET.exists():
+        with contextlib.suppress(PermissionError):  # the peak is then that since the start
+            _RESET.write_text("5")
+
+
+def _peak_memory(device: str) -> Memory:
+    """Highest memory of this process."""
+    if device.startswith("cuda"):
+        return Memory(int(torch.cuda.max_memory_allocated(device)), 0)
+    if not _STATUS.exists():
+        return Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, 0)
+    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    peak, of_files = (int(lines[name].split()[0]) * 1024 for name in ("VmHWM", "RssFile"))
+    return Memory(peak - of_files, of_files)
