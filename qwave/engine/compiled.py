@@ -64,6 +64,7 @@ class CompiledTrainer:
         self.library = library
         self.n_steps = 0
         self.n_classes = class_weight.shape[1]
+        self.n_rows = dropout.experts[0].shape[0]
         self.weight_decay = config.train.weight_decay
         self.folds = [
             _CompiledFold(
@@ -89,7 +90,9 @@ class CompiledTrainer:
         Returns:
             Loss of each fold before each step, float32 [f, s].
         """
-        n_steps = index.shape[1]
+        n_folds, n_steps, n_rows = index.shape
+        assert (n_folds, n_rows) == (len(self.folds), self.n_rows), "C reads as far as it was told"
+        assert len(learning_rates) == n_steps, "a learning rate a step"
         index = index.contiguous()
         rates = torch.tensor(learning_rates, dtype=torch.float32)
         options = structures.AdamW(*_BETAS, self.weight_decay, _EPSILON)

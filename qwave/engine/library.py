@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -38,31 +39,37 @@ def compiled() -> ctypes.CDLL | None:
     The library lies in the user's cache folder, under a name that follows from its sources and
     this processor: it is built for the processor that it runs on.
     """
-    compiler = shutil.which(os.environ.get("CC", "cc"))
+    command = shlex.split(os.environ.get("CC") or "cc")
+    compiler = shutil.which(command[0])
     if compiler is None:
         _log.info("no C compiler: training on a CPU takes several times as long")
         return None
     key = hashlib.sha256()
     sources = [path.read_bytes() for path in sorted(_FOLDER.glob("*.[ch]"))]
-    for part in (*sources, " ".join(_FLAGS).encode(), _processor(), compiler.encode()):
+    words = " ".join((compiler, *command[1:], *_FLAGS))
+    for part in (*sources, words.encode(), _processor()):
         key.update(part)
     folder = _cache_folder()
     library = folder / f"training-{key.hexdigest()[:16]}.so"
-    if not library.exists():
-        # Two processes may compile at once: each writes its own file, and renames it whole.
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / library.name
-            command = [compiler, *_FLAGS, str(_FOLDER / _SOURCE), "-o", str(made), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                _log.warning(
-                    "%s could not compile %s; training goes on without it, slower: %s",
-                    compiler,
-                    _SOURCE,
-                    done.stderr.strip() or f"exit code {done.returncode}",
-                )
-                return None
-            made.replace(library)
+    if library.exists():
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError as error:
+            _log.info("%s cannot be loaded (%s): compiled anew", library, error)
+    # Two processes may compile at once: each writes its own file, and renames it whole.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = Path(scratch) / library.name
+        arguments = [*command[1:], *_FLAGS, str(_FOLDER / _SOURCE), "-o", str(made), "-lm"]
+        done = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            _log.warning(
+                "%s could not compile %s; training goes on without it, slower: %s",
+                compiler,
+                _SOURCE,
+                done.stderr.strip() or f"exit code {done.returncode}",
+            )
+            return None
+        made.replace(library)
     return ctypes.CDLL(str(library))
 
 
@@ -71,10 +78,11 @@ def _cache_folder() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwave"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError as error:
-        _log.info("%s cannot be made (%s): compiled anew in this process", folder, error)
+        _log.info("%s cannot be written (%s): compiled anew in this process", folder, error)
         return Path(tempfile.mkdtemp(prefix="qwave-"))
-    return folder
 
 
 def _processor() -> bytes:

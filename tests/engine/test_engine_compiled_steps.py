@@ -254,20 +254,22 @@ def test_the_first_step_with_short_moments_is_that_with_long_ones(
     native: ctypes.CDLL, scheme: str, n_rows: int
 ) -> None:
     """They are rounded after use. Of many clips, gradients are bfloat16 on some processors."""
-    rate = 0.01
-    for seed in range(3):
+    rate, slopes = 0.01, []
+    for seed in range(8):
         short, long = _twins(native, scheme, (75, 17, 5), seed=seed, n_rows=n_rows)
         index = long.batches(1)
         expected, found = (expert.compiled.train(index, [rate]) for expert in (long, short))
         assert np.array_equal(found, expected), f"{seed=}: products forward are the same"
         for one, two in zip(short.layers, long.layers, strict=True):
-            short_mean, mean = _moments(one)[0], _moments(two)[0]
+            mean = _moments(two)[0]
             # A first step hangs on the gradient's sign alone.
             is_sure = mean.abs() > 0.05 * mean.abs().max()
             assert _largest((one.weight - two.weight)[is_sure]) < 2e-5 * rate, f"{seed=}"
             assert torch.equal(one.bias, two.bias), f"{seed=}"
-            slope = float((short_mean * mean).sum() / mean.square().sum())
-            assert slope == pytest.approx(1.0, abs=3e-4), f"{seed=}: rounded to nearest"
+        found_mean, mean = (_moments(expert.layers[0])[0] for expert in (short, long))
+        slopes.append(float((found_mean * mean).sum() / mean.square().sum()))
+    # Cut off instead of rounded to nearest, they would be smaller by a thousandth and more.
+    assert np.mean(slopes) == pytest.approx(1.0, abs=5e-4), slopes
 
 
 @pytest.mark.parametrize("n_rows", [9, 40])

@@ -62,7 +62,8 @@ static inline float within(float value, float top) {
     return value < -top ? -top : value;
 }
 
-/* OUT[i] = code of p[i], and THEN, for a whole row. */
+/* OUT[i] = code of p[i], and THEN, for a whole row. Its factor is a product with a reciprocal, as
+ * PyTorch has it: a quotient would round a few codes of 16 bits otherwise. */
 #define EVERY_CODE(TYPE, OUT, THEN)                                                           \
     if (q->spacing == 1)                                                                      \
         for (int64_t i = 0; i < width; i++) {                                                 \
@@ -80,15 +81,15 @@ static inline float within(float value, float top) {
 /* Codes of weights for products with narrow inputs, which are codes + 128; returns their sum. */
 static int32_t narrow_codes(int64_t width, const float *restrict p, const grid *q, float scale,
                             int8_t *restrict codes) {
-    const float factor = q->denominator / scale, top = (float)q->highest;
+    const float factor = q->denominator * (1.0f / scale), top = (float)q->highest;
     float sum = 0.0f; /* exact: whole numbers below 2^24 */
     EVERY_CODE(int8_t, codes, sum += code)
-    return (int32_t)sum;
+    return isnan(sum) ? 0 : (int32_t)sum; /* the scale is NaN as well */
 }
 
 static void wide_codes(int64_t width, const float *restrict p, const grid *q, float scale,
                        int16_t *restrict codes) {
-    const float factor = q->denominator / scale, top = (float)q->highest;
+    const float factor = q->denominator * (1.0f / scale), top = (float)q->highest;
     EVERY_CODE(int16_t, codes, )
 }
 

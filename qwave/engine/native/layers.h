@@ -56,7 +56,7 @@ static void encode_row(int64_t width, const grid *q, inputs in, int64_t to) {
     float *restrict p = in.values + to * width;
     const float measured = scale_of(width, measure(width, p, q, 0.0f), q);
     const float scale = fmaxf(measured, SMALLEST_SAMPLE_SCALE);
-    const float factor = q->denominator / scale, top = (float)q->highest;
+    const float factor = q->denominator * (1.0f / scale), top = (float)q->highest;
     in.scale[to] = isfinite(measured) ? scale / q->denominator : NAN;
     EVERY_CODE(float, p, )
     if (in.narrow) {

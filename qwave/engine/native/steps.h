@@ -51,7 +51,7 @@ typedef struct { /* of one step, see adamw */
 
 /* A step of LANES weights whose moments share a word: the first in its upper half, the second in
  * its lower one, both bfloat16. */
-static inline void step_lanes(float *p, const float *g, uint32_t *words, whole_lanes noise,
+static inline void step_lanes(float *p, const float *g, uint32_t *words, bit_lanes noise,
                               const factors *f) {
     const whole_lanes word = *(const unaligned_words *)words;
     const lanes gradient = *(const unaligned *)g;
@@ -60,7 +60,7 @@ static inline void step_lanes(float *p, const float *g, uint32_t *words, whole_l
     const lanes square = f->beta2 * square0 + f->rest2 * gradient * gradient;
     const lanes root = inverse_root(square * f->inverse2 + f->epsilon);
     *(unaligned *)p = *(const unaligned *)p * f->keep - f->step * mean * root;
-    const bit_lanes low = ((bit_lanes)square + ((bit_lanes)noise & 0xffffu)) >> 16;
+    const bit_lanes low = ((bit_lanes)square + (noise & 0xffffu)) >> 16;
     const bit_lanes high = ((bit_lanes)mean + 0x8000u) & 0xffff0000u;
     *(unaligned_words *)words = (whole_lanes)(low | high);
 }
@@ -76,10 +76,10 @@ static void step_row_bfloat16(int64_t width, float *restrict p, const float *res
         1.0f / o->correction2, (float)o->beta2, o->epsilon * o->epsilon,
         (float)(1.0 - o->beta1), (float)(1.0 - o->beta2)};
     const uint32_t golden = 0x9e3779b1u;
-    whole_lanes h;
-    for (int i = 0; i < LANES; i++) h[i] = (int32_t)(noise + (uint32_t)i * golden);
+    bit_lanes h;
+    for (int i = 0; i < LANES; i++) h[i] = noise + (uint32_t)i * golden;
     int64_t i = 0;
-    for (; i + LANES <= width; i += LANES, h += (int32_t)(LANES * golden))
+    for (; i + LANES <= width; i += LANES, h += LANES * golden)
         step_lanes(p + i, g + i, words + i, h, &f);
     if (i < width) {
         float p_end[LANES] = {0}, g_end[LANES] = {0};
