@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from qwave.config import TrialConfig
 from qwave.crossval import cross_validate
@@ -115,6 +116,9 @@ def _prepare() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # NumPy's products have threads of their own: two workers' fight for the processors made
+    # predictions take four times as long.
+    threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What make_folds warns of was shown once, when the study began.
     warnings.simplefilter("ignore", UserWarning)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_info
 
 from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.crossval import cross_validate
@@ -62,3 +64,17 @@ def test_one_and_two_workers_train_the_same_bits_as_this_process(
                     found.predictions.probabilities, wanted.predictions.probabilities
                 )
                 np.testing.assert_array_equal(found.train_loss, wanted.train_loss)
+
+
+def _threads() -> list[int]:
+    np.ones((8, 8)) @ np.ones((8, 8))  # libraries count from their first use
+    return [torch.get_num_threads(), *(info["num_threads"] for info in threadpool_info())]
+
+
+def test_workers_have_one_thread_in_every_library(
+    gaussians: Callable[..., EmbeddingSet],
+) -> None:
+    with training_pool(1, gaussians(0), "cpu") as pool:
+        found = pool._pool.submit(_threads).result()
+    assert len(found) > 1, "NumPy's library is among them"
+    assert set(found) == {1}
