@@ -93,7 +93,7 @@ def train_folds(
         way: ``auto`` trains in C (`qwave.engine.compiled`) on a CPU with a C compiler, and by
             stacked products (`qwave.engine.stacked`), the same to rounding, elsewhere.
         precision: Of the optimiser's moments in compiled training: with ``bfloat16`` a step of
-            wide experts moves a third less memory, and is a third shorter. ``auto`` takes it
+            wide experts moves a third less memory, and is a sixth shorter. ``auto`` takes it
             where it pays (`qwave.engine.compiled.resolve_precision`).
 
     Raises:
