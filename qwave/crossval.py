@@ -9,7 +9,6 @@ Shapes: n clips, f folds, e experts, c classes.
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 
 from qwave.config import ConfigError, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
-from qwave.engine import Checkpoint, pack_fold, resolve_device, train_folds
+from qwave.engine import Checkpoint, PhaseClock, pack_fold, resolve_device, train_folds
 from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
 from qwave.packing import packed_size_parts
 from qwave.runtime import PackedClassifier
@@ -113,26 +112,25 @@ def cross_validate(
         DeviceError: The device is not there.
     """
     config = config.canonical()
-    start = time.perf_counter()
+    clock = PhaseClock()
     place = resolve_device(device)
     _reset_peak_memory(place)
     folds = make_folds(data, config.data)
     trained = train_folds(config, data, folds, device=device, on_checkpoint=on_checkpoint)
-    train_seconds = time.perf_counter() - start
+    clock.stop("train")
     largest = float(np.max([p.detach().abs().max() for p in trained.mixture.parameters()]))
     if not largest <= _LARGEST_FLOAT16:
         raise ConfigError(
             f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
             f"(it is {config.train.learning_rate:g})"
         )
-    packing = time.perf_counter()
     models = tuple(
         PackedClassifier(pack_fold(trained, position, config, data, fold))
         for position, fold in enumerate(folds)
     )
-    predicting = time.perf_counter()
+    clock.stop("pack")
     parts = [model.examine(data.x[fold.test]) for model, fold in zip(models, folds, strict=True)]
-    scoring = time.perf_counter()
+    clock.stop("predict")
     order = np.argsort(np.concatenate([fold.test for fold in folds]))
 
     def pooled(name: str) -> np.ndarray:
@@ -163,7 +161,8 @@ def cross_validate(
     scores["size_bytes"] = float(sum(size_parts.values()))
     scores["active_bytes"] = _active_bytes(size_parts, predictions.gates)
     pooled_scores = _pooled_scores(data.y, predictions, is_correct)
-    end = time.perf_counter()
+    clock.stop("score")
+    train_seconds = clock.seconds.pop("train")
     return TrialResult(
         config=config,
         scores=scores,
@@ -176,14 +175,9 @@ def cross_validate(
         size_parts=size_parts,
         train_loss=trained.train_loss,
         checkpoints=trained.checkpoints,
-        seconds=end - start,
+        seconds=train_seconds + sum(clock.seconds.values()),
         train_seconds=train_seconds,
-        phase_seconds={
-            **trained.phase_seconds,
-            "pack": predicting - packing,
-            "predict": scoring - predicting,
-            "score": end - scoring,
-        },
+        phase_seconds={**trained.phase_seconds, **clock.seconds},
         peak_memory_bytes=_peak_memory(place),
     )
 

@@ -1,5 +1,6 @@
 """Training of all folds of one configuration together. Needs torch, numpy, scikit-learn only."""
 
+from qwave.engine.clock import PhaseClock
 from qwave.engine.compiled import Precision
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
 from qwave.engine.pack import pack_fold
@@ -7,6 +8,7 @@ from qwave.engine.train import Checkpoint, TrainedFolds, train_folds
 
 __all__ = [
     "Checkpoint",
+    "PhaseClock",
     "Precision",
     "TrainedFolds",
     "fold_generator",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +22,7 @@ from torch import Tensor
 from qwave.config import ConfigError, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer, fit_normalizer
 from qwave.dropout import Dropout
+from qwave.engine.clock import PhaseClock
 from qwave.engine.compiled import CompiledTrainer, Precision, resolve_precision
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
 from qwave.engine.library import compiled
@@ -99,7 +99,7 @@ def train_folds(
     Raises:
         ConfigError: Compiled training on a GPU, or without a compiler; no such way or precision.
     """
-    clock = _Clock()
+    clock = PhaseClock()
     place = resolve_device(device)
     train = config.train
     fit, validation = fit_rows(config, data, folds)
@@ -160,20 +160,6 @@ def train_folds(
         kept,
         clock.seconds,
     )
-
-
-class _Clock:
-    """Wall time by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, phase: str) -> None:
-        """What has gone by since the last stop was this phase."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now
 
 
 class _Stopper:
