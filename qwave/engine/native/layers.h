@@ -33,11 +33,11 @@ typedef struct {
 static const float NORM_EPSILON = 1e-5f;
 
 #if defined(__AVX512F__)
-enum { LANES = 16, ROWS = 8 };
+enum { LANES = 16, ROWS = 8, VECTORS = 2 };
 #elif defined(__AVX__)
-enum { LANES = 8, ROWS = 4 };
+enum { LANES = 8, ROWS = 4, VECTORS = 2 };
 #else
-enum { LANES = 4, ROWS = 8 };
+enum { LANES = 4, ROWS = 8, VECTORS = 2 };
 #endif
 enum { BLOCK = 4 }; /* rows of weights in a forward product */
 typedef float lanes __attribute__((vector_size(4 * LANES)));
@@ -47,6 +47,7 @@ typedef uint32_t bit_lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t unaligned_words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int16_t unaligned_codes __attribute__((vector_size(2 * LANES), aligned(2)));
 #define EVERY_ROW _Pragma("GCC unroll 8") for (int r = 0; r < ROWS; r++)
+#define EVERY_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)
 #define EVERY_BLOCK _Pragma("GCC unroll 4") for (int r = 0; r < BLOCK; r++)
 
 /* Codes of a layer's inputs in row `to`, in place of what stands there. What is not finite has no
@@ -125,6 +126,51 @@ static inline float sum_of(lanes v) {
 TILE(tile_codes, int16_t, load_codes)
 TILE(tile_floats, float, load_floats)
 
+#if defined(__AVX512VNNI__)
+enum { HAS_NARROW_TILES = 1 };
+/* Sums of four vectors. */
+static inline __m128i sums_of(const __m512i *s) {
+    const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]),
+                                       _mm512_unpackhi_epi32(s[0], s[1]));
+    const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(s[2], s[3]),
+                                       _mm512_unpackhi_epi32(s[2], s[3]));
+    const __m512i c = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    const __m256i d = _mm256_add_epi32(_mm512_castsi512_si256(c), _mm512_extracti64x4_epi64(c, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(d), _mm256_extracti128_si256(d, 1));
+}
+
+/* The same with codes: half of the loads, and a third of the sums over vectors. */
+static void tile_narrow(int64_t width, const uint8_t *const *x, const int8_t *restrict w,
+                        int32_t *restrict out) {
+    __m512i s[BLOCK], t[BLOCK], u[BLOCK], v[BLOCK];
+    EVERY_BLOCK s[r] = t[r] = u[r] = v[r] = _mm512_setzero_si512();
+    for (int64_t i = 0; i < width; i += 64) {
+        const __mmask64 there = width - i < 64 ? ~(~0ull << (width - i)) : ~0ull;
+        const __m512i a = _mm512_maskz_loadu_epi8(there, x[0] + i);
+        const __m512i b = _mm512_maskz_loadu_epi8(there, x[1] + i);
+        const __m512i c = _mm512_maskz_loadu_epi8(there, x[2] + i);
+        const __m512i d = _mm512_maskz_loadu_epi8(there, x[3] + i);
+        EVERY_BLOCK {
+            const __m512i y = _mm512_maskz_loadu_epi8(there, w + r * width + i);
+            s[r] = _mm512_dpbusd_epi32(s[r], a, y);
+            t[r] = _mm512_dpbusd_epi32(t[r], b, y);
+            u[r] = _mm512_dpbusd_epi32(u[r], c, y);
+            v[r] = _mm512_dpbusd_epi32(v[r], d, y);
+        }
+    }
+    _mm_storeu_si128((void *)out, sums_of(s));
+    _mm_storeu_si128((void *)(out + BLOCK), sums_of(t));
+    _mm_storeu_si128((void *)(out + 2 * BLOCK), sums_of(u));
+    _mm_storeu_si128((void *)(out + 3 * BLOCK), sums_of(v));
+}
+#else
+enum { HAS_NARROW_TILES = 0 };
+static void tile_narrow(int64_t width, const uint8_t *const *x, const int8_t *restrict w,
+                        int32_t *restrict out) {
+    (void)width, (void)x, (void)w, (void)out;
+}
+#endif
+
 /* Results [n, o] of a layer for n rows of its inputs: `rows`, or the first n of them if NULL. */
 static void multiply(const layer *l, int64_t n, const int64_t *rows, float *restrict y) {
     const int64_t width = l->n_inputs, o = l->n_outputs;
@@ -140,27 +186,37 @@ static void multiply(const layer *l, int64_t n, const int64_t *rows, float *rest
         for (int64_t j = 0; j < n_rows; j++)
             scale[j] = is_float ? 1.0f : l->scale[r + j] / l->weights.denominator;
         for (int64_t k = 0, together; k < n; k += together) {
-            const float *x[4];
+            const int is_tile = n - k >= 4 && n_rows == BLOCK && (HAS_NARROW_TILES || !l->in.narrow);
             float dot[4 * BLOCK];
-            together = !l->in.narrow && n - k >= 4 && n_rows == BLOCK ? 4 : 1;
+            together = is_tile ? 4 : 1;
             for (int64_t line = 0; line < fetched * together; line++, next += 64)
                 __builtin_prefetch(next, 0, 2);
-            for (int64_t j = 0; j < together; j++)
-                x[j] = l->in.values + (rows ? rows[k + j] : k + j) * width;
             if (l->in.narrow) {
-                int32_t whole[BLOCK];
-                dot_narrow(width, l->in.narrow + (rows ? rows[k] : k) * width,
-                           (const int8_t *)here, n_rows, whole);
-                for (int64_t j = 0; j < n_rows; j++)
-                    dot[j] = (float)(whole[j] - 128 * l->code_sum[r + j]);
-            } else if (together == 4 && is_float)
-                tile_floats(width, x, (const float *)here, dot);
-            else if (together == 4)
-                tile_codes(width, x, (const int16_t *)here, dot);
-            else if (is_float)
-                dot_floats(width, x[0], (const float *)here, n_rows, dot);
-            else
-                dot_codes(width, x[0], (const int16_t *)here, n_rows, dot);
+                const uint8_t *x[4];
+                int32_t whole[4 * BLOCK] = {0};
+                for (int64_t j = 0; j < together; j++)
+                    x[j] = l->in.narrow + (rows ? rows[k + j] : k + j) * width;
+                if (is_tile)
+                    tile_narrow(width, x, (const int8_t *)here, whole);
+                else
+                    dot_narrow(width, x[0], (const int8_t *)here, n_rows, whole);
+                for (int64_t clip = 0; clip < together; clip++)
+                    for (int64_t j = 0; j < n_rows; j++)
+                        dot[clip * BLOCK + j] =
+                            (float)(whole[clip * BLOCK + j] - 128 * l->code_sum[r + j]);
+            } else {
+                const float *x[4];
+                for (int64_t j = 0; j < together; j++)
+                    x[j] = l->in.values + (rows ? rows[k + j] : k + j) * width;
+                if (is_tile && is_float)
+                    tile_floats(width, x, (const float *)here, dot);
+                else if (is_tile)
+                    tile_codes(width, x, (const int16_t *)here, dot);
+                else if (is_float)
+                    dot_floats(width, x[0], (const float *)here, n_rows, dot);
+                else
+                    dot_codes(width, x[0], (const int16_t *)here, n_rows, dot);
+            }
             for (int64_t clip = 0; clip < together; clip++) {
                 const int64_t row = rows ? rows[k + clip] : k + clip;
                 const float step = is_coded ? l->in.scale[row] : 1.0f;

@@ -1,97 +1,150 @@
-/* Gradients of a layer and AdamW.
+/* Gradients of a layer and its step.
  *
  * A weight's gradient is a sum of few outer products, one a clip. It is made tile by tile in
- * registers, used by AdamW and forgotten; the same pass writes the codes of the next step. A step is
- * bound by memory: so weights and moments cross its bus once, and nothing else does.
+ * registers, used by AdamW there and forgotten; codes of the next step follow while the rows are in
+ * the cache. Weights and moments cross the memory bus once a step, and nothing else does.
  *
  * Notation: n rows, i and o inputs and outputs of a layer.
  */
-#include "layers.h"
+#include "adamw.h"
 
+/* A tile is ROWS rows of weights by WIDE columns; what is AHEAD columns further is fetched meanwhile:
+ * left to the processor's own prefetching a step takes twice as long. */
+enum { WIDE = VECTORS * LANES, AHEAD = 128 };
+
+/* ROWS sums over k of products a[k] x[k]. */
 typedef struct {
-    double beta1, beta2;
-    float weight_decay, epsilon;
-    float learning_rate, correction1, correction2; /* of this step; 1 - beta^step */
-    uint32_t noise;                                /* of stochastic rounding, of this step */
-} adamw;
+    int64_t n, width;
+    const float *const *x;   /* [n][width] */
+    const float *a;          /* [n, ROWS] */
+    const uint32_t *x_pairs; /* both in bfloat16, two k to a word: [(n + 1) / 2, width] and a little, */
+    const int32_t *a_pairs;  /* [(n + 1) / 2, ROWS] */
+} products;
 
-enum { CHUNK = 128 }; /* columns whose gradient is kept at a time */
-
-static void step_row(int64_t width, float *restrict p, const float *restrict g, float *restrict m,
-                     float *restrict v, const adamw *o) {
-    const float step = o->learning_rate / o->correction1;
-    const float root = 1.0f / sqrtf(o->correction2);
-    const float keep = 1.0f - o->learning_rate * o->weight_decay;
-    const float beta2 = (float)o->beta2, epsilon = o->epsilon;
-    const float rest1 = (float)(1.0 - o->beta1), rest2 = (float)(1.0 - o->beta2);
-    for (int64_t i = 0; i < width; i++) {
-        const float mean = m[i] + rest1 * (g[i] - m[i]);
-        const float square = beta2 * v[i] + rest2 * g[i] * g[i];
-        m[i] = mean;
-        v[i] = square;
-        p[i] = p[i] * keep - step * mean / (sqrtf(square) * root + epsilon);
+static inline void fetch(const layer *l, int64_t at, const int is_short) {
+    for (int64_t i = at; i < at + WIDE; i += 16) {
+        __builtin_prefetch(l->weight + i, 1, 2);
+        if (is_short) {
+            __builtin_prefetch(l->words + i, 1, 2);
+        } else {
+            __builtin_prefetch(l->mean + i, 1, 2);
+            __builtin_prefetch(l->square + i, 1, 2);
+        }
     }
 }
 
-/* 1 / sqrt(x), x > 0. */
-static inline lanes inverse_root(lanes x) {
-#if defined(__AVX512F__)
-    /* 14 bits, and a Newton step: two thirds of the time of a root and a division. */
-    const lanes y = __builtin_ia32_rsqrt14ps512_mask(x, (lanes){0}, (uint16_t)-1);
-    return y * (1.5f - 0.5f * x * y * y);
+/* Upper halves of two floats in a word, the first in its lower half: bfloat16, rounded down. */
+static inline uint32_t pair_of(float first, float second) {
+    uint32_t low, high;
+    memcpy(&low, &first, sizeof low);
+    memcpy(&high, &second, sizeof high);
+    return (low >> 16) | (high & 0xffff0000u);
+}
+
+/* A float whose upper half is the nearest bfloat16. */
+static inline float rounded(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits += 0x7fff + ((bits >> 16) & 1);
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
+#if defined(__AVX512BF16__)
+enum { HAS_PAIR_PRODUCTS = 1 };
+static inline lanes add_pairs(lanes sum, int32_t a, const uint32_t *x) {
+    const __m512bh both = (__m512bh)_mm512_set1_epi32(a);
+    return (lanes)_mm512_dpbf16_ps((__m512)sum, both, (__m512bh)_mm512_loadu_si512(x));
+}
 #else
-    for (int i = 0; i < LANES; i++) x[i] = 1.0f / sqrtf(x[i]);
-    return x;
+enum { HAS_PAIR_PRODUCTS = 0 };
+static inline lanes add_pairs(lanes sum, int32_t a, const uint32_t *x) {
+    (void)a, (void)x;
+    return sum;
+}
+#endif
+
+/* Larger magnitudes as whole numbers, in the order of floats; NaN is above all. */
+static inline void add_measure(lanes *so_far, lanes p, const int is_absmax) {
+    const whole_lanes magnitude = (whole_lanes)p & 0x7fffffff;
+    if (!is_absmax) {
+        *so_far += (lanes)magnitude;
+        return;
+    }
+#if defined(__AVX512F__)
+    *so_far = (lanes)_mm512_max_epi32((__m512i)*so_far, (__m512i)magnitude);
+#else
+    whole_lanes most = (whole_lanes)*so_far;
+    for (int i = 0; i < LANES; i++) most[i] = magnitude[i] > most[i] ? magnitude[i] : most[i];
+    *so_far = (lanes)most;
 #endif
 }
 
-typedef struct { /* of one step, see adamw */
-    float step, keep, inverse2, beta2, epsilon, rest1, rest2;
-} factors;
-
-/* A step of LANES weights whose moments share a word: the first in its upper half, the second in
- * its lower one, both bfloat16. */
-static inline void step_lanes(float *p, const float *g, uint32_t *words, bit_lanes noise,
-                              const factors *f) {
-    const whole_lanes word = *(const unaligned_words *)words;
-    const lanes gradient = *(const unaligned *)g;
-    const lanes mean0 = (lanes)(word & (int32_t)0xffff0000), square0 = (lanes)(word << 16);
-    const lanes mean = mean0 + f->rest1 * (gradient - mean0);
-    const lanes square = f->beta2 * square0 + f->rest2 * gradient * gradient;
-    const lanes root = inverse_root(square * f->inverse2 + f->epsilon);
-    *(unaligned *)p = *(const unaligned *)p * f->keep - f->step * mean * root;
-    const bit_lanes low = ((bit_lanes)square + (noise & 0xffffu)) >> 16;
-    const bit_lanes high = ((bit_lanes)mean + 0x8000u) & 0xffff0000u;
-    *(unaligned_words *)words = (whole_lanes)(low | high);
+/* WIDE columns of the sums. Meanwhile the tile of weights from `then` on is fetched, a
+ * row for each k, if it is not below 0: memory would otherwise wait for products, and they for it. */
+static inline __attribute__((always_inline)) void add_up(const products *of, int64_t column,
+                                                         lanes s[ROWS][VECTORS], const layer *l,
+                                                         int64_t then, const int is_short,
+                                                         const int is_paired) {
+    const int64_t n = is_paired ? (of->n + 1) / 2 : of->n, fetched = then >= 0 ? ROWS : 0;
+    EVERY_ROW EVERY_VECTOR s[r][v] = (lanes){0};
+    int64_t k = 0;
+    for (; k < n; k++) {
+        if (k < fetched) fetch(l, then + k * of->width, is_short);
+        if (is_paired) {
+            const uint32_t *x = of->x_pairs + k * of->width + column;
+            EVERY_ROW EVERY_VECTOR
+                s[r][v] = add_pairs(s[r][v], of->a_pairs[k * ROWS + r], x + v * LANES);
+        } else {
+            const float *x = of->x[k] + column, *a = of->a + k * ROWS;
+            EVERY_ROW EVERY_VECTOR s[r][v] += a[r] * *(const unaligned *)(x + v * LANES);
+        }
+    }
+    for (; k < fetched; k++) fetch(l, then + k * of->width, is_short);
 }
 
-/* The same as step_row with moments of two bytes. The first is rounded to nearest. The second
- * changes by a thousandth a step and would stand still: it is rounded up with the probability that
- * keeps its mean, by numbers that are uniform for each weight over the steps. Epsilon, there
- * against division by zero, stands under the root. */
-static void step_row_bfloat16(int64_t width, float *restrict p, const float *restrict g,
-                              uint32_t *restrict words, uint32_t noise, const adamw *o) {
-    const factors f = {
-        o->learning_rate / o->correction1, 1.0f - o->learning_rate * o->weight_decay,
-        1.0f / o->correction2, (float)o->beta2, o->epsilon * o->epsilon,
-        (float)(1.0 - o->beta1), (float)(1.0 - o->beta2)};
-    const uint32_t golden = 0x9e3779b1u;
-    bit_lanes h;
-    for (int i = 0; i < LANES; i++) h[i] = noise + (uint32_t)i * golden;
-    int64_t i = 0;
-    for (; i + LANES <= width; i += LANES, h += LANES * golden)
-        step_lanes(p + i, g + i, words + i, h, &f);
-    if (i < width) {
-        float p_end[LANES] = {0}, g_end[LANES] = {0};
-        uint32_t words_end[LANES] = {0};
-        const size_t bytes = (size_t)(width - i) * 4;
-        memcpy(p_end, p + i, bytes);
-        memcpy(g_end, g + i, bytes);
-        memcpy(words_end, words + i, bytes);
-        step_lanes(p_end, g_end, words_end, h, &f);
-        memcpy(p + i, p_end, bytes);
-        memcpy(words + i, words_end, bytes);
+/* One element of the sums. */
+static inline float add_up_one(const products *of, int64_t r, int64_t column) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < of->n; k++) sum += of->a[k * ROWS + r] * of->x[k][column];
+    return sum;
+}
+
+/* A step of one tile; `then` is the first weight of the tile that is fetched. Rows' measures, of
+ * which scales are made, go on in `so_far`. */
+static inline __attribute__((always_inline)) void step_tile(
+    const layer *l, const products *of, int64_t at, int64_t column, int64_t then, int64_t n_rows,
+    lanes *so_far, const factors *f, const int is_short, const int is_paired) {
+    lanes s[ROWS][VECTORS];
+    add_up(of, column, s, l, then, is_short, is_paired);
+    EVERY_ROW if (r < n_rows) {
+        const int64_t here = at + r * of->width;
+        EVERY_VECTOR {
+            const lanes p = step_lanes(l, here + v * LANES, s[r][v], f, is_short);
+            add_measure(so_far + r, p, l->weights.is_absmax);
+        }
     }
+}
+
+/* The same for what is less than a tile of columns. */
+static void step_rest(const layer *l, const products *of, int64_t at, int64_t column,
+                      int64_t n_rows, lanes *so_far, const factors *f) {
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t first = column; first < of->width; first += LANES) {
+            const int64_t left = of->width - first, count = left < LANES ? left : LANES;
+            float gradient[LANES] = {0};
+            for (int64_t i = 0; i < count; i++) gradient[i] = add_up_one(of, r, first + i);
+            const lanes p = step_few(l, at + r * of->width + first, count, gradient, f);
+            add_measure(so_far + r, p, l->weights.is_absmax);
+        }
+}
+
+static float measured(lanes so_far, const int is_absmax) {
+    float values[LANES], sum = 0.0f;
+    memcpy(values, &so_far, sizeof values);
+    if (is_absmax) return absmax(LANES, values);
+    for (int i = 0; i < LANES; i++) sum += values[i];
+    return sum;
 }
 
 static void code_weights(const layer *l, int64_t row, float scale) {
@@ -105,180 +158,108 @@ static void code_weights(const layer *l, int64_t row, float scale) {
         wide_codes(width, l->weight + at, &l->weights, scale, (int16_t *)l->codes + at);
 }
 
-/* Fetches 2 LANES columns of weights and moments. */
-static inline void fetch(const layer *l, int64_t at) {
-    for (int64_t i = at; i < at + 2 * LANES; i += 16) {
-        __builtin_prefetch(l->weight + i, 1, 2);
-        if (l->words) {
-            __builtin_prefetch(l->words + i, 1, 2);
-        } else {
-            __builtin_prefetch(l->mean + i, 1, 2);
-            __builtin_prefetch(l->square + i, 1, 2);
-        }
+/* A step of the rows of weights from `row` on, and their codes. */
+static inline __attribute__((always_inline)) void step_rows(const layer *l,
+                                                            const products *of, int64_t row, const factors *f,
+                                                            const int is_short,
+                                                            const int is_paired) {
+    const int64_t width = l->n_inputs, left = l->n_outputs - row, at = row * width;
+    const int64_t n_rows = left < ROWS ? left : ROWS, tiled = width / WIDE * WIDE;
+    lanes so_far[ROWS];
+    EVERY_ROW so_far[r] = (lanes){0};
+    for (int64_t column = 0; column < tiled; column += WIDE) {
+        int64_t then = column + AHEAD;
+        if (then + WIDE > width) then = left >= 2 * ROWS ? then - tiled + ROWS * width : -at - 1;
+        step_tile(l, of, at + column, column, at + then, n_rows, so_far, f, is_short, is_paired);
+    }
+    step_rest(l, of, at, tiled, n_rows, so_far, f);
+    if (!l->weights.highest) return;
+    for (int64_t r = 0; r < n_rows; r++) {
+        const float value = measured(so_far[r], l->weights.is_absmax);
+        code_weights(l, row + r, scale_of(width, value, &l->weights));
     }
 }
 
-/* out [ROWS, CHUNK] = sum over k of a [n, ROWS] by x[k][0..width). Meanwhile ROWS rows of weights
- * and moments from `next` on are fetched, a row for each clip: memory would otherwise wait for
- * products, and they for it. Left to the processor's own prefetching a step takes twice as long. */
-static void outer(int64_t n, int64_t width, const float *const *x, int64_t column,
-                  const float *restrict a, float *restrict out, const layer *l, int64_t next) {
-    const int64_t stride = l ? l->n_inputs : 0, end = l ? stride * l->n_outputs : 0;
-    const int64_t fetched = next + (ROWS - 1) * stride + width <= end ? ROWS : 0;
-    int64_t i = 0;
-    for (; i + 2 * LANES <= width; i += 2 * LANES) {
-        lanes s[ROWS], t[ROWS];
-        EVERY_ROW s[r] = t[r] = (lanes){0};
-        int64_t k = 0;
-        for (; k < n; k++) {
-            const float *from = x[k] + column + i, *b = a + k * ROWS;
-            const lanes y = *(const unaligned *)from, z = *(const unaligned *)(from + LANES);
-            if (k < fetched) fetch(l, next + k * stride + i);
-            EVERY_ROW {
-                s[r] += b[r] * y;
-                t[r] += b[r] * z;
-            }
-        }
-        for (; k < fetched; k++) fetch(l, next + k * stride + i);
-        EVERY_ROW {
-            *(unaligned *)(out + r * CHUNK + i) = s[r];
-            *(unaligned *)(out + r * CHUNK + i + LANES) = t[r];
-        }
-    }
-    for (; i < width; i++)
-        for (int r = 0; r < ROWS; r++) {
-            float s = 0.0f;
-            for (int64_t k = 0; k < n; k++) s += a[k * ROWS + r] * x[k][column + i];
-            out[r * CHUNK + i] = s;
-        }
-}
-
-/* Two bfloat16 in a word: the first in its lower half. */
-static inline uint32_t pair_of(float first, float second) {
-    uint32_t low, high;
-    memcpy(&low, &first, sizeof low);
-    memcpy(&high, &second, sizeof high);
-    low += 0x7fff + ((low >> 16) & 1);
-    high += 0x7fff + ((high >> 16) & 1);
-    return (low >> 16) | (high & 0xffff0000u);
-}
-
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-enum { HAS_PAIR_PRODUCTS = 1 };
-
-/* outer for pairs of clips: x [n, width] holds two rows' values in a word, exact where they are codes
- * of up to 8 bits, and a [n, ROWS] two clips' gradients, rounded by up to 2^-9. */
-static void outer_pairs(int64_t n, int64_t width, const uint32_t *restrict x, int64_t column,
-                        const int32_t *restrict a, float *restrict out, const layer *l,
-                        int64_t next) {
-    const int64_t stride = l->n_inputs, end = stride * l->n_outputs;
-    const int64_t fetched = next + (ROWS - 1) * stride + width <= end ? ROWS : 0;
-    int64_t i = 0;
-    for (; i < width; i += 2 * LANES) { /* x has room for a last, partial one */
-        lanes s[ROWS], t[ROWS];
-        EVERY_ROW s[r] = t[r] = (lanes){0};
-        int64_t k = 0;
-        for (; k < n; k++) {
-            const uint32_t *from = x + k * stride + column + i;
-            const __m512bh y = (__m512bh)_mm512_loadu_si512(from);
-            const __m512bh z = (__m512bh)_mm512_loadu_si512(from + LANES);
-            if (k < fetched) fetch(l, next + k * stride + i);
-            EVERY_ROW {
-                const __m512bh b = (__m512bh)_mm512_set1_epi32(a[k * ROWS + r]);
-                s[r] = (lanes)_mm512_dpbf16_ps((__m512)s[r], b, y);
-                t[r] = (lanes)_mm512_dpbf16_ps((__m512)t[r], b, z);
-            }
-        }
-        for (; k < fetched; k++) fetch(l, next + k * stride + i);
-        EVERY_ROW {
-            *(unaligned *)(out + r * CHUNK + i) = s[r];
-            *(unaligned *)(out + r * CHUNK + i + LANES) = t[r];
-        }
+/* Rows x in pairs, [(n + 1) / 2, width]; exact where they are codes up to 8 bits. */
+static void pair_rows(int64_t n, int64_t width, const float *const *x, int is_exact,
+                      uint32_t *restrict pairs) {
+    for (int64_t k = 0; k < n; k += 2, pairs += width) {
+        const float *first = x[k], *second = x[k + 1 < n ? k + 1 : k];
+        if (is_exact)
+            for (int64_t i = 0; i < width; i++) pairs[i] = pair_of(first[i], second[i]);
+        else
+            for (int64_t i = 0; i < width; i++)
+                pairs[i] = pair_of(rounded(first[i]), rounded(second[i]));
     }
 }
-#else
-enum { HAS_PAIR_PRODUCTS = 0 };
-static void outer_pairs(int64_t n, int64_t width, const uint32_t *restrict x, int64_t column,
-                        const int32_t *restrict a, float *restrict out, const layer *l,
-                        int64_t next) {
-    (void)n, (void)width, (void)x, (void)column, (void)a, (void)out, (void)l, (void)next;
-}
-#endif
 
-/* AdamW and the next codes, from g [n, o], the gradient of a layer's results.
+/* The same of factors a [n, ROWS]; that of a row that is not there is 0. */
+static void pair_factors(int64_t n, const float *restrict a, int32_t *restrict pairs) {
+    for (int64_t k = 0; k < n; k += 2, a += 2 * ROWS, pairs += ROWS)
+        for (int64_t r = 0; r < ROWS; r++)
+            pairs[r] = (int32_t)pair_of(rounded(a[r]), k + 1 < n ? rounded(a[ROWS + r]) : 0.0f);
+}
+
+/* A step, and the next codes, from g [n, o], the gradient of a layer's results.
  * x: rows of inputs; step: their scales; a [2 n, ROWS] and pairs [(n + 1) / 2, i] and a little: room. */
 static void step_layer(const layer *l, int64_t n, const float *const *x, const float *step,
                        const float *restrict g, float *restrict a, uint32_t *restrict pairs,
                        const adamw *options) {
-    const int64_t width = l->n_inputs, o = l->n_outputs, n_pairs = (n + 1) / 2;
-    /* For fewer clips the pass waits for memory either way, and the quicker products hide less of
-     * that: measured slower below 24 clips. */
-    const int is_paired = HAS_PAIR_PRODUCTS && l->words && l->in.narrow && n >= 3 * ROWS;
-    for (int64_t k = 0; is_paired && k < n_pairs; k++) {
-        const float *first = x[2 * k], *second = x[2 * k + 1 < n ? 2 * k + 1 : 2 * k];
-        for (int64_t i = 0; i < width; i++) pairs[k * width + i] = pair_of(first[i], second[i]);
-    }
-    float gradient[ROWS * CHUNK] __attribute__((aligned(64)));
+    const int64_t width = l->n_inputs, o = l->n_outputs;
+    const factors f = factors_of(options);
+    const int is_paired = HAS_PAIR_PRODUCTS && l->words;
+    int32_t *a_pairs = (int32_t *)(a + n * ROWS);
+    const products of = {n, width, x, a, pairs, a_pairs};
+    if (is_paired) pair_rows(n, width, x, l->in.narrow != NULL, pairs);
     for (int64_t r = 0; r < o; r += ROWS) {
-        const int64_t n_rows = o - r < ROWS ? o - r : ROWS;
         for (int64_t k = 0; k < n; k++)
             for (int64_t j = 0; j < ROWS; j++)
-                a[k * ROWS + j] = j < n_rows ? g[k * o + r + j] * step[k] : 0.0f;
-        int32_t *a_pairs = (int32_t *)(a + n * ROWS);
-        for (int64_t k = 0; is_paired && k < n_pairs; k++)
-            for (int64_t j = 0; j < ROWS; j++) {
-                const float *one = a + 2 * k * ROWS + j;
-                a_pairs[k * ROWS + j] = (int32_t)pair_of(*one, 2 * k + 1 < n ? one[ROWS] : 0.0f);
-            }
-        float measures[ROWS] = {0};
-        for (int64_t c = 0; c < width; c += CHUNK) {
-            const int64_t part = width - c < CHUNK ? width - c : CHUNK, then = c + CHUNK;
-            const int64_t next = then < width ? r * width + then : (r + ROWS) * width;
-            if (is_paired)
-                outer_pairs(n_pairs, part, pairs, c, a_pairs, gradient, l, next);
-            else
-                outer(n, part, x, c, a, gradient, l, next);
-            for (int64_t j = 0; j < n_rows; j++) {
-                const int64_t at = (r + j) * width + c;
-                if (l->words)
-                    step_row_bfloat16(part, l->weight + at, gradient + j * CHUNK, l->words + at,
-                                      options->noise + (uint32_t)at * 0x85ebca77u, options);
-                else
-                    step_row(part, l->weight + at, gradient + j * CHUNK, l->mean + at,
-                             l->square + at, options);
-                /* While they are in the first-level cache; a pass of its own costs three times as
-                 * much. */
-                if (l->weights.highest)
-                    measures[j] = measure(part, l->weight + at, &l->weights, measures[j]);
-            }
+                a[k * ROWS + j] = r + j < o ? g[k * o + r + j] * step[k] : 0.0f;
+        if (is_paired) {
+            pair_factors(n, a, a_pairs);
+            step_rows(l, &of, r, &f, 1, 1);
+        } else if (l->words) {
+            step_rows(l, &of, r, &f, 1, 0);
+        } else {
+            step_rows(l, &of, r, &f, 0, 0);
         }
-        if (l->weights.highest)
-            for (int64_t j = 0; j < n_rows; j++)
-                code_weights(l, r + j, scale_of(width, measures[j], &l->weights));
     }
-    for (int64_t r = 0; r < o; r += CHUNK) {
-        const int64_t part = o - r < CHUNK ? o - r : CHUNK;
-        memset(gradient, 0, CHUNK * sizeof *gradient);
-        for (int64_t k = 0; k < n; k++)
-            for (int64_t j = 0; j < part; j++) gradient[j] += g[k * o + r + j];
-        step_row(part, l->bias + r, gradient, l->bias_mean + r, l->bias_square + r, options);
+    step_bias(l, n, g, &f);
+}
+
+/* ROWS rows of dx, or n_rows of them. */
+static inline __attribute__((always_inline)) void multiply_rows(const products *of, int64_t n_rows,
+                                                                float *restrict dx,
+                                                                const int is_paired) {
+    int64_t i = 0;
+    for (; i + WIDE <= of->width; i += WIDE) {
+        lanes s[ROWS][VECTORS];
+        add_up(of, i, s, NULL, -1, 0, is_paired);
+        EVERY_ROW if (r < n_rows) {
+            EVERY_VECTOR *(unaligned *)(dx + r * of->width + i + v * LANES) = s[r][v];
+        }
     }
+    for (; i < of->width; i++)
+        for (int64_t r = 0; r < n_rows; r++) dx[r * of->width + i] = add_up_one(of, r, i);
 }
 
 /* dx [n, i] of a layer's inputs from g [n, o] of its results.
- * w [o, i], rows [o], a [o, ROWS]: room. */
+ * w [o, i], rows [o], a [2 o, ROWS] and pairs [(o + 1) / 2, i] and a little: room. */
 static void multiply_back(const layer *l, int64_t n, const float *restrict g, float *restrict w,
-                          const float **restrict rows, float *restrict a, float *restrict dx) {
+                          const float **restrict rows, float *restrict a,
+                          uint32_t *restrict pairs, float *restrict dx) {
     const int64_t width = l->n_inputs, o = l->n_outputs;
     const int8_t *restrict narrow = l->codes;
     const int16_t *restrict wide = l->codes;
+    const int is_paired = HAS_PAIR_PRODUCTS && l->words;
+    int32_t *a_pairs = (int32_t *)(a + o * ROWS);
+    const products of = {o, width, rows, a, pairs, a_pairs};
     for (int64_t r = 0; r < o; r++) rows[r] = (l->weights.highest ? w : l->weight) + r * width;
     if (l->weights.highest && l->in.narrow)
         for (int64_t i = 0; i < o * width; i++) w[i] = narrow[i];
     else if (l->weights.highest)
         for (int64_t i = 0; i < o * width; i++) w[i] = wide[i];
-    float part[ROWS * CHUNK] __attribute__((aligned(64)));
+    if (is_paired) pair_rows(o, width, rows, l->in.narrow != NULL, pairs);
     for (int64_t k = 0; k < n; k += ROWS) {
         const int64_t n_rows = n - k < ROWS ? n - k : ROWS;
         for (int64_t r = 0; r < o; r++) {
@@ -286,11 +267,11 @@ static void multiply_back(const layer *l, int64_t n, const float *restrict g, fl
             for (int64_t j = 0; j < ROWS; j++)
                 a[r * ROWS + j] = j < n_rows ? g[(k + j) * o + r] * scale : 0.0f;
         }
-        for (int64_t c = 0; c < width; c += CHUNK) {
-            const int64_t columns = width - c < CHUNK ? width - c : CHUNK;
-            outer(o, columns, rows, c, a, part, NULL, 0);
-            for (int64_t j = 0; j < n_rows; j++)
-                memcpy(dx + (k + j) * width + c, part + j * CHUNK, (size_t)columns * sizeof *dx);
+        if (is_paired) {
+            pair_factors(o, a, a_pairs);
+            multiply_rows(&of, n_rows, dx + k * width, 1);
+        } else {
+            multiply_rows(&of, n_rows, dx + k * width, 0);
         }
     }
 }

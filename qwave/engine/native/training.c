@@ -48,8 +48,8 @@ typedef struct { /* what one batch needs; the place of a clip is its column in t
     float *d_scores;          /* [n, e] */
     const float **x;          /* [n] */
     float *step;              /* [n] */
-    float *a;                 /* [2 n or widest, ROWS] */
-    uint32_t *pairs;          /* [(n + 1) / 2, widest or features], and a little */
+    float *a;                 /* [2 (n or widest), ROWS] */
+    uint32_t *pairs;          /* [(n + 1) / 2, widest or features], or of later layers; a little more */
     float *here, *below;      /* [n, widest] */
     float *weights;           /* of the largest of later layers */
     const float **rows;       /* [widest] */
@@ -97,8 +97,8 @@ static size_t lay_out(const fold *f, char *memory, batch *b) {
     TAKE(x, n)
     TAKE(rows, widest)
     TAKE(step, n)
-    TAKE(a, larger(2 * n, widest) * ROWS)
-    TAKE(pairs, (n + 1) / 2 * row + 2 * LANES)
+    TAKE(a, 2 * larger(n, widest) * ROWS)
+    TAKE(pairs, larger((n + 1) / 2 * row, largest) + WIDE)
     TAKE(here, n * widest)
     TAKE(below, n * widest)
     TAKE(weights, largest)
@@ -167,7 +167,7 @@ static void step(const network *net, int64_t n, const int64_t *places, const flo
             b->x[k] = l->in.values + row * l->n_inputs;
             b->step[k] = l->activations.highest ? l->in.scale[row] : 1.0f;
         }
-        if (l > first) multiply_back(l, n, here, b->weights, b->rows, b->a, below);
+        if (l > first) multiply_back(l, n, here, b->weights, b->rows, b->a, b->pairs, below);
         step_layer(l, n, b->x, b->step, here, b->a, b->pairs, options);
         if (l > first) {
             activate_back(l, n, below);
