@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qwave.config import ModelConfig
+from qwave.fusion import fused
 
 
 class DropMask:
@@ -38,22 +40,13 @@ class DropMask:
         self.is_on = rate > 0
         self.drawn: Tensor | None = None
 
-    def draw(self, seeds: Sequence[int], step: int, device: torch.device) -> None:
-        """The masks of a step, counted from 1."""
+    def draw(self, keys: Tensor) -> None:
+        """The mask of a step from its keys in each fold, int32 [f, 2]."""
         if not self.is_on:
             return
         n_rows, width = self.shape
-        keys = [mask_key(seed, step, self.slot) for seed in seeds]
-        low, high = (
-            torch.tensor([_as_int32(key >> shift) for key in keys], device=device).view(-1, 1)
-            for shift in (0, 32)
-        )
         pairs = (width + 1) // 2
-        place = torch.arange(n_rows * pairs, dtype=torch.int32, device=device)
-        h = place * _as_int32(0x9E3779B1) + low.to(torch.int32)
-        h = (h ^ _shifted(h, 16)) * _as_int32(0x7FEB352D)
-        h = ((h ^ _shifted(h, 15)) + high.to(torch.int32)) * _as_int32(0x846CA68B)
-        h = h ^ _shifted(h, 16)
+        h = _hash(keys, n_rows * pairs)
         self.drawn = h.view(torch.int16).view(len(keys), n_rows, 2 * pairs)[:, :, :width]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -62,20 +55,23 @@ class DropMask:
             return x
         assert self.drawn is not None, "masks are drawn before a step"
         drawn = self.drawn if x.dim() == 3 else self.drawn.unsqueeze(1)
-        return x * (drawn >= self.threshold).to(x.dtype).mul_(self.factor)
+        return _drop(x, drawn, self.threshold, self.factor)
 
 
-def mask_key(seed: int, step: int, slot: int) -> int:
-    """64 bits that a mask hangs on."""
-    return _mix64(_mix64(_mix64(seed) + step) + slot)
+@fused
+def _hash(keys: Tensor, n: int) -> Tensor:
+    """32 bits for each of n places, int32 [f, n]."""
+    low, high = keys[:, :1], keys[:, 1:]
+    place = torch.arange(n, dtype=torch.int32, device=keys.device)
+    h = place * _as_int32(0x9E3779B1) + low
+    h = (h ^ _shifted(h, 16)) * _as_int32(0x7FEB352D)
+    h = ((h ^ _shifted(h, 15)) + high) * _as_int32(0x846CA68B)
+    return h ^ _shifted(h, 16)
 
 
-def _mix64(x: int) -> int:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    x %= 2**64
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
-    return x ^ (x >> 31)
+@fused
+def _drop(x: Tensor, drawn: Tensor, threshold: int, factor: float) -> Tensor:
+    return x * (drawn >= threshold).to(x.dtype).mul_(factor)
 
 
 def _as_int32(x: int) -> int:
@@ -86,6 +82,20 @@ def _as_int32(x: int) -> int:
 def _shifted(x: Tensor, by: int) -> Tensor:
     """Unsigned right shift of int32."""
     return (x >> by) & (2 ** (32 - by) - 1)
+
+
+def mask_keys(seeds: Sequence[int], steps: Sequence[int], n_masks: int) -> np.ndarray:
+    """What masks hang on: 64 bits for each step, mask and fold, uint64 [s, m, f]."""
+    of_seed = _mix64(np.array(seeds, dtype=np.uint64))
+    of_step = _mix64(of_seed + np.array(steps, dtype=np.uint64)[:, None])
+    return _mix64(of_step[:, None, :] + np.arange(n_masks, dtype=np.uint64)[:, None])
+
+
+def _mix64(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014), modulo 2^64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 class Dropout:
@@ -117,7 +127,14 @@ class Dropout:
             for slot, width in enumerate(config.router_widths(in_features)[:-1], len(widths))
         )
 
-    def draw(self, step: int) -> None:
-        """The masks of a step, counted from 1."""
-        for mask in (*self.experts, *self.router):
-            mask.draw(self.seeds, step, self.device)
+    def keys(self, steps: Sequence[int]) -> Tensor:
+        """Keys of the masks of steps, counted from 1: int32 [s, m, f, 2], on the device."""
+        keys = mask_keys(self.seeds, steps, len(self.experts) + len(self.router))
+        return torch.from_numpy(keys.astype("<u8").view("<i4").reshape(*keys.shape, 2)).to(
+            self.device
+        )
+
+    def draw(self, keys: Tensor) -> None:
+        """The masks of a step from its keys, int32 [m, f, 2]."""
+        for mask, own in zip((*self.experts, *self.router), keys, strict=True):
+            mask.draw(own)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from qwave import quant
 from qwave.config import ModelConfig
 from qwave.dropout import DropMask, Dropout
+from qwave.fusion import fused
 
 NORM_EPSILON = 1e-5
 
@@ -46,6 +47,21 @@ class MixtureOutput(NamedTuple):
     logits: Tensor
     probabilities: Tensor | None
     gates: Tensor | None
+
+
+class Arithmetic(NamedTuple):
+    """What products are computed in.
+
+    Attributes:
+        is_quantized: In the arithmetic of each layer's scheme; otherwise all in fp32.
+        gradient_dtype: See `qwave.quant.linear`.
+    """
+
+    is_quantized: bool = True
+    gradient_dtype: torch.dtype | None = None
+
+
+QUANTIZED = Arithmetic()
 
 
 class StackedLinear(nn.Module):
@@ -76,10 +92,12 @@ class StackedLinear(nn.Module):
         self.weight = draw(num_experts, out_features, in_features)
         self.bias = draw(num_experts, out_features)
 
-    def forward(self, x: Tensor, *, is_quantized: bool) -> Tensor:
+    def forward(self, x: Tensor, arithmetic: Arithmetic) -> Tensor:
         """x [f, e or 1, b, i] to [f, e, b, o], in the scheme's arithmetic or in fp32."""
-        scheme = self.scheme if is_quantized else "fp32"
-        return quant.linear(x, self.weight, self.bias, scheme)
+        scheme = self.scheme if arithmetic.is_quantized else "fp32"
+        return quant.linear(
+            x, self.weight, self.bias, scheme, gradient_dtype=arithmetic.gradient_dtype
+        )
 
 
 class ExpertGroup(nn.Module):
@@ -94,14 +112,14 @@ class ExpertGroup(nn.Module):
         # A ModuleList, typed as what it holds.
         self.layers: Sequence[StackedLinear] = nn.ModuleList(layers)  # type: ignore[assignment]
 
-    def forward(self, x: Tensor, *, masks: Sequence[DropMask], is_quantized: bool) -> Tensor:
+    def forward(self, x: Tensor, *, masks: Sequence[DropMask], arithmetic: Arithmetic) -> Tensor:
         """x [f, b, d], dropped already, to logits [f, e, b, c]; masks of later layers' inputs."""
-        hidden = self.layers[0](x.unsqueeze(1), is_quantized=is_quantized)
+        hidden = self.layers[0](x.unsqueeze(1), arithmetic)
         for index, layer in enumerate(self.layers[1:]):
-            hidden = torch.relu(standardize(hidden))
+            hidden = _activate(hidden)
             if masks:
                 hidden = masks[index](hidden)
-            hidden = layer(hidden, is_quantized=is_quantized)
+            hidden = layer(hidden, arithmetic)
         return hidden
 
 
@@ -113,15 +131,15 @@ class Router(nn.Module):
         # A ModuleList, typed as what it holds.
         self.layers: Sequence[StackedLinear] = nn.ModuleList(layers)  # type: ignore[assignment]
 
-    def forward(self, x: Tensor, *, masks: Sequence[DropMask], is_quantized: bool) -> Tensor:
+    def forward(self, x: Tensor, *, masks: Sequence[DropMask], arithmetic: Arithmetic) -> Tensor:
         """x [f, b, d] to probabilities [f, b, e]; masks of all layers' inputs."""
         hidden = x.unsqueeze(1)
         for index, layer in enumerate(self.layers):
             if index > 0:
-                hidden = torch.relu(standardize(hidden))
+                hidden = _activate(hidden)
             if masks:
                 hidden = masks[index](hidden)
-            hidden = layer(hidden, is_quantized=is_quantized)
+            hidden = layer(hidden, arithmetic)
         return torch.softmax(hidden.squeeze(1), dim=-1)
 
     @torch.no_grad()
@@ -145,7 +163,7 @@ class Router(nn.Module):
             hidden = x.unsqueeze(1)
             for index, (layer, mask) in enumerate(zip(self.layers, masks, strict=True)):
                 if index > 0:
-                    hidden = torch.relu(standardize(hidden))
+                    hidden = _activate(hidden)
                 hidden = hidden * mask[:, sample, None, None, :]
                 weight, bias = layer.weight[folds], layer.bias[folds]
                 hidden = quant.linear(hidden, weight, bias, layer.scheme)
@@ -169,7 +187,7 @@ class Mixture(nn.Module):
         self.top_k = top_k
 
     def forward(
-        self, x: Tensor, *, dropout: Dropout | None = None, is_quantized: bool = True
+        self, x: Tensor, *, dropout: Dropout | None = None, arithmetic: Arithmetic = QUANTIZED
     ) -> MixtureOutput:
         """x [f, b, d], normalised, to logits [f, b, c]; `dropout` only in training."""
         seen = x
@@ -178,10 +196,10 @@ class Mixture(nn.Module):
         if dropout is not None:
             first, *masks = dropout.experts
             seen, router_masks = first(x), dropout.router
-        outputs = [group(seen, masks=masks, is_quantized=is_quantized) for group in self.groups]
+        outputs = [group(seen, masks=masks, arithmetic=arithmetic) for group in self.groups]
         if self.router is None:
             return MixtureOutput(outputs[0].squeeze(1), None, None)
-        probabilities = self.router(x, masks=router_masks, is_quantized=is_quantized)
+        probabilities = self.router(x, masks=router_masks, arithmetic=arithmetic)
         gates = top_k_gates(probabilities, self.top_k)
         logits = torch.einsum("febc,fbe->fbc", torch.cat(outputs, dim=1), gates)
         return MixtureOutput(logits, probabilities, gates)
@@ -192,6 +210,12 @@ def standardize(x: Tensor) -> Tensor:
     return nn.functional.layer_norm(x, x.shape[-1:], eps=NORM_EPSILON)
 
 
+@fused
+def _activate(y: Tensor) -> Tensor:
+    return torch.relu(standardize(y))
+
+
+@fused
 def top_k_gates(probabilities: Tensor, top_k: int) -> Tensor:
     """Weights of the chosen experts, [f, b, e]: zero outside the k likeliest, summing to 1.
 
@@ -208,6 +232,7 @@ def top_k_gates(probabilities: Tensor, top_k: int) -> Tensor:
     return kept / kept.sum(dim=-1, keepdim=True)
 
 
+@fused
 def load_balance_loss(probabilities: Tensor, gates: Tensor, row_weight: Tensor) -> Tensor:
     """Switch load-balancing loss of each fold (arXiv 2101.03961, eq. 4): ``e * sum_i f_i P_i``.
 

@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qwave.config import SCHEMES, Grid
+from qwave.config import SCHEMES, Grid, Scheme
+from qwave.fusion import fused
 
 _SMALLEST_SCALE = 2.0**-14  # the smallest normal float16; also the scale of a row of zeros
 _LARGEST_SCALE = 65504.0
@@ -65,13 +66,15 @@ def stored_scale(weight: Tensor, grid: Grid) -> Tensor:
     int16 clips, and loses 11 dB on rows of 32 weights.
     """
     scale = row_scale(weight, grid).clamp_(_SMALLEST_SCALE, _LARGEST_SCALE)
-    half = scale.half()
+    # By bits: compilers leave out a float16 between two operations in float32.
+    bits = scale.float().view(torch.int32)
+    bits = (bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF
+    half = bits.view(torch.float32)
     if grid.scale == "absmax":
-        # The next float16: `torch.nextafter` has no float16 kernel on CUDA.
-        above = (half.view(torch.int16) + 1).view(torch.float16)
+        above = (bits + 0x2000).view(torch.float32)  # the next float16
         is_clipping = scale > half.to(scale.dtype) * (1 + 0.5 / grid.highest)
         half = torch.where(is_clipping, above, half)
-    return half.to(weight.dtype)
+    return torch.where(scale.isnan(), scale, half.to(scale.dtype))
 
 
 class _RoundStraightThrough(torch.autograd.Function):
@@ -92,7 +95,7 @@ class _RoundStraightThrough(torch.autograd.Function):
 class _Linear(torch.autograd.Function):
     """A quantized product whose backward pass is written out.
 
-    With ``cx, cw`` codes and ``tx, tw`` scales over denominators, ``y = (cx cw^T) tx tw``; the
+    With ``cx, cw`` codes and ``tx, tw`` scales over denominators, ``y = (cx cw^T) tx tw + b``; the
     straight-through gradients are ``dw = (g tx)^T cx`` and ``dx = (g tw) cw``. Left to autograd
     the same step spends 40 % of its time in copies: it makes the transposed gradient of a
     transposed weight, and multiplies it by ``1 / tw`` after having multiplied it by ``tw``.
@@ -100,27 +103,83 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, x_grid: Grid | None, weight_grid: Grid | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        scheme: Scheme,
+        gradient_dtype: torch.dtype | None,
     ) -> Tensor:
+        # Detached: compilers tell parameters from other tensors, and make a function for each.
+        x, weight, bias = x.detach(), weight.detach(), bias.detach()
         cx, tx, cw, tw = x, None, weight, None
-        if x_grid is not None:
-            cx, tx = quantize_activations(x, x_grid)
-        if weight_grid is not None:
-            scale = stored_scale(weight, weight_grid)
-            cw = _codes(weight, scale, weight_grid)
-            tw = scale.transpose(-1, -2) / weight_grid.denominator
+        dtype = torch.bfloat16 if _is_narrow(scheme) and x.device.type == "cuda" else x.dtype
+        if scheme.activations is not None:
+            # Flattened: compilers make a function anew for dimensions of one.
+            cx, tx = _sample_codes(x.flatten(0, -2), scheme.activations, dtype)
+            cx, tx = cx.view_as(x), tx.view(*x.shape[:-1], 1)
+        if scheme.weights is not None:
+            cw, tw = _weight_codes(weight.flatten(0, -2), scheme.weights, dtype)
+            cw, tw = cw.view_as(weight), tw.view(*weight.shape[:-2], 1, -1)
         ctx.save_for_backward(cx, tx, cw, tw)
-        return _scaled(_scaled(cx @ cw.transpose(-1, -2), tw), tx)
+        ctx.gradient_dtype = gradient_dtype if _is_narrow(scheme) else None
+        ctx.bias_shape = bias.shape
+        return _with_scales(_product(cx, cw.transpose(-1, -2)), tx, tw, bias)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         cx, tx, cw, tw = ctx.saved_tensors
-        dx = dw = None
+        dx = dw = db = None
         if ctx.needs_input_grad[0]:
-            dx = (_scaled(g, tw) @ cw).sum_to_size(cx.shape)
+            dx = _product(_gradient(g, tw, ctx.gradient_dtype), cw).sum_to_size(cx.shape)
         if ctx.needs_input_grad[1]:
-            dw = (_scaled(g, tx).transpose(-1, -2) @ cx).sum_to_size(cw.shape)
-        return dx, dw, None, None
+            scaled = _gradient(g, tx, ctx.gradient_dtype)
+            dw = _product(scaled.transpose(-1, -2), cx).sum_to_size(cw.shape)
+        if ctx.needs_input_grad[2]:
+            db = g.sum(dim=-2).sum_to_size(ctx.bias_shape)
+        return dx, dw, db, None, None
+
+
+def _is_narrow(scheme: Scheme) -> bool:
+    """Whether codes are exact in bfloat16, which holds whole numbers up to 256.
+
+    A GPU multiplies them several times faster, and sums in float32: the same numbers.
+    """
+    grids = scheme.weights, scheme.activations
+    return all(grid is not None and grid.highest <= 256 for grid in grids)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a [..., m, k] times b [..., k, n], with sums in float32 where factors are bfloat16."""
+    if a.dtype == b.dtype == torch.bfloat16 and a.device.type == "cuda":
+        batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = (t.expand(*batch, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (a, b))
+        short: Tensor = torch.bmm(a, b, out_dtype=torch.float32)
+        return short.view(*batch, *short.shape[-2:])
+    a, b = (t.to(torch.float32) if t.dtype == torch.bfloat16 else t for t in (a, b))
+    return a @ b
+
+
+@fused
+def _sample_codes(x: Tensor, grid: Grid, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    scale = row_scale(x, grid)
+    return _codes(x, scale, grid).to(dtype), scale / grid.denominator
+
+
+@fused
+def _weight_codes(weight: Tensor, grid: Grid, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    scale = stored_scale(weight, grid)
+    return _codes(weight, scale, grid).to(dtype), scale / grid.denominator
+
+
+@fused
+def _with_scales(product: Tensor, tx: Tensor | None, tw: Tensor | None, bias: Tensor) -> Tensor:
+    return _scaled(_scaled(product, tw), tx) + bias.unsqueeze(-2)
+
+
+@fused
+def _gradient(g: Tensor, factor: Tensor | None, dtype: torch.dtype | None) -> Tensor:
+    return _scaled(g, factor).to(dtype or g.dtype)
 
 
 def _codes(values: Tensor, scale: Tensor, grid: Grid) -> Tensor:
@@ -147,12 +206,6 @@ def quantize(weight: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     return codes, scale
 
 
-def quantize_activations(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Codes [..., b, i] of samples, and the value of one code step, [..., b, 1]; no gradient."""
-    scale = row_scale(x, grid)
-    return _codes(x, scale, grid), scale / grid.denominator
-
-
 def dequantize(codes: Tensor, scale: Tensor, grid: Grid) -> Tensor:
     """Values that codes stand for: ``codes * scale / denominator``."""
     return codes * (scale / grid.denominator)
@@ -163,7 +216,14 @@ def fake_quantize(weight: Tensor, grid: Grid) -> Tensor:
     return dequantize(*quantize(weight, grid), grid)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor, scheme: str) -> Tensor:
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    scheme: str,
+    *,
+    gradient_dtype: torch.dtype | None = None,
+) -> Tensor:
     """A layer in its scheme's arithmetic.
 
     Args:
@@ -171,10 +231,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, scheme: str) -> Tensor:
         weight: float [..., o, i], leading dimensions broadcast against x's.
         bias: float [..., o].
         scheme: A scheme's name; ``fp32`` is a plain product.
+        gradient_dtype: What the gradient of the result is rounded to before it is multiplied
+            with codes up to 8 bits; sums are float32. None does not round.
 
     Returns:
         [..., b, o]
     """
-    spec = SCHEMES[scheme]
-    y: Tensor = _Linear.apply(x, weight, spec.activations, spec.weights)
-    return y + bias.unsqueeze(-2)
+    y: Tensor = _Linear.apply(x, weight, bias, SCHEMES[scheme], gradient_dtype)
+    return y

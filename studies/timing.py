@@ -168,8 +168,9 @@ def n_processors() -> int:
 
 
 def precisions(device: str) -> tuple[Precision, ...]:
-    """What the engine's moments are held in, the fastest first."""
-    return ("bfloat16", "float32") if device == "cpu" and compiled() else ("float32",)
+    """What the engine's numbers can be held in, the fastest first."""
+    has_both = device.startswith("cuda") or (device == "cpu" and compiled() is not None)
+    return ("bfloat16", "float32") if has_both else ("float32",)
 
 
 def pool_of(n: int) -> ProcessPoolExecutor:

@@ -16,6 +16,32 @@ from qwave.data import EmbeddingSet
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+# What PyTorch's compiler says while it works: an error would make it seem that it does not.
+COMPILER_SAYS = (
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:TensorFloat32 tensor cores for float32 matrix multiplication:UserWarning",
+)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests marked `gpu` compile kernels."""
+    if item.get_closest_marker("gpu") is not None:
+        for says in COMPILER_SAYS:
+            item.add_marker(pytest.mark.filterwarnings(says))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `gpu` run where there is one, each with kernels of its own."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    # Of a function's sizes only the first few are compiled.
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread() -> None:
     """Small products gain nothing from threads, and other tests run beside these."""

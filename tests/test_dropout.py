@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qwave.dropout import DropMask, mask_key
+from qwave.dropout import DropMask, mask_keys
 from qwave.engine import fold_seed
 
 
@@ -27,8 +27,18 @@ def mask_of(
     shape: tuple[int, int], rate: float, numbers: Sequence[int], *, step: int = 1, slot: int = 0
 ) -> DropMask:
     mask = DropMask(slot, shape, rate)
-    mask.draw(mask_seeds(*numbers), step, torch.device("cpu"))
+    draw(mask, mask_seeds(*numbers), step)
     return mask
+
+
+def draw(mask: DropMask, seeds: Sequence[int], step: int) -> None:
+    keys = mask_keys(seeds, [step], mask.slot + 1)[0, mask.slot]
+    halves = np.stack([keys & np.uint64(0xFFFFFFFF), keys >> np.uint64(32)], axis=1)
+    mask.draw(torch.from_numpy(halves.astype(np.uint32).view(np.int32)))
+
+
+def mask_key(seed: int, step: int, slot: int) -> int:
+    return int(mask_keys([seed], [step], slot + 1)[0, slot, 0])
 
 
 def dropped_by(mask: DropMask, n_folds: int = 1) -> Tensor:
@@ -153,7 +163,7 @@ def test_every_place_is_dropped_at_its_rate_over_the_steps_in_no_order(rate: flo
     mask = DropMask(0, places, rate)
     steps = []
     for step in range(1, n_steps + 1):
-        mask.draw(mask_seeds(4), step, torch.device("cpu"))
+        draw(mask, mask_seeds(4), step)
         steps.append(dropped_by(mask).flatten())
     dropped = torch.stack(steps)
     spread = math.sqrt(rate * (1 - rate) / n_steps)

@@ -18,6 +18,7 @@ import qwave
 
 LAYERS: dict[str, int] = {
     "config": 0,
+    "fusion": 0,
     "data": 1,
     "audio": 1,
     "quant": 1,

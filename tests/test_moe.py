@@ -19,6 +19,8 @@ from qwave.dropout import DropMask, Dropout
 from qwave.engine import fold_seed
 from qwave.moe import (
     NORM_EPSILON,
+    QUANTIZED,
+    Arithmetic,
     Mixture,
     MixtureOutput,
     StackedLinear,
@@ -73,7 +75,7 @@ def masks_of(
     config: ModelConfig, n_rows: int, numbers: Sequence[int], *, step: int = 1
 ) -> Dropout:
     dropout = Dropout(config, N_FEATURES, n_rows, mask_seeds(*numbers))
-    dropout.draw(step)
+    dropout.draw(dropout.keys([step])[0])
     return dropout
 
 
@@ -156,7 +158,7 @@ def test_mixture_is_a_loop_over_clips_and_experts(
     mixture = build(config, 1, 2)
     x = normals(3, 2, 5, N_FEATURES)
     dropout = masks_of(with_dropout(config), 5, (1, 2)) if has_dropout else None
-    found = mixture(x, dropout=dropout, is_quantized=is_quantized)
+    found = mixture(x, dropout=dropout, arithmetic=Arithmetic(is_quantized))
     wanted = loop(mixture, x, is_quantized, dropout)
     for field in MixtureOutput._fields:
         ours, twins = getattr(found, field), getattr(wanted, field)
@@ -196,7 +198,7 @@ def test_ramp_weights_give_the_golden_logits() -> None:
         ramp = torch.linspace(-1, 1, parameter.numel() + 1)[1:]
         parameter.copy_(ramp.reshape(parameter.shape))
     x = torch.linspace(-2, 2, 3 * N_FEATURES).reshape(1, 3, N_FEATURES).sin()
-    output = mixture(x, is_quantized=False)
+    output = mixture(x, arithmetic=Arithmetic(is_quantized=False))
     layers = [layer for group in mixture.groups for layer in group.layers]
     assert mixture.router is not None
     router = mixture.router.layers[0]
@@ -626,7 +628,7 @@ def test_masks_of_ones_sample_what_the_router_says(scheme: str) -> None:
     assert router is not None
     x = normals(99, 1, 7, N_FEATURES)
     masks = [torch.ones(1, 3, N_FEATURES), torch.ones(1, 3, 5)]
-    said = router(x, masks=(), is_quantized=True)
+    said = router(x, masks=(), arithmetic=QUANTIZED)
     for sample in range(3):
         torch.testing.assert_close(router.sample(x, masks)[:, sample], said)
     assert float(mutual_information(router.sample(x, masks)).max()) < 1e-6
@@ -641,11 +643,11 @@ def test_masks_are_the_same_in_whatever_order_they_are_asked_for() -> None:
     mixture = build(config, 14, 15)
     dropout = masks_of(config, 6, (14, 15), step=5)
     fifth = mixture(x, dropout=dropout).logits
-    dropout.draw(2)
+    dropout.draw(dropout.keys([2])[0])
     second = mixture(x, dropout=dropout).logits
     assert not torch.equal(second, fifth)
     assert torch.equal(mixture(x, dropout=masks_of(config, 6, (14, 15), step=2)).logits, second)
-    dropout.draw(5)
+    dropout.draw(dropout.keys([5])[0])
     assert torch.equal(mixture(x, dropout=dropout).logits, fifth)
 
 
@@ -690,7 +692,7 @@ def test_router_and_experts_are_dropped_at_rates_of_their_own() -> None:
         calm, shaken = mixture(x), mixture(x, dropout=masks_of(rates, 20, [21]))
         is_routed_alike = torch.equal(calm.probabilities, shaken.probabilities)
         assert is_routed_alike == (router_dropout == 0), f"{input_dropout}, {dropout}"
-        said = [group(x, masks=(), is_quantized=True) for group in mixture.groups]
+        said = [group(x, masks=(), arithmetic=QUANTIZED) for group in mixture.groups]
         undropped = torch.einsum("febc,fbe->fbc", torch.cat(said, dim=1), shaken.gates)
         assert torch.equal(shaken.logits, undropped) == (input_dropout == dropout == 0)
 

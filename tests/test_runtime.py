@@ -33,7 +33,7 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, Fold, make_folds
 from qwave.engine import TrainedFolds, pack_fold, train_folds
-from qwave.moe import mutual_information, standardize, top_k_gates
+from qwave.moe import QUANTIZED, mutual_information, standardize, top_k_gates
 from qwave.packing import PackedLayer, PackedModel, make_header, mc_masks, to_bytes
 from qwave.runtime import (
     PackedClassifier,
@@ -167,10 +167,10 @@ def examine_in_torch(trained: Trained, position: int, x: np.ndarray) -> Predicti
         bits = [math.log2(SCHEMES[scheme].bits) for scheme in trained.config.model.schemes]
         span = max(bits) - min(bits)
         cost = torch.tensor([(b - min(bits)) / span if span else 0.0 for b in bits])
-        p = net.router(stacked, masks=(), is_quantized=True)[position]
+        p = net.router(stacked, masks=(), arithmetic=QUANTIZED)[position]
         p = p * torch.exp(trained.config.model.curiosity.alpha * share[:, None] * cost)
         gates = top_k_gates(p.unsqueeze(0), trained.config.model.top_k)[0]
-        said = [group(stacked, masks=(), is_quantized=True) for group in net.groups]
+        said = [group(stacked, masks=(), arithmetic=QUANTIZED) for group in net.groups]
         logits = torch.einsum("enc,ne->nc", torch.cat(said, dim=1)[position], gates)
     return Prediction(
         torch.softmax(logits, dim=-1).numpy(),

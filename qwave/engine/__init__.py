@@ -1,9 +1,9 @@
 """Training of all folds of one configuration together. Needs torch, numpy, scikit-learn only."""
 
 from qwave.engine.clock import PhaseClock
-from qwave.engine.compiled import Precision
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
 from qwave.engine.pack import pack_fold
+from qwave.engine.precision import Precision
 from qwave.engine.train import Checkpoint, TrainedFolds, train_folds
 
 __all__ = [

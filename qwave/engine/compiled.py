@@ -14,25 +14,21 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.config import SCHEMES, ConfigError, Grid, TrialConfig
+from qwave.config import SCHEMES, Grid, TrialConfig
 from qwave.dropout import DropMask, Dropout
 from qwave.engine import structures
+from qwave.engine.precision import FloatName
 from qwave.engine.rows import Rows
 from qwave.engine.structures import Inputs, Layer, array_of, pointer
 from qwave.moe import Mixture, StackedLinear
 
-Precision = Literal["auto", "bfloat16", "float32"]
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
-# Weights of a fold from which on a step waits for memory: with moments, more than a second-level
-# cache and a core's share of the third hold.
-_MEMORY_BOUND = 1_000_000
 
 
 class CompiledTrainer:
@@ -46,7 +42,7 @@ class CompiledTrainer:
         dropout: Which masks there are; they are drawn in C.
         class_weight: [f, c].
         is_quantized: Or in float32.
-        precision: Of AdamW's moments: see `resolve_precision`.
+        precision: Of AdamW's moments and of gradients in products: see `qwave.engine.precision`.
     """
 
     def __init__(
@@ -59,7 +55,7 @@ class CompiledTrainer:
         class_weight: Tensor,
         *,
         is_quantized: bool,
-        precision: Literal["bfloat16", "float32"],
+        precision: FloatName,
     ) -> None:
         self.library = library
         self.n_steps = 0
@@ -201,26 +197,3 @@ class _CompiledFold:
             is_first=is_first,
             has_short_moments=self.has_short_moments,
         )
-
-
-def resolve_precision(
-    precision: Precision, mixture: Mixture, library: ctypes.CDLL | None
-) -> Literal["bfloat16", "float32"]:
-    """What moments are held in.
-
-    ``auto`` is ``bfloat16`` where it pays: in compiled training of a million weights and more, on
-    a processor that multiplies bfloat16.
-
-    Raises:
-        ConfigError: There is no such precision, or not in stacked training.
-    """
-    if precision not in get_args(Precision):
-        allowed = ", ".join(get_args(Precision))
-        raise ConfigError(f"precision must be one of {allowed}, but got {precision!r}")
-    if precision == "bfloat16" and library is None:
-        raise ConfigError("precision bfloat16 is for compiled training; use auto or float32")
-    if precision != "auto":
-        return precision
-    n_weights = sum(parameter[0].numel() for parameter in mixture.parameters())
-    pays = library is not None and n_weights >= _MEMORY_BOUND and library.qwave_has_bfloat16() == 1
-    return "bfloat16" if pays else "float32"

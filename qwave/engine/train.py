@@ -23,12 +23,13 @@ from qwave.config import ConfigError, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer, fit_normalizer
 from qwave.dropout import Dropout
 from qwave.engine.clock import PhaseClock
-from qwave.engine.compiled import CompiledTrainer, Precision, resolve_precision
+from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
 from qwave.engine.library import compiled
+from qwave.engine.precision import Precision, resolve_precision
 from qwave.engine.rows import batches, class_weights, fit_rows, rows_on_device
 from qwave.engine.stacked import StackedTrainer
-from qwave.moe import Mixture, build_mixture
+from qwave.moe import Arithmetic, Mixture, build_mixture
 
 N_CHECKPOINTS = 10
 
@@ -92,9 +93,9 @@ def train_folds(
         on_checkpoint: Called about ten times over the epochs.
         way: ``auto`` trains in C (`qwave.engine.compiled`) on a CPU with a C compiler, and by
             stacked products (`qwave.engine.stacked`), the same to rounding, elsewhere.
-        precision: Of the optimiser's moments in compiled training: with ``bfloat16`` a step of
-            wide experts moves a third less memory, and is a sixth shorter. ``auto`` takes it
-            where it pays (`qwave.engine.compiled.resolve_precision`).
+        precision: Of what need not be exact: with ``bfloat16`` a compiled step of wide experts
+            moves a third less memory, and is a sixth shorter. ``auto`` takes it where it pays
+            (`qwave.engine.precision`).
 
     Raises:
         ConfigError: Compiled training on a GPU, or without a compiler; no such way or precision.
@@ -118,12 +119,14 @@ def train_folds(
     given = mixture, config, rows, dropout, weights
     is_quantized = train.mode == "qat"
     library = _library(way, place)
-    moments = resolve_precision(precision, mixture, library)
+    resolved = resolve_precision(precision, mixture, library)
     trainer: CompiledTrainer | StackedTrainer
     if library is not None:
-        trainer = CompiledTrainer(library, *given, is_quantized=is_quantized, precision=moments)
+        trainer = CompiledTrainer(library, *given, is_quantized=is_quantized, precision=resolved)
     else:
-        trainer = StackedTrainer(*given, is_quantized=is_quantized)
+        short = torch.bfloat16 if resolved == "bfloat16" else None
+        arithmetic = Arithmetic(is_quantized, gradient_dtype=short)
+        trainer = StackedTrainer(*given, arithmetic=arithmetic)
     checkpoint_epochs = {
         math.ceil(train.epochs * part / N_CHECKPOINTS) for part in range(1, N_CHECKPOINTS + 1)
     }

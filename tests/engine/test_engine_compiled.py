@@ -35,7 +35,7 @@ from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
-from qwave.moe import Mixture, build_mixture
+from qwave.moe import Arithmetic, Mixture, build_mixture
 
 # Odd widths: no multiple of the length of any vector.
 N_FOLDS, N_CLIPS, N_ROWS, N_FEATURES, N_CLASSES = 3, 60, 13, 75, 5
@@ -131,7 +131,7 @@ class _Task:
         return mixture, self.config, self.rows(), dropout, part
 
     def stacked(self, mixture: Mixture) -> StackedTrainer:
-        return StackedTrainer(*self.given(mixture), is_quantized=self.is_quantized)
+        return StackedTrainer(*self.given(mixture), arithmetic=Arithmetic(self.is_quantized))
 
     def compiled(
         self, native: ctypes.CDLL, mixture: Mixture, precision: Precision = "float32"
@@ -243,7 +243,7 @@ def test_masks_are_those_of_dropmask(native: ctypes.CDLL, rate: float, seed: int
     everywhere = task.batches(3).clamp_min(0)  # so that a place in the batch is a row of inputs
     compiled.train(everywhere, [RATE] * 3)
     dropout = given[3]
-    dropout.draw(3)
+    dropout.draw(dropout.keys([3])[0])
     for place, fold in enumerate(compiled.folds):
         first, *others = fold.experts[0]
         masks = [mask(torch.ones(N_FOLDS, *mask.shape))[place] for mask in dropout.experts]

@@ -18,7 +18,7 @@ from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
-from qwave.moe import StackedLinear, build_mixture
+from qwave.moe import QUANTIZED, StackedLinear, build_mixture
 from qwave.quant import fake_quantize, quantize
 
 SMOOTHING, RATES = 0.1, [1e-3, 1e-3, 1e-3]
@@ -61,7 +61,7 @@ class _Expert:
         dropout = Dropout(config.model, n_features, n_rows, [seed])
         rows, class_weight = Rows(self.x, self.y, None, None), torch.ones(1, n_classes)
         given = self.mixture, config, rows, dropout, class_weight
-        self.stacked = StackedTrainer(*given, is_quantized=True)
+        self.stacked = StackedTrainer(*given, arithmetic=QUANTIZED)
         self.compiled = CompiledTrainer(
             native,
             *given,

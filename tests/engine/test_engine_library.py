@@ -14,9 +14,9 @@ import torch
 
 from qwave.config import ConfigError, DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
-from qwave.engine import compiled as compiled_module
 from qwave.engine import library, train_folds
-from qwave.engine.compiled import resolve_precision
+from qwave.engine import precision as precision_module
+from qwave.engine.precision import resolve_precision
 from qwave.moe import build_mixture
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
@@ -173,7 +173,7 @@ def test_moments_are_short_where_training_waits_for_memory(
     generators = [torch.Generator() for _ in range(3)]
     mixture = build_mixture(ModelConfig(("int8",), (7,)), 10, 3, generators)
     n_weights = 10 * 7 + 7 + 7 * 3 + 3
-    monkeypatch.setattr(compiled_module, "_MEMORY_BOUND", n_weights + n_more)
+    monkeypatch.setattr(precision_module, "_PAYS_FROM", n_weights + n_more)
     found = None if has_bfloat16 is None else _Library(has_bfloat16)
     assert resolve_precision("auto", mixture, found) == expected  # type: ignore[arg-type]
     assert resolve_precision("float32", mixture, found) == "float32"  # type: ignore[arg-type]

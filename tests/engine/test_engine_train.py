@@ -33,9 +33,9 @@ from qwave.engine import (
     train_folds,
 )
 from qwave.engine import train as train_module
-from qwave.engine.compiled import Precision
 from qwave.engine.library import compiled
-from qwave.moe import build_mixture
+from qwave.engine.precision import Precision
+from qwave.moe import Arithmetic, build_mixture
 from qwave.runtime import PackedClassifier
 
 Gaussians = Callable[..., EmbeddingSet]
@@ -99,7 +99,7 @@ def _logits(trained: TrainedFolds, position: int, x: np.ndarray, is_quantized: b
     normalized = torch.from_numpy(trained.normalizers[position](x))
     n_folds = len(trained.normalizers)
     stacked = normalized.expand(n_folds, *normalized.shape)
-    logits: Tensor = trained.mixture(stacked, is_quantized=is_quantized).logits[position]
+    logits: Tensor = trained.mixture(stacked, arithmetic=Arithmetic(is_quantized)).logits[position]
     return logits
 
 
@@ -469,7 +469,7 @@ def test_a_precision_that_is_none_is_refused(gaussians: Gaussians, way: Way) -> 
 def test_short_moments_are_refused_where_training_is_stacked(gaussians: Gaussians) -> None:
     data = gaussians(0)
     config = _config()
-    with pytest.raises(ConfigError, match="bfloat16 is for compiled training; use auto or float"):
+    with pytest.raises(ConfigError, match="bfloat16 is for compiled training and CUDA"):
         train_folds(config, data, _folds(data, config), way="stacked", precision="bfloat16")
 
 

@@ -1,0 +1,55 @@
+"""What numbers are held in that need not be exact."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Literal, TypeAlias, get_args
+
+import torch
+
+from qwave.config import ConfigError
+from qwave.moe import Mixture
+
+FloatName: TypeAlias = Literal["bfloat16", "float32"]
+Precision: TypeAlias = Literal["auto"] | FloatName
+# Weights of a fold from which on a compiled step is a fifth shorter with bfloat16. With fewer,
+# most of it is spent on inputs.
+_PAYS_FROM = 50_000
+
+
+def resolve_precision(
+    precision: Precision, mixture: Mixture, library: ctypes.CDLL | None
+) -> FloatName:
+    """What ``auto`` is for a mixture, on its device; others as they are.
+
+    In compiled training ``bfloat16`` is what the optimiser's moments are held in (the second is
+    rounded stochastically), and what is multiplied in a backward pass is rounded to. It is taken
+    from fifty thousand weights on, on a processor that multiplies bfloat16. On a CUDA device it is
+    what gradients are rounded to before they are multiplied with codes up to 8 bits, and taken
+    where the device multiplies it.
+
+    Args:
+        precision: As asked for.
+        mixture: On the device that trains it.
+        library: Of compiled training, if that is the way.
+
+    Raises:
+        ConfigError: There is no such precision, or not in this way of training.
+    """
+    if precision not in get_args(Literal["auto", "bfloat16", "float32"]):
+        raise ConfigError(
+            f"precision must be one of auto, bfloat16, float32, but got {precision!r}"
+        )
+    is_on_cuda = next(mixture.parameters()).is_cuda
+    if precision == "bfloat16" and library is None and not is_on_cuda:
+        raise ConfigError(
+            "precision bfloat16 is for compiled training and CUDA devices; use auto or float32"
+        )
+    if precision != "auto":
+        return precision
+    if library is not None:
+        n_weights = sum(parameter[0].numel() for parameter in mixture.parameters())
+        pays = n_weights >= _PAYS_FROM and library.qwave_has_bfloat16() == 1
+    else:
+        pays = is_on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if pays else "float32"
