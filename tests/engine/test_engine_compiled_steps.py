@@ -335,6 +335,37 @@ def test_codes_after_steps_are_those_of_the_quantizer(
             _check_codes(layer, f"{seed=} {step=}")
 
 
+@pytest.mark.parametrize("scheme", CODED)
+def test_codes_that_are_written_past_the_caches_are_those_of_the_quantizer(
+    native: ctypes.CDLL, scheme: str
+) -> None:
+    """Of layers beyond 2^19 weights, with rows that end between blocks of 64 and without."""
+    for widths in ((1024, 513, 3), (1003, 523, 3)):
+        expert = _Expert(native, scheme, widths, n_clips=20, is_short=True)
+        for step in range(1, 4):
+            expert.compiled.train(expert.batches(1), [0.01])
+            for layer in expert.layers:
+                _check_codes(layer, f"{widths=} {step=}")
+
+
+@pytest.mark.parametrize("scheme", CODED)
+def test_weights_beyond_the_largest_scale_have_the_outermost_codes(
+    native: ctypes.CDLL, scheme: str
+) -> None:
+    """Also those that no whole number of four bytes is as large as."""
+    expert = _Expert(native, scheme, (130, 4))
+    (layer,) = expert.layers
+    for value, row in zip((1e5, -1e8, 1e20, -1e30), layer.weight, strict=True):
+        row[:] = value
+        row[1::2] = -value
+    expert.compiled.train(expert.batches(1), [0.0])
+    grid = layer.scheme.weights
+    assert grid is not None
+    signs = torch.sign(layer.weight)
+    assert torch.equal(layer.codes.float(), signs * grid.highest)
+    assert (layer.scale == 65504).all()
+
+
 def _check_codes(layer: Layer, where: str) -> None:
     grid = layer.scheme.weights
     assert grid is not None

@@ -147,13 +147,16 @@ static float measured(lanes so_far, const int is_absmax) {
     return sum;
 }
 
+enum { FAR = 1 << 19 }; /* weights of a layer that leaves the second-level cache during a step */
+
 static void code_weights(const layer *l, int64_t row, float scale) {
     const int64_t width = l->n_inputs, at = row * width;
+    const int is_far = l->n_outputs * width >= FAR;
     scale = stored_scale(scale, &l->weights);
     l->scale[row] = scale;
     if (l->in.narrow)
         l->code_sum[row] =
-            narrow_codes(width, l->weight + at, &l->weights, scale, (int8_t *)l->codes + at);
+            narrow_codes(width, l->weight + at, &l->weights, scale, (int8_t *)l->codes + at, is_far);
     else
         wide_codes(width, l->weight + at, &l->weights, scale, (int16_t *)l->codes + at);
 }
