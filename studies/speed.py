@@ -4,11 +4,12 @@ python -m studies.speed [--device cpu|cuda] [--quick] [--json]
 
 Four experts of 1, 2, 4 and 16 bits, top-1, 640 and 320 hidden units, batch 64, 100 epochs, at the
 shapes of three data sets, filled with random numbers. A few epochs are run, and their time scaled
-to 100. The plain loop runs alone, at its best number of threads; the engine as in a study, a trial
-on each processor at once, one thread each, with the optimiser's moments in bfloat16 and in
-float32. Because that comparison favours the engine, the plain loop is also run as a process on
-each processor ("on each"). All take turns for several rounds, and medians are shown: processors
-and memory that are shared with others are faster at some times than at others.
+to 100 (on a GPU the engine runs them all). The plain loop runs alone, at its best number of
+threads; the engine as in a study, a trial on each processor at once, one thread each, with the
+optimiser's moments in bfloat16 and in float32. Because that comparison favours the engine, the
+plain loop is also run as a process on each processor ("on each"). All take turns for several
+rounds, and medians are shown: processors and memory that are shared with others are faster at some
+times than at others.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 
 /* A tile is ROWS rows of weights by WIDE columns; what is AHEAD columns further is fetched meanwhile:
  * left to the processor's own prefetching a step takes twice as long. */
-enum { WIDE = VECTORS * LANES, AHEAD = 128 };
+enum { WIDE = VECTORS * LANES, AHEAD = 256 };
 
 /* ROWS sums over k of products a[k] x[k]. */
 typedef struct {
