@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.config import SCHEMES, Grid, TrialConfig
-from qwave.dropout import DropMask, Dropout
+from qwave.config import SCHEMES, Grid
+from qwave.dropout import DropMask
 from qwave.engine import structures
 from qwave.engine.precision import FloatName
-from qwave.engine.rows import Rows
 from qwave.engine.structures import Inputs, Layer, array_of, pointer
-from qwave.moe import Mixture, StackedLinear
+from qwave.engine.task import TrainingTask
+from qwave.moe import StackedLinear
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
@@ -36,11 +36,7 @@ class CompiledTrainer:
 
     Args:
         library: See `qwave.engine.library`.
-        mixture: Its parameters are updated in place.
-        config: Canonical configuration.
-        rows: The data.
-        dropout: Which masks there are; they are drawn in C.
-        class_weight: [f, c].
+        task: On the CPU; its masks are drawn in C.
         is_quantized: Or in float32.
         precision: Of AdamW's moments and of gradients in products: see `qwave.engine.precision`.
     """
@@ -48,32 +44,22 @@ class CompiledTrainer:
     def __init__(
         self,
         library: ctypes.CDLL,
-        mixture: Mixture,
-        config: TrialConfig,
-        rows: Rows,
-        dropout: Dropout,
-        class_weight: Tensor,
+        task: TrainingTask,
         *,
         is_quantized: bool,
         precision: FloatName,
     ) -> None:
         self.library = library
         self.n_steps = 0
-        self.n_classes = class_weight.shape[1]
-        self.n_rows = dropout.experts[0].shape[0]
-        self.weight_decay = config.train.weight_decay
+        self.n_classes = task.class_weight.shape[1]
+        self.n_rows = task.dropout.experts[0].shape[0]
+        self.weight_decay = task.config.train.weight_decay
+        has_short_moments = precision == "bfloat16"
         self.folds = [
             _CompiledFold(
-                fold,
-                mixture,
-                config,
-                rows,
-                dropout,
-                class_weight,
-                is_quantized=is_quantized,
-                has_short_moments=precision == "bfloat16",
+                fold, task, is_quantized=is_quantized, has_short_moments=has_short_moments
             )
-            for fold in range(len(dropout.seeds))
+            for fold in range(len(task.dropout.seeds))
         ]
 
     def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
@@ -130,15 +116,12 @@ class _CompiledFold:
     def __init__(
         self,
         fold: int,
-        mixture: Mixture,
-        config: TrialConfig,
-        rows: Rows,
-        dropout: Dropout,
-        class_weight: Tensor,
+        task: TrainingTask,
         *,
         is_quantized: bool,
         has_short_moments: bool,
     ) -> None:
+        mixture, rows, dropout = task.mixture, task.rows, task.dropout
         self.fold, self.is_quantized = fold, is_quantized
         self.has_short_moments = has_short_moments
         self.sources: dict[tuple[Grid | None, bool, DropMask], Inputs] = {}
@@ -158,14 +141,14 @@ class _CompiledFold:
         offset = factor = None
         if rows.offset is not None and rows.factor is not None:
             offset, factor = rows.offset[fold], rows.factor[fold]
-        self.data = rows.x, offset, factor, rows.y, class_weight[fold]
+        self.data = rows.x, offset, factor, rows.y, task.class_weight[fold]
         self._layers = [array_of([layer.fill() for layer in chain]) for chain in self.experts]
         self._router = array_of([layer.fill() for layer in self.router]) if self.router else None
         self._networks = array_of([structures.fill_network(layers) for layers in self._layers])
         self._sources = array_of([inputs.fill_source() for inputs in self.sources.values()])
         self.structure = structures.Fold(
             rows.x.shape[1],
-            class_weight.shape[1],
+            task.class_weight.shape[1],
             len(self.experts),
             mixture.top_k,
             dropout.experts[0].shape[0],
@@ -174,8 +157,8 @@ class _CompiledFold:
             len(self._sources),
             structures.address(self._sources),
             *map(pointer, self.data),
-            config.train.label_smoothing,
-            config.model.load_balance_weight,
+            task.config.train.label_smoothing,
+            task.config.model.load_balance_weight,
             dropout.seeds[fold],
         )
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from qwave.config import TrialConfig
-from qwave.dropout import Dropout
 from qwave.engine.captured import CapturedStep
-from qwave.engine.rows import Rows
+from qwave.engine.task import TrainingTask
 from qwave.fusion import fused
-from qwave.moe import Arithmetic, Mixture, MixtureOutput, load_balance_loss
+from qwave.moe import Arithmetic, MixtureOutput, load_balance_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,34 +80,21 @@ class StackedTrainer:
     captured once, and replayed without anything coming from the host.
 
     Args:
-        mixture: Its parameters are updated in place.
-        config: Canonical configuration.
-        rows: The data, on the mixture's device.
-        dropout: Masks, drawn anew for every step.
-        class_weight: [f, c].
+        task: On any device; its masks are drawn anew for every step.
         arithmetic: Of training; predictions follow `is_quantized`.
     """
 
-    def __init__(
-        self,
-        mixture: Mixture,
-        config: TrialConfig,
-        rows: Rows,
-        dropout: Dropout,
-        class_weight: Tensor,
-        *,
-        arithmetic: Arithmetic,
-    ) -> None:
-        self.mixture, self.rows, self.dropout = mixture, rows, dropout
-        self.loss = TrainingLoss(config, class_weight)
+    def __init__(self, task: TrainingTask, *, arithmetic: Arithmetic) -> None:
+        self.mixture, self.rows, self.dropout = task.mixture, task.rows, task.dropout
+        self.loss = TrainingLoss(task.config, task.class_weight)
         self.arithmetic = arithmetic
         self.n_steps = 0
-        self.device = rows.x.device
+        self.device = task.rows.x.device
         self.learning_rate = torch.zeros((), device=self.device)
         self.optimizer = torch.optim.AdamW(
-            mixture.parameters(),
+            task.mixture.parameters(),
             lr=self.learning_rate,
-            weight_decay=config.train.weight_decay,
+            weight_decay=task.config.train.weight_decay,
             fused=self.device.type != "mps",
             capturable=self.device.type == "cuda",
         )

@@ -29,6 +29,7 @@ from qwave.engine.library import compiled
 from qwave.engine.precision import Precision, resolve_precision
 from qwave.engine.rows import batches, class_weights, fit_rows, rows_on_device
 from qwave.engine.stacked import StackedTrainer
+from qwave.engine.task import TrainingTask
 from qwave.moe import Arithmetic, Mixture, build_mixture
 
 N_CHECKPOINTS = 10
@@ -116,17 +117,17 @@ def train_folds(
     seeds = [fold_seed(digest, fold.index, "dropout") for fold in folds]
     dropout = Dropout(config.model, data.x.shape[1], width, seeds, place)
     weights = class_weights(data, fit, train.class_weights).to(place)
-    given = mixture, config, rows, dropout, weights
+    task = TrainingTask(mixture, config, rows, dropout, weights)
     is_quantized = train.mode == "qat"
     library = _library(way, place)
     resolved = resolve_precision(precision, mixture, library)
     trainer: CompiledTrainer | StackedTrainer
     if library is not None:
-        trainer = CompiledTrainer(library, *given, is_quantized=is_quantized, precision=resolved)
+        trainer = CompiledTrainer(library, task, is_quantized=is_quantized, precision=resolved)
     else:
         short = torch.bfloat16 if resolved == "bfloat16" else None
         arithmetic = Arithmetic(is_quantized, gradient_dtype=short)
-        trainer = StackedTrainer(*given, arithmetic=arithmetic)
+        trainer = StackedTrainer(task, arithmetic=arithmetic)
     checkpoint_epochs = {
         math.ceil(train.epochs * part / N_CHECKPOINTS) for part in range(1, N_CHECKPOINTS + 1)
     }

@@ -35,6 +35,7 @@ from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
+from qwave.engine.task import TrainingTask
 from qwave.moe import Arithmetic, Mixture, build_mixture
 
 # Odd widths: no multiple of the length of any vector.
@@ -123,21 +124,21 @@ class _Task:
         index[0, :, -2:] = index[1, :, 3:7] = index[2, :, ::5] = -1
         return index[self.folds.start : self.folds.stop]
 
-    def given(self, mixture: Mixture) -> tuple[Mixture, TrialConfig, Rows, Dropout, Tensor]:
+    def given(self, mixture: Mixture) -> TrainingTask:
         seeds = [2**62 + 7 * self.seed + fold for fold in self.folds]
         dropout = Dropout(self.config.model, N_FEATURES, self.n_rows, seeds)
         weight = torch.linspace(0.5, 1.5, N_FOLDS * N_CLASSES).reshape(N_FOLDS, N_CLASSES)
         part = weight[self.folds.start : self.folds.stop].contiguous()
-        return mixture, self.config, self.rows(), dropout, part
+        return TrainingTask(mixture, self.config, self.rows(), dropout, part)
 
     def stacked(self, mixture: Mixture) -> StackedTrainer:
-        return StackedTrainer(*self.given(mixture), arithmetic=Arithmetic(self.is_quantized))
+        return StackedTrainer(self.given(mixture), arithmetic=Arithmetic(self.is_quantized))
 
     def compiled(
         self, native: ctypes.CDLL, mixture: Mixture, precision: Precision = "float32"
     ) -> CompiledTrainer:
         return CompiledTrainer(
-            native, *self.given(mixture), is_quantized=self.is_quantized, precision=precision
+            native, self.given(mixture), is_quantized=self.is_quantized, precision=precision
         )
 
 
@@ -237,12 +238,12 @@ def test_masks_are_those_of_dropmask(native: ctypes.CDLL, rate: float, seed: int
     task = _Task(_with_dropout(ModelConfig(("fp32",), (17, 9)), rate), seed)
     mixture = task.mixture()
     given = task.given(mixture)
-    ones = dataclasses.replace(given[2], x=torch.ones(N_CLIPS, N_FEATURES), offset=None)
-    given = (*given[:2], ones, *given[3:])
-    compiled = CompiledTrainer(native, *given, is_quantized=True, precision="float32")
+    ones = dataclasses.replace(given.rows, x=torch.ones(N_CLIPS, N_FEATURES), offset=None)
+    given = dataclasses.replace(given, rows=ones)
+    compiled = CompiledTrainer(native, given, is_quantized=True, precision="float32")
     everywhere = task.batches(3).clamp_min(0)  # so that a place in the batch is a row of inputs
     compiled.train(everywhere, [RATE] * 3)
-    dropout = given[3]
+    dropout = given.dropout
     dropout.draw(dropout.keys([3])[0])
     for place, fold in enumerate(compiled.folds):
         first, *others = fold.experts[0]

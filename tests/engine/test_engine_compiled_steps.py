@@ -18,6 +18,7 @@ from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
+from qwave.engine.task import TrainingTask
 from qwave.moe import QUANTIZED, StackedLinear, build_mixture
 from qwave.quant import fake_quantize, quantize
 
@@ -60,11 +61,11 @@ class _Expert:
         self.n_rows = n_rows
         dropout = Dropout(config.model, n_features, n_rows, [seed])
         rows, class_weight = Rows(self.x, self.y, None, None), torch.ones(1, n_classes)
-        given = self.mixture, config, rows, dropout, class_weight
-        self.stacked = StackedTrainer(*given, arithmetic=QUANTIZED)
+        task = TrainingTask(self.mixture, config, rows, dropout, class_weight)
+        self.stacked = StackedTrainer(task, arithmetic=QUANTIZED)
         self.compiled = CompiledTrainer(
             native,
-            *given,
+            task,
             is_quantized=True,
             precision="bfloat16" if is_short else "float32",
         )

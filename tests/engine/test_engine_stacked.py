@@ -31,6 +31,7 @@ from qwave.engine.captured import CapturedStep
 from qwave.engine.precision import Precision
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
+from qwave.engine.task import TrainingTask
 from qwave.moe import Arithmetic, Mixture, StackedLinear, build_mixture
 
 N_FOLDS, N_CLIPS, N_ROWS, N_FEATURES, N_CLASSES = 3, 60, 13, 75, 5
@@ -99,14 +100,9 @@ class _Task:
         return index
 
     def trainer(self) -> StackedTrainer:
-        return StackedTrainer(
-            self.mixture().to(self.device),
-            self.config,
-            self.rows(),
-            self.dropout(),
-            self.class_weight(),
-            arithmetic=self.arithmetic,
-        )
+        mixture = self.mixture().to(self.device)
+        given = self.config, self.rows(), self.dropout(), self.class_weight()
+        return StackedTrainer(TrainingTask(mixture, *given), arithmetic=self.arithmetic)
 
 
 RATES = (1e-2, 9e-3, 8e-3, 7e-3, 6e-3, 5e-3, 4e-3, 3e-3, 2e-3, 0.0)
@@ -251,14 +247,8 @@ def _trainer_without_numbers(mode: FakeTensorMode, task: _Task, device: str) -> 
         assert rows.offset is not None
         assert rows.factor is not None
         rows = Rows(*(_empty(t, device) for t in (rows.x, rows.y, rows.offset, rows.factor)))
-        trainer = StackedTrainer(
-            mixture,
-            task.config,
-            rows,
-            dropout,
-            _empty(class_weight, device),
-            arithmetic=task.arithmetic,
-        )
+        given = mixture, task.config, rows, dropout, _empty(class_weight, device)
+        trainer = StackedTrainer(TrainingTask(*given), arithmetic=task.arithmetic)
         trainer.schedule = stacked._Schedule(
             _empty(index, device),
             torch.empty(2, device=device),
