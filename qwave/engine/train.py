@@ -95,7 +95,7 @@ def train_folds(
         way: ``auto`` trains in C (`qwave.engine.compiled`) on a CPU with a C compiler, and by
             stacked products (`qwave.engine.stacked`), the same to rounding, elsewhere.
         precision: Of what need not be exact: with ``bfloat16`` a compiled step of wide experts
-            moves a third less memory, and is a sixth shorter. ``auto`` takes it where it pays
+            moves a third less memory, and is a fifth shorter. ``auto`` takes it where it pays
             (`qwave.engine.precision`).
 
     Raises:
