@@ -186,6 +186,88 @@ def test_a_step_that_is_captured_on_its_way_happens_once_a_call(n_calls: int, de
         assert (step.graph is not None) == (n_calls > captured.N_WARM_UP)
 
 
+# --- what a graph would replay ------------------------------------------------------------------
+
+
+class _Tape(TorchDispatchMode):
+    """A CUDA graph of a kind: operations of one step, that can be run again on the same tensors.
+
+    Python is run once; what it read then, and the memory that was meant then, is what counts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, result))
+        return result
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for func, args, kwargs, result in self.operations:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                # Views and what is done in place are there already.
+                if isinstance(old, Tensor) and _memory(old) != _memory(new):
+                    old.copy_(new)
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class _TapedStep:
+    """The first call is run and recorded, later ones are replayed."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function = function
+        self.tape: _Tape | None = None
+
+    def __call__(self) -> None:
+        if self.tape is not None:
+            self.tape.replay()
+            return
+        self.tape = _Tape()
+        with self.tape:
+            self.function()
+
+
+@pytest.mark.parametrize("arithmetic", [Arithmetic(), SHORT], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [*IN_PORTIONS, "quantized afterwards"])
+def test_replaying_a_recorded_step_goes_on_training(name: str, arithmetic: Arithmetic) -> None:
+    """Its twin on a GPU is `test_captured_steps_are_those_that_run_as_they_are`."""
+    if name == "quantized afterwards":
+        name, arithmetic = "two of one scheme", arithmetic._replace(is_quantized=False)
+    task = _Task(IN_PORTIONS[name], 6, arithmetic=arithmetic)
+    plain, taped = task.trainer(), task.trainer()
+    index = task.batches(9)
+    for trainer in (plain, taped):
+        trainer.train(index[:, :3], RATES[:3])
+    taped.step = _TapedStep(taped._step)
+    for first in (3, 6):
+        part, rates = index[:, first : first + 3], RATES[first : first + 3]
+        expected, found = plain.train(part, rates), taped.train(part, rates)
+        assert _bits(found, taped) == _bits(expected, plain), f"from step {first}, {task}"
+
+
+def test_a_tape_would_tell_what_it_cannot_replay() -> None:
+    """A number that Python reads stays as it was."""
+    rate, total = torch.ones(()), torch.zeros(())
+
+    def add() -> None:
+        total.add_(rate.item())
+        rate.add_(1.0)
+
+    step = _TapedStep(add)
+    step()
+    step()
+    assert total.item() == 2.0, "with what was read in the first call, not 1 + 2"
+
+
 # --- a step asks nothing of the host ------------------------------------------------------------
 
 
