@@ -273,13 +273,15 @@ def test_the_first_step_with_short_moments_is_that_with_long_ones(
     assert np.mean(slopes) == pytest.approx(1.0, abs=5e-4), slopes
 
 
-@pytest.mark.parametrize("n_rows", [9, 40])
+@pytest.mark.parametrize("n_rows", [1, 9, 40])
+@pytest.mark.parametrize("widths", [(75, 17, 5), (75, 70, 5), (40, 70, 33, 5)])
 @pytest.mark.parametrize("scheme", ["int1", "int8", "int16", "fp32"])
 def test_short_first_moments_are_long_ones_to_a_few_roundings(
-    native: ctypes.CDLL, scheme: str, n_rows: int
+    native: ctypes.CDLL, scheme: str, widths: tuple[int, ...], n_rows: int
 ) -> None:
+    """Gradients of later layers' inputs, whole tiles of them and rests, are seen in the first."""
     for seed in range(3):
-        short, long = _twins(native, scheme, (75, 17, 5), seed=seed, n_rows=n_rows)
+        short, long = _twins(native, scheme, widths, seed=seed, n_rows=n_rows)
         index = long.batches(100)
         # Weights stay where they are: both see the same gradients.
         expected, found = (expert.compiled.train(index, [0.0] * 100) for expert in (long, short))
@@ -288,6 +290,8 @@ def test_short_first_moments_are_long_ones_to_a_few_roundings(
             off, mean = _moments(one)[0] - _moments(two)[0], _moments(two)[0]
             assert float(off.norm() / mean.norm()) < 0.02, f"{seed=}"
             assert _largest(off) < 0.05 * _largest(mean), f"{seed=}"
+            off, mean = one.bias_mean - two.bias_mean, two.bias_mean
+            assert float(off.norm() / mean.norm()) < 0.02, f"{seed=}"
 
 
 def test_short_second_moments_are_right_on_average_and_do_not_stand_still(

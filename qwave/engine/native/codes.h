@@ -140,16 +140,22 @@ static int32_t narrow_codes(int64_t width, const float *restrict p, const grid *
 }
 
 static void wide_codes(int64_t width, const float *restrict p, const grid *q, float scale,
-                       int16_t *restrict codes) {
+                       int16_t *restrict codes, int is_far) {
     const float factor = q->denominator * (1.0f / scale), top = (float)q->highest;
 #if defined(__AVX512F__)
+    is_far = is_far && (uintptr_t)codes % 64 == 0;
     const __m512 by = _mm512_set1_ps(factor), most = _mm512_set1_ps(top);
     const __m512i least = _mm512_set1_epi32(-q->highest);
     for (; q->spacing == 1 && width >= 16; width -= 16, p += 16, codes += 16) {
         const __m512 u = _mm512_min_ps(_mm512_mul_ps(_mm512_loadu_ps(p), by), most);
         const __m512i code = _mm512_max_epi32(_mm512_cvtps_epi32(u), least);
-        _mm256_storeu_si256((void *)codes, _mm512_cvtepi32_epi16(code));
+        if (is_far)
+            _mm256_stream_si256((void *)codes, _mm512_cvtepi32_epi16(code));
+        else
+            _mm256_storeu_si256((void *)codes, _mm512_cvtepi32_epi16(code));
     }
+#else
+    (void)is_far;
 #endif
     EVERY_CODE(int16_t, codes, )
 }

@@ -158,7 +158,7 @@ static void code_weights(const layer *l, int64_t row, float scale) {
         l->code_sum[row] =
             narrow_codes(width, l->weight + at, &l->weights, scale, (int8_t *)l->codes + at, is_far);
     else
-        wide_codes(width, l->weight + at, &l->weights, scale, (int16_t *)l->codes + at);
+        wide_codes(width, l->weight + at, &l->weights, scale, (int16_t *)l->codes + at, is_far);
 }
 
 /* A step of the rows of weights from `row` on, and their codes. */
