@@ -8,17 +8,15 @@ Shapes: n clips, f folds, e experts, c classes.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from qwave.config import ConfigError, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Checkpoint, PhaseClock, pack_fold, resolve_device, train_folds
+from qwave.engine.memory import peak_memory, reset_peak_memory
 from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
 from qwave.packing import packed_size_parts
 from qwave.runtime import PackedClassifier
@@ -114,7 +112,7 @@ def cross_validate(
     config = config.canonical()
     clock = PhaseClock()
     place = resolve_device(device)
-    _reset_peak_memory(place)
+    reset_peak_memory(place)
     folds = make_folds(data, config.data)
     trained = train_folds(config, data, folds, device=device, on_checkpoint=on_checkpoint)
     clock.stop("train")
@@ -163,6 +161,7 @@ def cross_validate(
     pooled_scores = _pooled_scores(data.y, predictions, is_correct)
     clock.stop("score")
     train_seconds = clock.seconds.pop("train")
+    used = peak_memory(place)
     return TrialResult(
         config=config,
         scores=scores,
@@ -178,7 +177,7 @@ def cross_validate(
         seconds=train_seconds + sum(clock.seconds.values()),
         train_seconds=train_seconds,
         phase_seconds={**trained.phase_seconds, **clock.seconds},
-        peak_memory_bytes=_peak_memory(place),
+        peak_memory_bytes=used.private + used.shared,
     )
 
 
@@ -203,29 +202,3 @@ def _active_bytes(size_parts: Mapping[str, int], gates: np.ndarray) -> float:
     experts = sum(share[e] * size_parts[f"expert_{e}"] for e in range(len(share)))
     shared = sum(size_parts.get(part, 0) for part in ("router", "normalization"))
     return float(experts + shared)
-
-
-_LINUX_RESET = Path("/proc/self/clear_refs")
-_LINUX_STATUS = Path("/proc/self/status")
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _LINUX_RESET.exists():
-        # "5" resets the peak resident set size (proc(5)); some containers forbid it, and the peak
-        # then counts from the start of the process.
-        try:
-            _LINUX_RESET.write_text("5")
-        except PermissionError:
-            return
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if _LINUX_STATUS.exists():
-        for line in _LINUX_STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -40,7 +40,7 @@ def fused(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         first = args[0]
         assert isinstance(first, Tensor), "the device is that of the first argument"
-        if first.is_cuda and can_fuse():
+        if first.is_cuda and can_fuse(first.device):
             with torch._dynamo.config.patch(recompile_limit=_MOST_KERNELS):
                 return compiled()(*args, **kwargs)
         return function(*args, **kwargs)
@@ -49,8 +49,8 @@ def fused(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @functools.cache
-def can_fuse() -> bool:
-    """Whether a kernel can be made here; a reason why not goes to the log, once."""
+def can_fuse(device: torch.device) -> bool:
+    """Whether a kernel can be made for a CUDA device; why not goes to the log, once."""
     if importlib.util.find_spec("triton") is None:
         _log.warning("no Triton: operations on the GPU run one by one, which takes longer")
         return False
@@ -58,7 +58,7 @@ def can_fuse() -> bool:
         with warnings.catch_warnings():
             # Said once a process; nothing that is fused is a product.
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
-            torch.compile(lambda x: x + 1, dynamic=True)(torch.zeros(2, device="cuda"))
+            torch.compile(lambda x: x + 1, dynamic=True)(torch.zeros(2, device=device))
     except torch._dynamo.exc.TorchDynamoException as error:
         lines = str(error).strip().splitlines()
         reason = next((line for line in lines if not line.endswith(":")), type(error).__name__)

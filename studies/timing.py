@@ -6,15 +6,12 @@ preparation and its looks at held-out rows are counted as often as they occur in
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,20 +21,12 @@ from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Precision, train_folds
 from qwave.engine.library import compiled
+from qwave.engine.memory import Memory, peak_memory, reset_peak_memory
 from studies.plain_loop import train_plain
 
 EPOCHS = 100
 LOOKS = 10  # at held-out rows, in a training of any length
 EXPERTS = ("int1", "int2", "int4", "int16")
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-    """Highest memory of a process in bytes: its own, and that of files that others map too."""
-
-    private: int
-    shared: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +114,7 @@ def measure(shape: Shape, device: str, n_rounds: int) -> Timing:
     on_each: list[float] = []
     engine: dict[Precision, list[float]] = {precision: [] for precision in precisions(device)}
     peak_bytes = dict.fromkeys(engine, 0)
-    own = _peak_memory("cpu") if device == "cpu" else Memory(0, 0)
+    own = peak_memory(torch.device("cpu")) if device == "cpu" else Memory(0, 0)
     for _ in range(n_rounds):
         # Each in processes of its own, so that neither meets what the other has left behind, and
         # the first run of anything, which is slow, counts for nothing.
@@ -202,13 +191,15 @@ def _run_plain(task: Task) -> tuple[float, Memory]:
     start = time.perf_counter()
     train_plain(config, data, make_folds(data, config.data)[:1], device=task.device)
     seconds = time.perf_counter() - start
-    return seconds / task.n_epochs * EPOCHS * task.shape.n_folds, _peak_memory(task.device)
+    return seconds / task.n_epochs * EPOCHS * task.shape.n_folds, peak_memory(
+        torch.device(task.device)
+    )
 
 
 def _run_engine(task: Task) -> tuple[float, Memory]:
     torch.set_num_threads(task.n_threads)
     data, config = synthetic(task.shape), config_of(task.shape, task.n_epochs)
-    _reset_peak_memory(task.device)
+    reset_peak_memory(torch.device(task.device))
     trained = train_folds(
         config,
         data,
@@ -219,7 +210,7 @@ def _run_engine(task: Task) -> tuple[float, Memory]:
     phases = trained.phase_seconds
     looks = phases["look"] / len(trained.checkpoints) * LOOKS
     seconds = phases["prepare"] + phases["steps"] / task.n_epochs * EPOCHS + looks
-    return seconds, _peak_memory(task.device)
+    return seconds, peak_memory(torch.device(task.device))
 
 
 def _run_trial(task: Task) -> Mapping[str, float]:
@@ -262,22 +253,3 @@ def total_bytes(memories: Sequence[Memory]) -> int:
     """Of processes that share what they share."""
     shared = max(memory.shared for memory in memories)
     return sum(memory.private for memory in memories) + shared
-
-
-def _reset_peak_memory(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-    elif _RESET.exists():
-        with contextlib.suppress(PermissionError):  # the peak is then that since the start
-            _RESET.write_text("5")
-
-
-def _peak_memory(device: str) -> Memory:
-    """Highest memory of this process."""
-    if device.startswith("cuda"):
-        return Memory(int(torch.cuda.max_memory_allocated(device)), 0)
-    if not _STATUS.exists():
-        return Memory(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, 0)
-    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-    peak, of_files = (int(lines[name].split()[0]) * 1024 for name in ("VmHWM", "RssFile"))
-    return Memory(peak - of_files, of_files)

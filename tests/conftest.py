@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -48,6 +49,17 @@ def _one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def native() -> ctypes.CDLL:
+    """The compiled part of the engine."""
+    from qwave.engine import library
+
+    found = library.compiled()
+    if found is None:
+        pytest.skip("no C compiler here")
+    return found
 
 
 @pytest.fixture(scope="session")

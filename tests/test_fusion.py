@@ -42,6 +42,9 @@ class SaysCuda(Tensor):
     is_cuda = True
 
 
+CUDA = torch.device("cuda")
+
+
 def increment(x: Tensor, by: int = 1) -> Tensor:
     """Adds."""
     return x + by
@@ -61,7 +64,7 @@ def fresh_answer() -> Iterator[None]:
 
 def test_on_a_cpu_a_fused_function_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", refuse)
-    monkeypatch.setattr(fusion, "can_fuse", lambda: True)
+    monkeypatch.setattr(fusion, "can_fuse", lambda device: True)
     ours = fusion.fused(increment)
     assert torch.equal(ours(torch.zeros(3)), torch.ones(3))
     assert torch.equal(ours(torch.zeros(3), by=4), torch.full((3,), 4.0))
@@ -82,7 +85,7 @@ def test_on_a_gpu_it_is_compiled_once_for_all_sizes_where_it_can_be(
         return lambda x: x - 1
 
     monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(fusion, "can_fuse", lambda: has_compiler)
+    monkeypatch.setattr(fusion, "can_fuse", lambda device: has_compiler)
     ours = fusion.fused(increment)
     assert not seen, "nothing is compiled before it is needed"
     for n in (2, 3):
@@ -98,7 +101,7 @@ def test_without_triton_the_log_says_once_that_nothing_is_fused(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(torch, "compile", refuse)
     with caplog.at_level(logging.INFO):
-        assert [fusion.can_fuse() for _ in range(3)] == [False] * 3
+        assert [fusion.can_fuse(CUDA) for _ in range(3)] == [False] * 3
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "Triton" in record.getMessage()
@@ -118,7 +121,7 @@ def test_the_log_says_once_why_triton_cannot_compile(
     monkeypatch.setattr(torch, "compile", lambda function, **_: fail)
     assert issubclass(InductorError, torch._dynamo.exc.BackendCompilerFailed)
     with caplog.at_level(logging.INFO):
-        assert [fusion.can_fuse() for _ in range(3)] == [False] * 3
+        assert [fusion.can_fuse(CUDA) for _ in range(3)] == [False] * 3
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "Failed to find C compiler" in record.getMessage()
@@ -133,7 +136,7 @@ def test_what_compiles_is_fused_and_not_talked_about(
     monkeypatch.setattr(torch, "zeros", lambda n, device: zeros(n))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    assert fusion.can_fuse()
+    assert fusion.can_fuse(CUDA)
     assert not caplog.records
 
 

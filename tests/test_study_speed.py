@@ -23,6 +23,7 @@ from qwave.config import (
 from qwave.data import EmbeddingSet, load_embeddings, make_folds
 from qwave.engine import Precision, train_folds
 from qwave.engine.library import compiled
+from qwave.engine.memory import Memory
 from qwave.engine.stacked import TrainingLoss
 from qwave.moe import Mixture, build_mixture
 from studies import speed, timing
@@ -165,7 +166,7 @@ def test_phases_and_growth_are_shown(
 
 
 def test_memory_that_is_shared_is_counted_once() -> None:
-    one, other = timing.Memory(private=5, shared=3), timing.Memory(private=7, shared=4)
+    one, other = Memory(private=5, shared=3), Memory(private=7, shared=4)
     assert timing.total_bytes([one, other]) == 16
 
 

@@ -14,8 +14,8 @@ N_WARM_UP = 3
 class CapturedStep:
     """A function without arguments that is launched as one graph from its fourth call on.
 
-    A step of a mixture is some 200 kernels, most of them shorter than their launch. Replayed, they
-    follow each other without the processor.
+    A step of four experts of two hidden layers is 810 operations before any are fused, many of
+    them shorter than their launch. Replayed, they follow each other without the processor.
 
     The first calls run as they are, and count like any other: nothing is computed twice, and no
     state has to be put back.

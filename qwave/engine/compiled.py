@@ -63,15 +63,7 @@ class CompiledTrainer:
         ]
 
     def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
-        """Steps of all folds.
-
-        Args:
-            index: Rows of each fold's batches, int64 [f, s, b]; -1 is padding.
-            learning_rates: [s]
-
-        Returns:
-            Loss of each fold before each step, float32 [f, s].
-        """
+        """See `Trainer.train`."""
         n_folds, n_steps, n_rows = index.shape
         assert (n_folds, n_rows) == (len(self.folds), self.n_rows), "C reads as far as it was told"
         assert len(learning_rates) == n_steps, "a learning rate a step"
@@ -95,7 +87,7 @@ class CompiledTrainer:
         return losses.numpy()
 
     def predict(self, index: Tensor) -> Tensor:
-        """Logits [f, n, c] of rows [f, n] of the data by each fold's mixture, nothing dropped."""
+        """See `Trainer.predict`."""
         index = index.contiguous()
         logits = torch.empty(*index.shape, self.n_classes)
         for fold, compiled in enumerate(self.folds):

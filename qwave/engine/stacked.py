@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qwave.config import TrialConfig
 from qwave.engine.captured import CapturedStep
+from qwave.engine.precision import FloatName
 from qwave.engine.task import TrainingTask
 from qwave.fusion import fused
 from qwave.moe import Arithmetic, MixtureOutput, load_balance_loss
@@ -81,13 +82,15 @@ class StackedTrainer:
 
     Args:
         task: On any device; its masks are drawn anew for every step.
-        arithmetic: Of training; predictions follow `is_quantized`.
+        is_quantized: Or in float32.
+        precision: What gradients are rounded to in products: see `qwave.engine.precision`.
     """
 
-    def __init__(self, task: TrainingTask, *, arithmetic: Arithmetic) -> None:
+    def __init__(self, task: TrainingTask, *, is_quantized: bool, precision: FloatName) -> None:
         self.mixture, self.rows, self.dropout = task.mixture, task.rows, task.dropout
         self.loss = TrainingLoss(task.config, task.class_weight)
-        self.arithmetic = arithmetic
+        short = torch.bfloat16 if precision == "bfloat16" else None
+        self.arithmetic = Arithmetic(is_quantized, gradient_dtype=short)
         self.n_steps = 0
         self.device = task.rows.x.device
         self.learning_rate = torch.zeros((), device=self.device)
@@ -102,15 +105,7 @@ class StackedTrainer:
         self.step: Callable[[], None] = self._step
 
     def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
-        """Steps of all folds.
-
-        Args:
-            index: Rows of each fold's batches, int64 [f, s, b]; -1 is padding.
-            learning_rates: [s]
-
-        Returns:
-            Loss of each fold before each step, float32 [f, s].
-        """
+        """See `Trainer.train`."""
         n_folds, n_steps, _ = index.shape
         assert len(learning_rates) == n_steps, "a learning rate a step"
         now = _Schedule(
@@ -154,7 +149,7 @@ class StackedTrainer:
 
     @torch.no_grad()
     def predict(self, index: Tensor) -> Tensor:
-        """Logits [f, n, c] of rows [f, n] of the data by each fold's mixture, nothing dropped."""
+        """See `Trainer.predict`."""
         x = self.rows.take(index.to(self.device))
         logits: Tensor = self.mixture(x, arithmetic=self.arithmetic).logits
         return logits.cpu()

@@ -1,9 +1,12 @@
-"""What a trainer is given."""
+"""What a trainer is given, and what it does."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from qwave.config import TrialConfig
@@ -29,3 +32,24 @@ class TrainingTask:
     rows: Rows
     dropout: Dropout
     class_weight: Tensor
+
+
+class Trainer(Protocol):
+    """A way to train the mixtures of a task.
+
+    Notation: f folds, s steps, b batch rows, n clips, c classes.
+    """
+
+    def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
+        """Go on with the steps of all folds.
+
+        Args:
+            index: Rows of each fold's batches, int64 [f, s, b]; -1 is padding.
+            learning_rates: [s]
+
+        Returns:
+            Loss of each fold before each step, float32 [f, s].
+        """
+
+    def predict(self, index: Tensor) -> Tensor:
+        """Logits [f, n, c] of rows [f, n] of the data by each fold's mixture, nothing dropped."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.config import ConfigError, TrialConfig
+from qwave.config import ConfigError, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer, fit_normalizer
 from qwave.dropout import Dropout
 from qwave.engine.clock import PhaseClock
@@ -29,8 +29,8 @@ from qwave.engine.library import compiled
 from qwave.engine.precision import Precision, resolve_precision
 from qwave.engine.rows import batches, class_weights, fit_rows, rows_on_device
 from qwave.engine.stacked import StackedTrainer
-from qwave.engine.task import TrainingTask
-from qwave.moe import Arithmetic, Mixture, build_mixture
+from qwave.engine.task import Trainer, TrainingTask
+from qwave.moe import Mixture, build_mixture
 
 N_CHECKPOINTS = 10
 
@@ -118,16 +118,7 @@ def train_folds(
     dropout = Dropout(config.model, data.x.shape[1], width, seeds, place)
     weights = class_weights(data, fit, train.class_weights).to(place)
     task = TrainingTask(mixture, config, rows, dropout, weights)
-    is_quantized = train.mode == "qat"
-    library = _library(way, place)
-    resolved = resolve_precision(precision, mixture, library)
-    trainer: CompiledTrainer | StackedTrainer
-    if library is not None:
-        trainer = CompiledTrainer(library, task, is_quantized=is_quantized, precision=resolved)
-    else:
-        short = torch.bfloat16 if resolved == "bfloat16" else None
-        arithmetic = Arithmetic(is_quantized, gradient_dtype=short)
-        trainer = StackedTrainer(task, arithmetic=arithmetic)
+    trainer = _trainer(task, _library(way, place), precision)
     checkpoint_epochs = {
         math.ceil(train.epochs * part / N_CHECKPOINTS) for part in range(1, N_CHECKPOINTS + 1)
     }
@@ -135,12 +126,8 @@ def train_folds(
     losses, checkpoints = [], []
     clock.stop("prepare")
     for epoch in range(1, train.epochs + 1):
-        first = (epoch - 1) * n_steps
-        progress = [step / (train.epochs * n_steps) for step in range(first, first + n_steps)]
-        learning_rates = [
-            train.learning_rate * (1 + math.cos(math.pi * part)) / 2 for part in progress
-        ]
-        epoch_losses = trainer.train(batches(fit, n_steps, width, order), learning_rates)
+        index = batches(fit, n_steps, width, order)
+        epoch_losses = trainer.train(index, _learning_rates(train, epoch, n_steps))
         losses.append(epoch_losses.mean(axis=1))
         clock.stop("steps")
         if epoch in checkpoint_epochs:
@@ -156,6 +143,7 @@ def train_folds(
     kept = (len(losses),) * len(folds)
     if stopper is not None:
         kept = stopper.restore(mixture)
+    mixture.zero_grad()  # as large as the mixture, and of no more use
     return TrainedFolds(
         mixture.cpu().eval(),
         normalizers,
@@ -216,8 +204,23 @@ def _library(way: str, place: torch.device) -> ctypes.CDLL | None:
     return library
 
 
+def _trainer(task: TrainingTask, library: ctypes.CDLL | None, precision: Precision) -> Trainer:
+    is_quantized = task.config.train.mode == "qat"
+    resolved = resolve_precision(precision, task.mixture, library)
+    if library is None:
+        return StackedTrainer(task, is_quantized=is_quantized, precision=resolved)
+    return CompiledTrainer(library, task, is_quantized=is_quantized, precision=resolved)
+
+
+def _learning_rates(train: TrainConfig, epoch: int, n_steps: int) -> list[float]:
+    """Of the steps of an epoch, counted from 1: half a cosine over all epochs, down to 0."""
+    first, n_all = (epoch - 1) * n_steps, train.epochs * n_steps
+    progress = [step / n_all for step in range(first, first + n_steps)]
+    return [train.learning_rate * (1 + math.cos(math.pi * part)) / 2 for part in progress]
+
+
 def _evaluate(
-    trainer: CompiledTrainer | StackedTrainer, y: np.ndarray, rows: Sequence[np.ndarray]
+    trainer: Trainer, y: np.ndarray, rows: Sequence[np.ndarray]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Negative log likelihood and accuracy of each fold on its own rows."""
     padded = np.stack([np.resize(part, max(map(len, rows))) for part in rows])

@@ -36,7 +36,7 @@ from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
 from qwave.engine.task import TrainingTask
-from qwave.moe import Arithmetic, Mixture, build_mixture
+from qwave.moe import Mixture, build_mixture
 
 # Odd widths: no multiple of the length of any vector.
 N_FOLDS, N_CLIPS, N_ROWS, N_FEATURES, N_CLASSES = 3, 60, 13, 75, 5
@@ -58,14 +58,6 @@ MODELS = MIXTURES | {
     for scheme in SCHEMES
     for hidden in ((), (16,), (16, 8))
 }
-
-
-@pytest.fixture(scope="module")
-def native() -> ctypes.CDLL:
-    found = library.compiled()
-    if found is None:
-        pytest.skip("no C compiler here")
-    return found
 
 
 @pytest.fixture(scope="module", params=["-mno-avx512f", "-mno-avx"])
@@ -132,7 +124,9 @@ class _Task:
         return TrainingTask(mixture, self.config, self.rows(), dropout, part)
 
     def stacked(self, mixture: Mixture) -> StackedTrainer:
-        return StackedTrainer(self.given(mixture), arithmetic=Arithmetic(self.is_quantized))
+        return StackedTrainer(
+            self.given(mixture), is_quantized=self.is_quantized, precision="float32"
+        )
 
     def compiled(
         self, native: ctypes.CDLL, mixture: Mixture, precision: Precision = "float32"

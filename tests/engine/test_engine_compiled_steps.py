@@ -13,25 +13,16 @@ from torch import Tensor, nn
 
 from qwave.config import SCHEMES, ModelConfig, TrainConfig, TrialConfig
 from qwave.dropout import Dropout
-from qwave.engine import library
 from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
 from qwave.engine.task import TrainingTask
-from qwave.moe import QUANTIZED, StackedLinear, build_mixture
+from qwave.moe import StackedLinear, build_mixture
 from qwave.quant import fake_quantize, quantize
 
 SMOOTHING, RATES = 0.1, [1e-3, 1e-3, 1e-3]
 CODED = [name for name, scheme in SCHEMES.items() if scheme.weights is not None]
-
-
-@pytest.fixture(scope="module")
-def native() -> ctypes.CDLL:
-    found = library.compiled()
-    if found is None:
-        pytest.skip("no C compiler here")
-    return found
 
 
 class _Expert:
@@ -62,7 +53,7 @@ class _Expert:
         dropout = Dropout(config.model, n_features, n_rows, [seed])
         rows, class_weight = Rows(self.x, self.y, None, None), torch.ones(1, n_classes)
         task = TrainingTask(self.mixture, config, rows, dropout, class_weight)
-        self.stacked = StackedTrainer(task, arithmetic=QUANTIZED)
+        self.stacked = StackedTrainer(task, is_quantized=True, precision="float32")
         self.compiled = CompiledTrainer(
             native,
             task,

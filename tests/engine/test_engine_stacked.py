@@ -28,7 +28,7 @@ from qwave.data import EmbeddingSet, make_folds
 from qwave.dropout import Dropout
 from qwave.engine import TrainedFolds, captured, stacked, train_folds
 from qwave.engine.captured import CapturedStep
-from qwave.engine.precision import Precision
+from qwave.engine.precision import FloatName, Precision
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import TrainingTask
@@ -102,7 +102,12 @@ class _Task:
     def trainer(self) -> StackedTrainer:
         mixture = self.mixture().to(self.device)
         given = self.config, self.rows(), self.dropout(), self.class_weight()
-        return StackedTrainer(TrainingTask(mixture, *given), arithmetic=self.arithmetic)
+        return self.trainer_of(TrainingTask(mixture, *given))
+
+    def trainer_of(self, task: TrainingTask) -> StackedTrainer:
+        precision: FloatName = "float32" if self.arithmetic.gradient_dtype is None else "bfloat16"
+        is_quantized = self.arithmetic.is_quantized
+        return StackedTrainer(task, is_quantized=is_quantized, precision=precision)
 
 
 RATES = (1e-2, 9e-3, 8e-3, 7e-3, 6e-3, 5e-3, 4e-3, 3e-3, 2e-3, 0.0)
@@ -307,7 +312,7 @@ class _NoOptimizer:
 @pytest.fixture
 def without_numbers(monkeypatch: pytest.MonkeyPatch) -> FakeTensorMode:
     """Tensors that have a shape and a device, which need not be there, and no values."""
-    monkeypatch.setattr(fusion, "can_fuse", lambda: False)
+    monkeypatch.setattr(fusion, "can_fuse", lambda device: False)
     monkeypatch.setattr(torch.optim, "AdamW", _NoOptimizer)
     return FakeTensorMode()
 
@@ -330,7 +335,7 @@ def _trainer_without_numbers(mode: FakeTensorMode, task: _Task, device: str) -> 
         assert rows.factor is not None
         rows = Rows(*(_empty(t, device) for t in (rows.x, rows.y, rows.offset, rows.factor)))
         given = mixture, task.config, rows, dropout, _empty(class_weight, device)
-        trainer = StackedTrainer(TrainingTask(*given), arithmetic=task.arithmetic)
+        trainer = task.trainer_of(TrainingTask(*given))
         trainer.schedule = stacked._Schedule(
             _empty(index, device),
             torch.empty(2, device=device),

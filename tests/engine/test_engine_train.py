@@ -473,6 +473,14 @@ def test_short_moments_are_refused_where_training_is_stacked(gaussians: Gaussian
         train_folds(config, data, _folds(data, config), way="stacked", precision="bfloat16")
 
 
+def test_no_gradients_are_left(gaussians: Gaussians, way: Way) -> None:
+    """They are as large as the parameters, and would travel with them."""
+    data = gaussians(0)
+    config = _config()
+    trained = train_folds(config, data, _folds(data, config), way=way)
+    assert all(parameter.grad is None for parameter in trained.mixture.parameters())
+
+
 # --- quantization after training ---
 
 

@@ -82,6 +82,8 @@ static inline float within(float value, float top) {
         }
 
 #if defined(__AVX512BW__) && defined(__AVX512VNNI__)
+enum { DOWN = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC };
+
 /* The same for as many times 64 weights as there are; returns how many. Left to the compiler codes
  * cost as much as AdamW: it rounds, clips and converts in four instructions, and narrows one by one.
  * Here the conversion rounds, and what is too low is clipped after it, 64 at a time. */
@@ -89,7 +91,8 @@ static int64_t narrow_blocks(int64_t width, const float *restrict p, const grid 
                              int8_t *restrict codes, int32_t *sum, int is_far) {
     const int is_aligned = (uintptr_t)codes % 64 == 0;
     const int is_odd = q->spacing == 2, top = is_odd ? (q->highest - 1) / 2 : q->highest;
-    const __m512 by = _mm512_set1_ps(is_odd ? factor * 0.5f : factor), most = _mm512_set1_ps((float)top);
+    const __m512 by = _mm512_set1_ps(is_odd ? factor * 0.5f : factor);
+    const __m512 most = _mm512_set1_ps((float)top);
     const __m512i least = _mm512_set1_epi8((char)(is_odd ? -1 - top : -top));
     const __m512i one = _mm512_set1_epi8(1);
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -98,9 +101,9 @@ static int64_t narrow_blocks(int64_t width, const float *restrict p, const grid 
     for (; i + 64 <= width; i += 64) {
         __m512i part[4];
         for (int k = 0; k < 4; k++) {
-            const __m512 u = _mm512_min_ps(_mm512_mul_ps(_mm512_loadu_ps(p + i + 16 * k), by), most);
-            part[k] = is_odd ? _mm512_cvt_roundps_epi32(u, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)
-                             : _mm512_cvtps_epi32(u);
+            const __m512 u = _mm512_mul_ps(_mm512_loadu_ps(p + i + 16 * k), by);
+            const __m512 v = _mm512_min_ps(u, most);
+            part[k] = is_odd ? _mm512_cvt_roundps_epi32(v, DOWN) : _mm512_cvtps_epi32(v);
         }
         const __m512i low = _mm512_packs_epi32(part[0], part[1]);
         const __m512i high = _mm512_packs_epi32(part[2], part[3]);

@@ -126,7 +126,7 @@ static inline float sum_of(lanes v) {
 TILE(tile_codes, int16_t, load_codes)
 TILE(tile_floats, float, load_floats)
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512BW__) && defined(__AVX512VNNI__)
 enum { HAS_NARROW_TILES = 1 };
 /* Sums of four vectors. */
 static inline __m128i sums_of(const __m512i *s) {
@@ -186,7 +186,8 @@ static void multiply(const layer *l, int64_t n, const int64_t *rows, float *rest
         for (int64_t j = 0; j < n_rows; j++)
             scale[j] = is_float ? 1.0f : l->scale[r + j] / l->weights.denominator;
         for (int64_t k = 0, together; k < n; k += together) {
-            const int is_tile = n - k >= 4 && n_rows == BLOCK && (HAS_NARROW_TILES || !l->in.narrow);
+            const int is_tile =
+                n - k >= 4 && n_rows == BLOCK && (HAS_NARROW_TILES || !l->in.narrow);
             float dot[4 * BLOCK];
             together = is_tile ? 4 : 1;
             for (int64_t line = 0; line < fetched * together; line++, next += 64)
