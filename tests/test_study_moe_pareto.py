@@ -84,7 +84,7 @@ def test_bad_data_ends_with_exit_code_2_one_message_and_nothing_written(
         (["search.model.schemes={mix: [int3]}"], "unknown scheme 'int3' (did you mean 'int8'?)"),
         (["search.model.top_k={int: [7, 9]}"], "top_k <= num_experts"),
         (["model.schemes=[1, 2]", "model.num_experts=3"], "num_experts == len(model.schemes)"),
-        (["budget.max_size_bytes=1000"], "the smallest configuration of this space takes 2"),
+        (["budget.max_size_bytes=1000"], "the smallest configuration of this space takes 1"),
         (["train.epochs=many"], "train.epochs = 'many': input should be a valid integer"),
         (["--device", "cuda:99"], "device 'cuda:99' is not there"),
         (["--device", "tpu"], "device must be cpu, cuda or mps, but got 'tpu'"),

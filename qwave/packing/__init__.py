@@ -2,13 +2,13 @@
 
 from qwave.packing.bits import pack, packed_length, unpack
 from qwave.packing.file import (
-    FORMAT_VERSION,
     from_bytes,
     make_header,
     packed_size_bytes,
     packed_size_parts,
     to_bytes,
 )
+from qwave.packing.header import FORMAT_VERSION
 from qwave.packing.model import (
     Header,
     LayerShape,

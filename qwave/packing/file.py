@@ -1,13 +1,19 @@
-"""The packed file: safetensors with one JSON header, deterministic, never unpickled.
+"""The packed file: safetensors with a header of strings, deterministic, never unpickled.
 
-| tensor | dtype | content |
+One tensor, `t` of U8, holds all arrays one after another, because an entry of its own would cost
+each of them 60 bytes of header, as much as the scales, biases and range of a small model. What
+lies where follows from the header (`qwave.packing.header`):
+
+| array | dtype | content |
 |---|---|---|
-| `e0.1.c` | U8 | packed codes of layer 1 of expert 0 (`qwave.packing.bits`) |
-| `e0.1.s` | F16 [o] | its scales; absent for fp32 |
-| `e0.1.b` | F16 [o] | its bias |
-| `r.0.c` ... | | the router's layers |
-| `n.o`, `n.f` | F16 [d] | offset and factor of `standard` and `min_max` |
-| `u` | F32 [2] | the mixture's range of mutual information |
+| `u` | float32 [2] | a mixture's range of mutual information |
+| `n.o`, `n.f` | float16 [d] | offset and factor of `standard` and `min_max` |
+| `e0.1.s` | float16 [o] | scales of layer 1 of expert 0; absent for fp32 |
+| `e0.1.b` | float16 [o] | its bias |
+| `e0.1.c` | uint8 | its packed codes (`qwave.packing.bits`) |
+| `r.0.s` ... | | the router's layers |
+
+By falling width of their elements, otherwise in this order, so that all of them are aligned.
 
 The length of the file follows from configuration and data before training (`packed_size_bytes`).
 """
@@ -17,60 +23,55 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from qwave.config import (
-    ConfigError,
-    CuriosityConfig,
-    ModelConfig,
-    PackedFileError,
-    RouterConfig,
-    TrialConfig,
-)
-from qwave.config.trial import Normalization
+from qwave.config import PackedFileError, TrialConfig
 from qwave.data import EmbeddingSet
 from qwave.data.normalization import has_constants
 from qwave.packing.bits import pack, packed_length, unpack
-from qwave.packing.model import Header, LayerShape, PackedLayer, PackedModel, layer_shapes
+from qwave.packing.header import header_from_text, header_to_text, rounded_rate
+from qwave.packing.model import Header, PackedLayer, PackedModel, layer_shapes
 
-FORMAT_VERSION = 1
 _MAX_HEADER_BYTES = 1_000_000
-_MAX_MC_SAMPLES = 10_000
-_KEY = "qwave"
+_TENSOR = "t"
 
 _Layout = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
 def to_bytes(model: PackedModel) -> bytes:
     """The content of a packed file."""
-    tensors: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, layer in model.layers.items():
-        tensors[f"{name}.c"] = pack(layer.codes, layer.scheme)
+        arrays[f"{name}.c"] = pack(layer.codes, layer.scheme)
+        arrays[f"{name}.b"] = layer.bias
         if layer.scale is not None:
-            tensors[f"{name}.s"] = layer.scale
-        tensors[f"{name}.b"] = layer.bias
+            arrays[f"{name}.s"] = layer.scale
     if model.offset is not None and model.factor is not None:
-        tensors["n.o"], tensors["n.f"] = model.offset, model.factor
+        arrays["n.o"], arrays["n.f"] = model.offset, model.factor
     if model.curiosity_range is not None:
-        tensors["u"] = np.array(model.curiosity_range, dtype=np.float32)
-    return _serialize(model.header, tensors)
+        arrays["u"] = np.array(model.curiosity_range)
+    layout = _layout(model.header)
+    parts = [
+        arrays[name].astype(dtype.newbyteorder("<"), copy=False).tobytes()
+        for name, (dtype, _) in layout.items()
+    ]
+    return b"".join([_head(model.header, layout), *parts])
 
 
 def from_bytes(content: bytes, source: str) -> PackedModel:
     """Read a packed file's content.
 
-    Every tensor's name, dtype and shape is checked against what the header's configuration asks
-    for before anything is decoded.
+    The length is checked against what the header's configuration asks for before anything is
+    decoded.
 
     Raises:
         PackedFileError: Anything is not as `to_bytes` would have written it; `source` names the
             file in the message.
     """
-    # Imported where files are read and written: the engine imports this package on machines that
-    # have torch, numpy and scikit-learn only, and trains without files.
+    # Imported where files are read: the engine imports this package on machines that have torch,
+    # numpy and scikit-learn only, and trains without files.
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -81,34 +82,38 @@ def from_bytes(content: bytes, source: str) -> PackedModel:
         )
     try:
         tensors = load(content)
-        metadata = json.loads(content[8 : 8 + length])["__metadata__"][_KEY]
-        header = _header_from_json(json.loads(metadata))
+        header = header_from_text(json.loads(content[8 : 8 + length]).get("__metadata__") or {})
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # KeyError: safetensors' reader on types that numpy does not have, such as BF16.
         raise PackedFileError(f"{source}: not a readable packed model: {error}") from error
-    expected = _layout(header)
-    found = {name: (str(t.dtype), t.shape) for name, t in tensors.items()}
-    wanted = {name: (str(dtype), shape) for name, (dtype, shape) in expected.items()}
+    # Before layers are listed: a megabyte of header can name experts and widths by the 10^5 each.
+    n_layers = header.model.num_experts * (len(header.model.hidden) + 1)
+    if n_layers > len(content):
+        raise PackedFileError(f"{source}: {n_layers} layers do not fit into {len(content)} bytes")
+    layout = _layout(header)
+    found = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
+    wanted = {_TENSOR: ("uint8", (_data_length(layout),))}
     if found != wanted:
-        wrong = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
-        raise PackedFileError(
-            f"{source}: tensor {wrong[0]!r} is {found.get(wrong[0], 'missing')}, "
-            f"the header asks for {wanted.get(wrong[0], 'nothing')}"
-        )
-    for name, tensor in tensors.items():
-        if tensor.dtype != np.uint8 and not np.isfinite(tensor).all():
-            raise PackedFileError(f"{source}: tensor {name!r} holds values that are not finite")
+        raise PackedFileError(f"{source}: tensors are {found}, the header asks for {wanted}")
+    arrays = _split(tensors[_TENSOR], layout)
+    for name, array in arrays.items():
+        if array.dtype != np.uint8 and not np.isfinite(array).all():
+            raise PackedFileError(f"{source}: array {name!r} holds values that are not finite")
     layers = {}
     for shape in layer_shapes(header.model, header.in_features, len(header.class_names)):
         size = (shape.out_features, shape.in_features)
-        codes = unpack(tensors[f"{shape.name}.c"], shape.scheme, size)
-        scale = tensors.get(f"{shape.name}.s")
-        layers[shape.name] = PackedLayer(shape.scheme, codes, scale, tensors[f"{shape.name}.b"])
-    limits = tensors.get("u")
+        try:
+            codes = unpack(arrays[f"{shape.name}.c"], shape.scheme, size)
+        except PackedFileError as error:
+            raise PackedFileError(f"{source}: layer {shape.name!r}: {error}") from error
+        scale = arrays.get(f"{shape.name}.s")
+        layers[shape.name] = PackedLayer(shape.scheme, codes, scale, arrays[f"{shape.name}.b"])
+    limits = arrays.get("u")
     return PackedModel(
         header,
         layers,
-        tensors.get("n.o"),
-        tensors.get("n.f"),
+        arrays.get("n.o"),
+        arrays.get("n.f"),
         None if limits is None else (float(limits[0]), float(limits[1])),
     )
 
@@ -119,9 +124,9 @@ def make_header(config: TrialConfig, data: EmbeddingSet, mc_seed: int = 0) -> He
     model = config.model
     model = dataclasses.replace(
         model,
-        dropout=_rate(_rate_text(model.dropout)),
-        input_dropout=_rate(_rate_text(model.input_dropout)),
-        router=dataclasses.replace(model.router, dropout=_rate(_rate_text(model.router.dropout))),
+        dropout=rounded_rate(model.dropout),
+        input_dropout=rounded_rate(model.input_dropout),
+        router=dataclasses.replace(model.router, dropout=rounded_rate(model.router.dropout)),
     )
     return Header(
         model,
@@ -143,7 +148,7 @@ def packed_size_parts(config: TrialConfig, data: EmbeddingSet) -> dict[str, int]
     """The same by part: ``expert_0`` ..., ``router``, ``normalization``, ``container``.
 
     The container is everything besides codes, scales, biases and constants: the safetensors
-    framing, names of tensors and classes, and the JSON header.
+    framing and the header.
     """
     header = make_header(config, data)
     layout = _layout(header)
@@ -154,155 +159,51 @@ def packed_size_parts(config: TrialConfig, data: EmbeddingSet) -> dict[str, int]
             place, f"expert_{place[1:]}"
         )
         parts[part] = parts.get(part, 0) + dtype.itemsize * math.prod(shape)
-    return {**parts, "container": _container_length(header, layout)}
+    return {**parts, "container": len(_head(header, layout))}
 
 
-def _container_length(header: Header, layout: _Layout) -> int:
-    """Length of everything before the first tensor: 8 bytes, and the JSON header padded to 8.
+def _head(header: Header, layout: _Layout) -> bytes:
+    """Everything before the tensor: its length in 8 bytes, and the JSON header padded to 8.
 
-    Written out after safetensors' format description (tensors by falling dtype, then by name),
-    because laying out zeros instead takes 4 ms for a middling model and a study asks about a
-    thousand models before it starts. Tests hold it against files.
+    Written out after safetensors' format description: the library writes metadata in no fixed
+    order, and equal models are equal files.
     """
-    names = {"float32": "F32", "float16": "F16", "uint8": "U8"}
-    order = list(names)
-    entries: dict[str, Any] = {"__metadata__": {_KEY: _header_text(header)}}
-    offset = 0
-    for name, (dtype, shape) in sorted(
-        layout.items(), key=lambda item: (order.index(str(item[1][0])), item[0])
-    ):
-        end = offset + dtype.itemsize * math.prod(shape)
-        entries[name] = {
-            "dtype": names[str(dtype)],
-            "shape": list(shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False)
-    return 8 + -(-len(text.encode()) // 8) * 8
+    length = _data_length(layout)
+    tensor = {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}
+    entries = {"__metadata__": header_to_text(header), _TENSOR: tensor}
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _data_length(layout: _Layout) -> int:
+    return sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout.values())
+
+
+def _split(content: np.ndarray, layout: _Layout) -> dict[str, np.ndarray]:
+    """The arrays in the tensor's bytes, in native byte order."""
+    arrays = {}
+    start = 0
+    for name, (dtype, shape) in layout.items():
+        end = start + dtype.itemsize * math.prod(shape)
+        array = content[start:end].view(dtype.newbyteorder("<")).reshape(shape)
+        arrays[name] = array.astype(dtype, copy=False)
+        start = end
+    return arrays
 
 
 def _layout(header: Header) -> _Layout:
-    half, byte = np.dtype(np.float16), np.dtype(np.uint8)
+    """Dtype and shape of every array, in the order of the file."""
+    single, half, byte = map(np.dtype, (np.float32, np.float16, np.uint8))
     layout: _Layout = {}
-    shapes: list[LayerShape] = layer_shapes(
-        header.model, header.in_features, len(header.class_names)
-    )
-    for shape in shapes:
+    if header.model.num_experts > 1:
+        layout["u"] = (single, (2,))
+    if has_constants(header.normalization):
+        layout["n.o"] = layout["n.f"] = (half, (header.in_features,))
+    for shape in layer_shapes(header.model, header.in_features, len(header.class_names)):
         count = shape.out_features * shape.in_features
-        layout[f"{shape.name}.c"] = (byte, (packed_length(count, shape.scheme),))
         if shape.scheme != "fp32":
             layout[f"{shape.name}.s"] = (half, (shape.out_features,))
         layout[f"{shape.name}.b"] = (half, (shape.out_features,))
-    if has_constants(header.normalization):
-        layout["n.o"] = layout["n.f"] = (half, (header.in_features,))
-    if header.model.num_experts > 1:
-        layout["u"] = (np.dtype(np.float32), (2,))
-    return layout
-
-
-def _serialize(header: Header, tensors: dict[str, np.ndarray]) -> bytes:
-    from safetensors.numpy import save
-
-    # One metadata key only: safetensors writes several in no fixed order.
-    content: bytes = save(tensors, metadata={_KEY: _header_text(header)})
-    return content
-
-
-def _header_text(header: Header) -> str:
-    return json.dumps(_header_to_json(header), separators=(",", ":"), ensure_ascii=False)
-
-
-def _rate_text(rate: float) -> str:
-    """A dropout rate as four hexadecimal digits, in units of 2^-16.
-
-    That is how finely training draws (`qwave.dropout.DropMask`), and unlike a decimal fraction it
-    has one length: the size of a file must not depend on the digits of a rate.
-    """
-    return f"{min(round(rate * 2**16), 2**16 - 1):04x}"
-
-
-def _rate(text: str) -> float:
-    return int(text, 16) / 2**16
-
-
-def _header_to_json(header: Header) -> dict[str, Any]:
-    model = header.model
-    tree: dict[str, Any] = {
-        "version": FORMAT_VERSION,
-        "classes": list(header.class_names),
-        "features": header.in_features,
-        "normalization": header.normalization,
-        "schemes": list(model.schemes),
-        "hidden": list(model.hidden),
-        "mc": [model.curiosity.mc_samples, f"{header.mc_seed:08x}"],
-        "data": header.data_digest,
-        "config": header.config_digest,
-    }
-    if model.head_scheme is not None:
-        tree["head"] = model.head_scheme
-    if model.num_experts > 1:
-        router = model.router
-        tree["router"] = [router.hidden, router.scheme, _rate_text(router.dropout)]
-        tree["top_k"] = model.top_k
-        tree["alpha"] = model.curiosity.alpha
-    else:
-        tree["dropout"] = [_rate_text(model.input_dropout), _rate_text(model.dropout)]
-    return tree
-
-
-def _header_from_json(tree: dict[str, Any]) -> Header:
-    if tree["version"] != FORMAT_VERSION:
-        raise PackedFileError(
-            f"format version {tree['version']!r}; this qwave reads version {FORMAT_VERSION}"
-        )
-    samples, seed = tree["mc"]
-    schemes = tuple(tree["schemes"])
-    is_mixture = len(schemes) > 1
-    router = RouterConfig()
-    input_dropout = dropout = 0.0
-    if is_mixture:
-        width, scheme, rate = tree["router"]
-        router = RouterConfig(width, scheme, _rate(rate))
-    else:
-        input_dropout, dropout = (_rate(text) for text in tree["dropout"])
-    try:
-        model = ModelConfig(
-            schemes=schemes,
-            hidden=tuple(tree["hidden"]),
-            head_scheme=tree.get("head"),
-            top_k=tree.get("top_k", 1),
-            dropout=dropout,
-            input_dropout=input_dropout,
-            router=router,
-            curiosity=CuriosityConfig(tree.get("alpha", 0.0), samples),
-        )
-    except ConfigError as error:
-        raise PackedFileError(f"impossible model: {error}") from error
-    names, features = tree["classes"], tree["features"]
-    whole = {
-        "features": (features, 1),
-        "top_k": (model.top_k, 1),
-        "router": (model.router.hidden, 0),
-        **{f"hidden[{layer}]": (width, 1) for layer, width in enumerate(model.hidden)},
-    }
-    for key, (number, least) in whole.items():
-        if type(number) is not int or not least <= number < 2**31:
-            raise PackedFileError(f"{key} must be a whole number from {least}, not {number!r}")
-    if type(samples) is not int or not 2 <= samples <= _MAX_MC_SAMPLES:
-        raise PackedFileError(f"mc samples must be 2 to {_MAX_MC_SAMPLES}, not {samples!r}")
-    if not re.fullmatch(r"[0-9a-f]{8}", str(seed)):
-        raise PackedFileError(f"mc seed must be eight hexadecimal digits, not {seed!r}")
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise PackedFileError(f"class names must be a list of strings, but got {names!r}")
-    if tree["normalization"] not in get_args(Normalization):
-        raise PackedFileError(f"unknown normalization {tree['normalization']!r}")
-    return Header(
-        model,
-        tree["normalization"],
-        features,
-        tuple(names),
-        int(seed, 16),
-        str(tree["data"]),
-        str(tree["config"]),
-    )
+        layout[f"{shape.name}.c"] = (byte, (packed_length(count, shape.scheme),))
+    return dict(sorted(layout.items(), key=lambda item: -item[1][0].itemsize))

@@ -215,7 +215,7 @@ def test_a_trial_over_the_size_budget_is_recorded_but_not_trained_and_costs_no_t
 ) -> None:
     sweep = load_sweep(sweep_file)
     plan = plan_sweep(sweep)
-    limit = plan.smallest_bytes + 150
+    limit = plan.smallest_bytes + 20
     assert limit < plan.largest_bytes
     small = dataclasses.replace(sweep, budget=Budget(4, limit, 2))
     outcome = run_sweep(plan_sweep(small), tmp_path)

@@ -1,0 +1,198 @@
+"""The description at the head of a packed file, as text and back.
+
+Every value is a string, as safetensors' metadata are. The smallest useful model has 1640 bytes of
+parameters, so that what stands around them counts: lists are comma-separated (class names by the
+rules of CSV), and keys that follow from others are left out.
+
+| key | value | where |
+|---|---|---|
+| `qwave` | format version | always |
+| `classes` | names | always |
+| `features` | d | always |
+| `normalization` | name | always |
+| `schemes` | one an expert | always |
+| `hidden` | widths | with hidden layers |
+| `head` | scheme | where it is not the expert's own |
+| `router` | hidden width, scheme | mixtures |
+| `top_k`, `alpha` | numbers | mixtures |
+| `mc` | MC-dropout: samples, seed, and rates of inputs and hidden units | always |
+| `data`, `config` | digests | always |
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import get_args
+
+from qwave.config import (
+    ConfigError,
+    CuriosityConfig,
+    ModelConfig,
+    PackedFileError,
+    RouterConfig,
+)
+from qwave.config.trial import Normalization
+from qwave.packing.model import Header
+
+FORMAT_VERSION = 1
+_MAX_MC_SAMPLES = 10_000
+_MAX_COUNT = 2**31
+
+
+def rounded_rate(rate: float) -> float:
+    """A dropout rate as a file holds it."""
+    return _rate(_rate_text(rate))
+
+
+def header_to_text(header: Header) -> dict[str, str]:
+    """Keys and values in the order in which they are written."""
+    model, router = header.model, header.model.router
+    text = {
+        "qwave": str(FORMAT_VERSION),
+        "classes": _row(header.class_names),
+        "features": str(header.in_features),
+        "normalization": header.normalization,
+        "schemes": _row(model.schemes),
+    }
+    if model.hidden:
+        text["hidden"] = _row(model.hidden)
+    if model.head_scheme is not None:
+        text["head"] = model.head_scheme
+    rates = [model.input_dropout, model.dropout][: 1 + bool(model.hidden)]
+    if model.num_experts > 1:
+        text["router"] = _row((router.hidden, router.scheme))
+        text["top_k"] = str(model.top_k)
+        text["alpha"] = repr(float(model.curiosity.alpha))
+        rates = [router.dropout]
+    numbers = (model.curiosity.mc_samples, f"{header.mc_seed:08x}", *map(_rate_text, rates))
+    return {
+        **text,
+        "mc": _row(numbers),
+        "data": header.data_digest,
+        "config": header.config_digest,
+    }
+
+
+def header_from_text(text: Mapping[str, str]) -> Header:
+    """The reverse.
+
+    Raises:
+        PackedFileError: A key is missing or unknown, or a value is not what `header_to_text` would
+            have written.
+    """
+    version = text.get("qwave")
+    if version != str(FORMAT_VERSION):
+        raise PackedFileError(
+            f"format version {version!r}; this qwave reads version {FORMAT_VERSION}"
+        )
+    try:
+        header = _parse(text)
+    except KeyError as error:
+        raise PackedFileError(f"the header has no {error}") from error
+    except ConfigError as error:
+        raise PackedFileError(f"impossible model: {error}") from error
+    written = header_to_text(header)
+    if written != dict(text):
+        key = next(k for k in [*text, *written] if text.get(k) != written.get(k))
+        raise PackedFileError(
+            f"{key}={text.get(key)!r} in the header, which would be {written.get(key)!r}"
+        )
+    return header
+
+
+def _parse(text: Mapping[str, str]) -> Header:
+    schemes = tuple(text["schemes"].split(","))
+    hidden = tuple(
+        _whole(width, f"hidden[{layer}]", 1)
+        for layer, width in enumerate(text["hidden"].split(",") if "hidden" in text else ())
+    )
+    mc = re.fullmatch(r"([^,]*),([0-9a-f]{8}),([0-9a-f]{4})(?:,([0-9a-f]{4}))?", text["mc"])
+    if mc is None:
+        raise PackedFileError(
+            "mc must be samples, a seed of eight hexadecimal digits, and one or two rates of "
+            f"four, not {text['mc'][:50]!r}"
+        )
+    samples, seed, first_rate, second_rate = mc.groups(default="0000")
+    is_mixture = len(schemes) > 1
+    router = RouterConfig()
+    top_k, alpha, input_dropout, dropout = 1, 0.0, 0.0, 0.0
+    if is_mixture:
+        width, _, scheme = text["router"].partition(",")
+        router = RouterConfig(_whole(width, "router", 0), scheme, _rate(first_rate))
+        top_k, alpha = _whole(text["top_k"], "top_k", 1), _number(text["alpha"], "alpha")
+    else:
+        input_dropout, dropout = _rate(first_rate), _rate(second_rate)
+    model = ModelConfig(
+        schemes=schemes,
+        hidden=hidden,
+        head_scheme=text.get("head"),
+        top_k=top_k,
+        dropout=dropout,
+        input_dropout=input_dropout,
+        router=router,
+        curiosity=CuriosityConfig(alpha, _whole(samples, "mc samples", 2, _MAX_MC_SAMPLES)),
+    )
+    if text["normalization"] not in get_args(Normalization):
+        raise PackedFileError(f"unknown normalization {text['normalization']!r}")
+    return Header(
+        model,
+        text["normalization"],
+        _whole(text["features"], "features", 1),
+        _names(text["classes"]),
+        int(seed, 16),
+        text["data"],
+        text["config"],
+    )
+
+
+def _row(values: Iterable[object]) -> str:
+    """Values as one row of CSV."""
+    file = io.StringIO()
+    csv.writer(file).writerow(values)
+    return file.getvalue().removesuffix("\r\n")  # the end of a row, which makes it quote both
+
+
+def _names(row: str) -> tuple[str, ...]:
+    try:
+        rows = list(csv.reader(io.StringIO(row, newline=""), strict=True))
+    except csv.Error as error:
+        raise PackedFileError(f"classes must be a row of names, but: {error}") from error
+    if len(rows) != 1 or not rows[0]:
+        raise PackedFileError(f"classes must be one row of names, but got {row[:100]!r}")
+    return tuple(rows[0])
+
+
+def _whole(text: str, key: str, least: int, most: int = _MAX_COUNT) -> int:
+    # Digits are counted before they are read: int() takes quadratic time for long ones.
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+        raise PackedFileError(
+            f"{key} must be a whole number from {least} to {most}, not {text[:20]!r}"
+        )
+    return int(text)
+
+
+def _number(text: str, key: str) -> float:
+    try:
+        number = float(text[:50])
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise PackedFileError(f"{key} must be a number, not {text[:50]!r}")
+    return number
+
+
+def _rate_text(rate: float) -> str:
+    """A dropout rate as four hexadecimal digits, in units of 2^-16.
+
+    That is how finely training draws (`qwave.dropout.DropMask`), and unlike a decimal fraction it
+    has one length: the size of a file must not depend on the digits of a rate.
+    """
+    return f"{min(round(rate * 2**16), 2**16 - 1):04x}"
+
+
+def _rate(text: str) -> float:
+    return int(text, 16) / 2**16
