@@ -24,6 +24,9 @@ LAYERS: dict[str, int] = {
     "quant": 1,
     "dropout": 1,
     "pareto": 1,
+    "statistics": 1,
+    "energy": 1,
+    "uncertainty": 1,
     "racing": 1,
     "space": 1,
     "tracking": 1,
@@ -40,7 +43,18 @@ LAYERS: dict[str, int] = {
     "cli": 7,
 }
 # These must import without torch.
-TORCHLESS = ("config", "pareto", "racing", "space", "tracking", "figures", "runtime", "packing")
+TORCHLESS = (
+    "config",
+    "pareto",
+    "statistics",
+    "uncertainty",
+    "racing",
+    "space",
+    "tracking",
+    "figures",
+    "runtime",
+    "packing",
+)
 # The only homes of a library.
 HOMES = {
     "optuna": {"space", "sweep"},
