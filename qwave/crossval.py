@@ -8,14 +8,24 @@ Shapes: n clips, f folds, e experts, c classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qwave.config import ConfigError, TrialConfig
-from qwave.data import EmbeddingSet, make_folds
-from qwave.engine import Checkpoint, PhaseClock, pack_fold, resolve_device, train_folds
+from qwave.data import EmbeddingSet, holdout_split, make_folds
+from qwave.engine import (
+    Checkpoint,
+    Lessons,
+    PhaseClock,
+    TrainedFolds,
+    lessons_key,
+    pack_fold,
+    resolve_device,
+    teach,
+    train_folds,
+)
 from qwave.engine.memory import peak_memory, reset_peak_memory
 from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
 from qwave.packing import packed_size_parts
@@ -93,6 +103,7 @@ def cross_validate(
     config: TrialConfig,
     data: EmbeddingSet,
     *,
+    lessons: Sequence[Lessons] | None = None,
     device: str = "cpu",
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
 ) -> TrialResult:
@@ -101,6 +112,8 @@ def cross_validate(
     Args:
         config: Any configuration; its canonical form is what runs.
         data: Embeddings with labels.
+        lessons: What `teach` returned for a configuration of equal `lessons_key`; by default a
+            teacher is trained where `train.distillation` asks for one.
         device: ``cpu``, ``cuda`` or ``mps``; predictions are always made on the CPU.
         on_checkpoint: Called with the folds' held-out scores at about ten epochs.
 
@@ -114,14 +127,13 @@ def cross_validate(
     place = resolve_device(device)
     reset_peak_memory(place)
     folds = make_folds(data, config.data)
-    trained = train_folds(config, data, folds, device=device, on_checkpoint=on_checkpoint)
+    if config.train.distillation and lessons is None:
+        lessons = teach(config, data, folds, device=device)
+    trained = train_folds(
+        config, data, folds, lessons=lessons, device=device, on_checkpoint=on_checkpoint
+    )
     clock.stop("train")
-    largest = float(np.max([p.detach().abs().max() for p in trained.mixture.parameters()]))
-    if not largest <= _LARGEST_FLOAT16:
-        raise ConfigError(
-            f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
-            f"(it is {config.train.learning_rate:g})"
-        )
+    _refuse_divergence(trained, config)
     models = tuple(
         PackedClassifier(pack_fold(trained, position, config, data, fold))
         for position, fold in enumerate(folds)
@@ -179,6 +191,43 @@ def cross_validate(
         phase_seconds={**trained.phase_seconds, **clock.seconds},
         peak_memory_bytes=used.private + used.shared,
     )
+
+
+def predict_holdout(
+    configs: Sequence[TrialConfig], data: EmbeddingSet, *, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train on all rows but those of the held-out fold, and predict these from the packed model.
+
+    Args:
+        configs: With one `data.holdout_fold` between them.
+        data: All rows, the held-out ones among them.
+        device: As of `cross_validate`.
+
+    Returns:
+        Held-out rows [k], and the class that each configuration's model predicts of them, [m, k].
+    """
+    lessons: dict[str, list[Lessons]] = {}
+    predicted = []
+    for config in (config.canonical() for config in configs):
+        fold = holdout_split(data, config.data)
+        key = lessons_key(config)
+        if config.train.distillation and key not in lessons:
+            lessons[key] = teach(config, data, [fold], device=device)
+        trained = train_folds(config, data, [fold], lessons=lessons.get(key), device=device)
+        _refuse_divergence(trained, config)
+        model = PackedClassifier(pack_fold(trained, 0, config, data, fold))
+        predicted.append(model.predict_proba(data.x[fold.test]).argmax(axis=1))
+    return fold.test, np.array(predicted)
+
+
+def _refuse_divergence(trained: TrainedFolds, config: TrialConfig) -> None:
+    """Refuse parameters that cannot be stored."""
+    largest = float(np.max([p.detach().abs().max() for p in trained.mixture.parameters()]))
+    if not largest <= _LARGEST_FLOAT16:
+        raise ConfigError(
+            f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
+            f"(it is {config.train.learning_rate:g})"
+        )
 
 
 def _pooled_scores(

@@ -1,12 +1,13 @@
 """The plain loop: what one would write first, and what the engine is measured against.
 
-The same model, loss, optimiser and schedule as `qwave.engine`, fold after fold, with nn.Module,
-DataLoader, AdamW and quantization operation by operation. It is no straw man: only the experts
-that a clip is routed to are computed, the optimiser is PyTorch's default for the device, and
-nothing is computed that the engine does not compute. Random numbers are PyTorch's own: the two
-agree to rounding where nothing random is drawn (tests), and in distribution elsewhere.
+The same model, beginning, loss, optimiser and schedule as `qwave.engine` without a teacher, fold
+after fold, with nn.Module, DataLoader, AdamW and quantization operation by operation. It is no
+straw man: only the experts that a clip is routed to are computed, the optimiser is PyTorch's
+default for the device, and nothing is computed that the engine does not compute. Random numbers
+are PyTorch's own: the two agree to rounding where nothing random is drawn (tests), and in
+distribution elsewhere.
 
-Notation: b batch rows, d features, e experts, c classes.
+Notation: n clips, b batch rows, d features, e experts, c classes.
 """
 
 from __future__ import annotations
@@ -114,6 +115,25 @@ class PlainMixture(nn.Module):
         return logits, probabilities, gates
 
 
+@torch.no_grad()
+def begin_at_centroids(model: PlainMixture, x: Tensor, y: Tensor) -> None:
+    """Weights of linear experts as in `qwave.engine.initial`: how classes' means differ.
+
+    Args:
+        model: Changed in place; not where experts have hidden layers.
+        x: Training clips, [n, d], whose classes' means are not all equal.
+        y: Their classes, [n].
+    """
+    if model.config.hidden:
+        return
+    means = torch.zeros(model.num_classes, x.shape[1], device=x.device)
+    for label in y.unique():
+        means[label] = x[y == label].mean(dim=0) - x.mean(dim=0)
+    for layer in model.experts.modules():
+        if isinstance(layer, PlainLinear):
+            layer.weight.copy_(means * (0.5 * x.shape[1] ** -0.5 / means.abs().mean()))
+
+
 def plain_loss(
     output: tuple[Tensor, Tensor, Tensor], y: Tensor, class_weight: Tensor, config: TrialConfig
 ) -> Tensor:
@@ -151,6 +171,7 @@ def train_plain(
         if config.train.class_weights:
             class_weight = len(fold.train) / (data.num_classes * counts.clamp_min(1).float())
         model = PlainMixture(config.model, data.x.shape[1], data.num_classes).to(device)
+        begin_at_centroids(model, x[fold.train], y[fold.train])
         optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=config.train.learning_rate,

@@ -22,12 +22,14 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, load_embeddings, make_folds
 from qwave.engine import Precision, train_folds
+from qwave.engine.initial import start_at_centroids
 from qwave.engine.library import compiled
 from qwave.engine.memory import Memory
-from qwave.engine.stacked import TrainingLoss
+from qwave.engine.rows import Rows
+from qwave.engine.stacked import training_loss
 from qwave.moe import Mixture, build_mixture
 from studies import speed, timing
-from studies.plain_loop import PlainMixture, plain_loss, train_plain
+from studies.plain_loop import PlainMixture, begin_at_centroids, plain_loss, train_plain
 
 N_FEATURES, N_CLASSES = 20, 5
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if compiled() else ("float32",)
@@ -75,7 +77,10 @@ def test_losses_and_gradients_of_the_plain_loop_are_the_engines(name: str, seed:
     x = torch.randn(1, 12, N_FEATURES, generator=generator)
     y = torch.randint(N_CLASSES, (1, 12), generator=generator)
     weight = torch.linspace(0.5, 1.5, N_CLASSES)
-    loss = TrainingLoss(config, weight.unsqueeze(0))(mixture(x), y, torch.ones(1, 12)).sum()
+    smoothing = config.train.label_smoothing
+    target = torch.full((1, 12, N_CLASSES), smoothing / N_CLASSES)
+    target.scatter_add_(2, y.unsqueeze(2), torch.full((1, 12, 1), 1 - smoothing))
+    loss = training_loss(mixture(x), target, weight[y], config.model.load_balance_weight).sum()
     other = plain_loss(plain(x[0]), y[0], weight, config)
     torch.testing.assert_close(other, loss, rtol=1e-5, atol=1e-6)
     loss.backward()
@@ -86,6 +91,25 @@ def test_losses_and_gradients_of_the_plain_loop_are_the_engines(name: str, seed:
         found = torch.zeros_like(mine) if mine.grad is None else mine.grad
         bound = 1e-5 * (float(expected.abs().max()) + 1e-6)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=bound)
+
+
+@pytest.mark.parametrize("schemes", [("int1",), ("int1", "int1", "fp32")], ids="+".join)
+@pytest.mark.parametrize("hidden", [(), (16,)])
+def test_the_plain_loop_begins_where_the_engine_does(
+    schemes: tuple[str, ...], hidden: tuple[int, ...]
+) -> None:
+    config = TrialConfig(model=ModelConfig(schemes, hidden)).canonical()
+    generator = torch.Generator().manual_seed(0)
+    mixture = build_mixture(config.model, N_FEATURES, N_CLASSES, [generator])
+    plain = PlainMixture(config.model, N_FEATURES, N_CLASSES)
+    pairs = _copy(mixture, plain)
+    x = torch.randn(30, N_FEATURES, generator=generator)
+    y = torch.randint(N_CLASSES - 1, (30,), generator=generator)  # the last class has no clip
+    fit = np.arange(3, 30)
+    start_at_centroids(mixture, Rows(x, None, None), [fit], y.numpy())
+    begin_at_centroids(plain, x[fit], y[fit])
+    for mine, (theirs, member) in pairs:
+        torch.testing.assert_close(mine.data, theirs.data[0, member], rtol=1e-5, atol=1e-7)
 
 
 def test_the_plain_loop_learns(gaussians: Callable[..., EmbeddingSet]) -> None:
@@ -99,6 +123,19 @@ def test_the_plain_loop_learns(gaussians: Callable[..., EmbeddingSet]) -> None:
     accuracies = train_plain(config, data, make_folds(data, config.data))
     assert len(accuracies) == 3
     assert np.mean(accuracies) > 0.8
+
+
+def test_linear_experts_of_the_plain_loop_know_the_centroids_before_the_first_step(
+    gaussians: Callable[..., EmbeddingSet],
+) -> None:
+    data = gaussians(0)
+    config = TrialConfig(
+        data=DataConfig(normalization="layer", n_folds=3),
+        model=ModelConfig(("int4",), ()),
+        train=TrainConfig(epochs=1, learning_rate=1e-9),
+    ).canonical()
+    accuracies = train_plain(config, data, make_folds(data, config.data))
+    assert min(accuracies) > 0.8, "chance is 0.33"
 
 
 @pytest.mark.slow

@@ -51,6 +51,8 @@ class DataConfig:
         normalization: See `qwave.data.Normalizer`.
         n_folds: Number of folds; must equal the file's own number where it has official folds.
         drop_overlap: Leave out of a fold's training rows the recordings that its test rows share.
+        holdout_fold: Official fold that no trial sees, as the file numbers it; the others are the
+            `n_folds` of the cross-validation. `studies.confirm` scores the final front on it.
         fold_seed: Seed of folds that qwave makes itself; official folds do not use it.
     """
 
@@ -59,6 +61,7 @@ class DataConfig:
     normalization: Normalization = "sqrt_layer"
     n_folds: int = 5
     drop_overlap: bool = False
+    holdout_fold: int | None = None
     fold_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -193,6 +196,9 @@ class TrainConfig:
         learning_rate: AdamW's, at the start of the schedule.
         weight_decay: AdamW's decoupled weight decay.
         label_smoothing: Share of the target spread evenly over the classes.
+        distillation: Share of the target that a teacher says, an ensemble of float networks
+            trained on the same rows; inputs are then mixtures of two clips. 0 trains on clips and
+            labels alone.
         class_weights: Weigh each class by the inverse of its frequency in the training rows.
         patience: Epochs without a better inner validation loss before a fold stops; None (the
             default) trains all epochs on all training rows.
@@ -206,6 +212,7 @@ class TrainConfig:
     learning_rate: float = 0.003
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
+    distillation: float = 0.0
     class_weights: bool = True
     patience: int | None = None
     validation_share: float = 0.15
@@ -228,6 +235,11 @@ class TrainConfig:
             0 <= self.label_smoothing < 1,
             "0 <= train.label_smoothing < 1",
             label_smoothing=self.label_smoothing,
+        )
+        _require(
+            0 <= self.distillation <= 1,
+            "0 <= train.distillation <= 1",
+            distillation=self.distillation,
         )
         _require(
             self.patience is None or self.patience >= 1,
@@ -264,6 +276,8 @@ class TrialConfig:
             inert |= {"model.head_scheme"}
         if self.train.patience is None:
             inert |= {"train.validation_share"}
+        if self.train.distillation == 1:
+            inert |= {"train.label_smoothing"}  # the teacher says the whole target
         model = dataclasses.replace(
             _with_defaults(self.model, "model.", inert),
             schemes=schemes,

@@ -1,7 +1,7 @@
 """Embeddings with labels, folds and recordings; how they are read, split and normalised."""
 
-from qwave.data.embeddings import EmbeddingSet, load_embeddings
-from qwave.data.folds import Fold, inner_split, make_folds
+from qwave.data.embeddings import EmbeddingSet, load_embeddings, take_classes, take_rows
+from qwave.data.folds import Fold, holdout_split, inner_split, leave_out, make_folds
 from qwave.data.names import ClipName, parse_clip_name
 from qwave.data.normalization import Normalizer, fit_normalizer, normalize_clips
 
@@ -11,9 +11,13 @@ __all__ = [
     "Fold",
     "Normalizer",
     "fit_normalizer",
+    "holdout_split",
     "inner_split",
+    "leave_out",
     "load_embeddings",
     "make_folds",
     "normalize_clips",
     "parse_clip_name",
+    "take_classes",
+    "take_rows",
 ]

@@ -5,6 +5,7 @@ Shapes: n clips, d features.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.resources
 import os
@@ -95,6 +96,48 @@ def load_embeddings(path: str | os.PathLike[str] = "esc10") -> EmbeddingSet:
     if file.stat().st_size == 0:
         raise DataError(f"data.path: {file} is empty")
     return _from_arrays(readers[file.suffix.lower()](file), str(file))
+
+
+def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
+    """These rows [m] as a set of their own, with a digest of its own.
+
+    Raises:
+        DataError: A class is left without clips.
+    """
+    x, y = data.x[rows], data.y[rows]
+    missing = set(range(data.num_classes)) - set(y.tolist())
+    if missing:
+        name = data.class_names[min(missing)]
+        raise DataError(f"no clip of class {name!r} is among the {len(rows)} rows that are left")
+    fold = None if data.fold is None else data.fold[rows]
+    group = None if data.group is None else data.group[rows]
+    names = tuple(data.names[row] for row in rows)
+    digest = _digest(x, y, fold, group, data.class_names, names)
+    return EmbeddingSet(x, y, fold, group, data.class_names, names, digest)
+
+
+def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet:
+    """The clips of these classes, relabelled 0 to k - 1 in the order that `data` has them in.
+
+    Raises:
+        DataError: A class is unknown, or named twice, or fewer than two are left.
+    """
+    for name in class_names:
+        if name not in data.class_names:
+            hint = nearest(name, data.class_names)
+            raise DataError(
+                f"no class {name!r}{hint}; the classes are {', '.join(data.class_names)}"
+            )
+    kept = [label for label, name in enumerate(data.class_names) if name in class_names]
+    if len(class_names) != len(kept):
+        raise DataError(f"each class must be named once, but got {', '.join(class_names)}")
+    if len(kept) < 2:
+        raise DataError(f"at least 2 classes must be left, but got {len(kept)}")
+    rows = np.flatnonzero(np.isin(data.y, kept))
+    names = tuple(data.class_names[label] for label in kept)
+    # Labels of the others mean nothing; their clips are not taken.
+    y = np.searchsorted(kept, data.y)
+    return take_rows(dataclasses.replace(data, y=y, class_names=names), rows)
 
 
 def _read_npz(file: Path) -> dict[str, Any]:

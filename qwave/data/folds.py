@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.config import DataConfig, DataError
-from qwave.data.embeddings import EmbeddingSet
+from qwave.data.embeddings import EmbeddingSet, take_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,12 @@ def make_folds(data: EmbeddingSet, config: DataConfig) -> tuple[Fold, ...]:
     Warns:
         UserWarning: Recordings span official folds, or no recordings are known.
     """
+    held_out = config.holdout_fold
+    if held_out is not None and data.fold is not None and held_out in data.fold:
+        raise DataError(
+            f"data.holdout_fold={held_out} is among the rows given: leave it out first, with "
+            "qwave.data.leave_out"
+        )
     counts = np.bincount(data.y, minlength=data.num_classes)
     if counts.min() < config.n_folds:
         smallest = int(counts.argmin())
@@ -76,6 +82,49 @@ def make_folds(data: EmbeddingSet, config: DataConfig) -> tuple[Fold, ...]:
             )
         folds.append(fold)
     return tuple(folds)
+
+
+def leave_out(data: EmbeddingSet, fold: int | None) -> EmbeddingSet:
+    """The rows of all official folds but one, with a digest of their own; None: all rows.
+
+    Raises:
+        DataError: There are no official folds, or not this one, or a class is left without clips.
+    """
+    if fold is None:
+        return data
+    if data.fold is None or fold not in data.fold:
+        found = "none" if data.fold is None else ", ".join(map(str, np.unique(data.fold)))
+        raise DataError(
+            f"data.holdout_fold={fold} must be an official fold of the file, but it has {found}"
+        )
+    return take_rows(data, np.flatnonzero(data.fold != fold))
+
+
+def holdout_split(data: EmbeddingSet, config: DataConfig) -> Fold:
+    """All rows but those of `data.holdout_fold` to train on, and these to test.
+
+    Args:
+        data: All rows.
+        config: With a `holdout_fold`.
+
+    Raises:
+        DataError: As `leave_out`, or no fold is to be held out, or all clips of a class share
+            recordings with the held-out ones and `drop_overlap` takes them.
+    """
+    if config.holdout_fold is None:
+        raise DataError("data.holdout_fold is not set: there is no fold to hold out")
+    leave_out(data, config.holdout_fold)
+    is_test = data.fold == config.holdout_fold
+    is_train = ~is_test
+    if config.drop_overlap and data.group is not None:
+        is_train &= ~np.isin(data.group, data.group[is_test])
+    missing = set(range(data.num_classes)) - set(data.y[is_train].tolist())
+    if missing:
+        raise DataError(
+            f"data.holdout_fold={config.holdout_fold}: no training clip of class "
+            f"{data.class_names[min(missing)]!r}; all share recordings with the held-out ones"
+        )
+    return Fold(0, np.flatnonzero(is_train), np.flatnonzero(is_test))
 
 
 def inner_split(

@@ -24,7 +24,7 @@ from qwave.dropout import DropMask
 from qwave.engine import structures
 from qwave.engine.precision import FloatName
 from qwave.engine.structures import Inputs, Layer, array_of, pointer
-from qwave.engine.task import TrainingTask
+from qwave.engine.task import Examples, TrainingTask
 from qwave.moe import StackedLinear
 
 _BETAS = (0.9, 0.999)
@@ -51,7 +51,7 @@ class CompiledTrainer:
     ) -> None:
         self.library = library
         self.n_steps = 0
-        self.n_classes = task.class_weight.shape[1]
+        self.n_classes = task.n_classes
         self.n_rows = task.dropout.experts[0].shape[0]
         self.weight_decay = task.config.train.weight_decay
         has_short_moments = precision == "bfloat16"
@@ -62,27 +62,28 @@ class CompiledTrainer:
             for fold in range(len(task.dropout.seeds))
         ]
 
-    def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
+    def train(self, examples: Examples, learning_rates: Sequence[float]) -> np.ndarray:
         """See `Trainer.train`."""
-        n_folds, n_steps, n_rows = index.shape
+        n_folds, n_steps, n_rows = examples.row.shape
         assert (n_folds, n_rows) == (len(self.folds), self.n_rows), "C reads as far as it was told"
+        assert examples.target.shape[3] == self.n_classes, "likewise"
         assert len(learning_rates) == n_steps, "a learning rate a step"
-        index = index.contiguous()
+        given = [tensor.contiguous() for tensor in examples]
         rates = torch.tensor(learning_rates, dtype=torch.float32)
         options = structures.AdamW(*_BETAS, self.weight_decay, _EPSILON)
-        losses = torch.empty(index.shape[:2])
+        losses = torch.empty(n_folds, n_steps)
         for fold, compiled in enumerate(self.folds):
             failed = self.library.qwave_train(
                 ctypes.byref(compiled.structure),
                 ctypes.c_int64(self.n_steps + 1),
                 ctypes.c_int64(n_steps),
-                ctypes.c_void_p(pointer(index[fold])),
+                ctypes.byref(structures.Examples(*(pointer(tensor[fold]) for tensor in given))),
                 ctypes.c_void_p(pointer(rates)),
                 ctypes.byref(options),
                 ctypes.c_void_p(pointer(losses[fold])),
             )
             if failed:
-                raise MemoryError(f"no memory for batches of {index.shape[2]} rows")
+                raise MemoryError(f"no memory for batches of {n_rows} rows")
         self.n_steps += n_steps
         return losses.numpy()
 
@@ -133,14 +134,14 @@ class _CompiledFold:
         offset = factor = None
         if rows.offset is not None and rows.factor is not None:
             offset, factor = rows.offset[fold], rows.factor[fold]
-        self.data = rows.x, offset, factor, rows.y, task.class_weight[fold]
+        self.data = rows.x, offset, factor
         self._layers = [array_of([layer.fill() for layer in chain]) for chain in self.experts]
         self._router = array_of([layer.fill() for layer in self.router]) if self.router else None
         self._networks = array_of([structures.fill_network(layers) for layers in self._layers])
         self._sources = array_of([inputs.fill_source() for inputs in self.sources.values()])
         self.structure = structures.Fold(
             rows.x.shape[1],
-            task.class_weight.shape[1],
+            task.n_classes,
             len(self.experts),
             mixture.top_k,
             dropout.experts[0].shape[0],
@@ -149,7 +150,6 @@ class _CompiledFold:
             len(self._sources),
             structures.address(self._sources),
             *map(pointer, self.data),
-            task.config.train.label_smoothing,
             task.config.model.load_balance_weight,
             dropout.seeds[fold],
         )

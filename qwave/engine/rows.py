@@ -22,7 +22,6 @@ class Rows:
     """The data on the device: per-clip normalisation done, per-feature constants by fold."""
 
     x: Tensor  # [n, d]
-    y: Tensor  # [n]
     offset: Tensor | None  # [f, 1, d]
     factor: Tensor | None  # [f, 1, d]
 
@@ -33,6 +32,18 @@ class Rows:
         if self.offset is None or self.factor is None:
             return x
         return (x - self.offset) * self.factor
+
+    def take_fold(self, index: Tensor, fold: int) -> Tensor:
+        """Rows [m] as one fold sees them, normalised, [m, d]."""
+        x = self.x[index]
+        if self.offset is None or self.factor is None:
+            return x
+        return (x - self.offset[fold]) * self.factor[fold]
+
+    def mix(self, index: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+        """Rows mixed with others: ``share`` of the first is left, all [f, b]; to [f, b, d]."""
+        other = self.take(partner)
+        return other + share.unsqueeze(-1) * (self.take(index) - other)
 
 
 def fit_rows(
@@ -60,39 +71,38 @@ def rows_on_device(
     device: torch.device,
 ) -> Rows:
     x = torch.from_numpy(normalize_clips(data.x, config.data.normalization)).to(device)
-    y = torch.from_numpy(data.y).to(device)
     if normalizers[0].offset is None:
-        return Rows(x, y, None, None)
+        return Rows(x, None, None)
 
     def stack(name: str) -> Tensor:
         constants = np.stack([getattr(normalizer, name) for normalizer in normalizers])
         return torch.from_numpy(constants.astype(np.float32)).unsqueeze(1).to(device)
 
-    return Rows(x, y, stack("offset"), stack("factor"))
+    return Rows(x, stack("offset"), stack("factor"))
 
 
 def batches(
-    fit: Sequence[np.ndarray], n_steps: int, width: int, order: Sequence[np.random.Generator]
-) -> Tensor:
-    """One epoch: rows of each fold's batches, int64 [f, n_steps, width]; -1 is padding.
+    sizes: Sequence[int], n_steps: int, width: int, order: Sequence[np.random.Generator]
+) -> np.ndarray:
+    """One epoch: places 0 to size - 1 of each fold's batches, int64 [f, n_steps, width].
 
-    Each fold's shuffled rows are spread over the steps so that batch sizes differ by one row at
-    most; a short last batch, with its noisy gradient, does not occur. Every batch is padded to
-    `width`, so that a row's place, on which its dropout masks hang, is the same alone as beside
-    larger folds.
+    -1 is padding. Each fold's shuffled places are spread over the steps so that batch sizes differ
+    by one at most; a short last batch, with its noisy gradient, does not occur. Every batch is
+    padded to `width`, so that an example's column, on which its dropout masks hang, is the same
+    alone as beside larger folds.
     """
-    index = np.full((len(fit), n_steps, width), -1, dtype=np.int64)
-    for fold, (rows, generator) in enumerate(zip(fit, order, strict=True)):
-        for step, part in enumerate(np.array_split(generator.permutation(rows), n_steps)):
+    index = np.full((len(sizes), n_steps, width), -1, dtype=np.int64)
+    for fold, (size, generator) in enumerate(zip(sizes, order, strict=True)):
+        for step, part in enumerate(np.array_split(generator.permutation(size), n_steps)):
             index[fold, step, : len(part)] = part
-    return torch.from_numpy(index)
+    return index
 
 
-def class_weights(data: EmbeddingSet, fit: Sequence[np.ndarray], is_weighted: bool) -> Tensor:
+def class_weights(data: EmbeddingSet, fit: Sequence[np.ndarray], is_weighted: bool) -> np.ndarray:
     """Weight of each class in each fold, [f, c]: inverse frequency, mean 1 over the rows."""
     weights = np.ones((len(fit), data.num_classes), dtype=np.float32)
     if is_weighted:
         for fold, rows in enumerate(fit):
             counts = np.bincount(data.y[rows], minlength=data.num_classes)
             weights[fold] = len(rows) / (data.num_classes * np.maximum(counts, 1))
-    return torch.from_numpy(weights)
+    return weights

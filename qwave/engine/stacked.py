@@ -6,50 +6,44 @@ Notation: f folds, s steps, b batch rows, e experts, c classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.config import TrialConfig
 from qwave.engine.captured import CapturedStep
 from qwave.engine.precision import FloatName
-from qwave.engine.task import TrainingTask
+from qwave.engine.task import Examples, TrainingTask
 from qwave.fusion import fused
 from qwave.moe import Arithmetic, MixtureOutput, load_balance_loss
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingLoss:
-    """Smoothed, class-weighted cross-entropy and load balance, of each fold.
+def training_loss(
+    output: MixtureOutput, target: Tensor, weight: Tensor, load_balance_weight: float
+) -> Tensor:
+    """Weighted cross-entropy and load balance of each fold.
 
-    Attributes:
-        config: Canonical configuration.
-        class_weight: [f, c].
+    Args:
+        output: Of a batch.
+        target: Probabilities, [f, b, c].
+        weight: [f, b]; 0 marks padding.
+        load_balance_weight: Of the second part.
+
+    Returns:
+        [f]
     """
-
-    config: TrialConfig
-    class_weight: Tensor
-
-    def __call__(self, output: MixtureOutput, y: Tensor, row_weight: Tensor) -> Tensor:
-        """Output, classes [f, b] and row weights [f, b] (0 marks padding) to losses [f]."""
-        smoothing = self.config.train.label_smoothing
-        loss = _cross_entropy(output.logits, y, row_weight, self.class_weight, smoothing)
-        if output.probabilities is not None and output.gates is not None:
-            balance = load_balance_loss(output.probabilities, output.gates, row_weight)
-            loss = loss + self.config.model.load_balance_weight * balance
-        return loss
+    loss = _cross_entropy(output.logits, target, weight)
+    if output.probabilities is not None and output.gates is not None:
+        is_row = (weight > 0).to(weight.dtype)
+        balance = load_balance_loss(output.probabilities, output.gates, is_row)
+        loss = loss + load_balance_weight * balance
+    return loss
 
 
 @fused
-def _cross_entropy(
-    logits: Tensor, y: Tensor, row_weight: Tensor, class_weight: Tensor, smoothing: float
-) -> Tensor:
-    log_p = torch.log_softmax(logits, dim=-1)
-    likelihood = log_p.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-    each = -(1 - smoothing) * likelihood - smoothing * log_p.mean(dim=-1)
-    weight = class_weight.gather(1, y) * row_weight
+def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    each = -(target * torch.log_softmax(logits, dim=-1)).sum(dim=-1)
     # The floor: a fold with fewer rows than steps has empty batches.
     total = weight.sum(dim=1).clamp_min(torch.finfo(weight.dtype).tiny)
     return (each * weight).sum(dim=1) / total
@@ -60,18 +54,22 @@ class _Schedule:
     """What the steps of an epoch read and write, all on the device.
 
     Attributes:
-        index: int64 [f, s, b].
+        examples: A batch a step.
         learning_rates: [s]
         keys: Of dropout masks, int32 [s, m, f, 2].
         losses: [f, s]
         place: Of the next step, int64 [1].
     """
 
-    index: Tensor
+    examples: Examples
     learning_rates: Tensor
     keys: Tensor
     losses: Tensor
     place: Tensor
+
+    def tensors(self) -> list[Tensor]:
+        """All of it."""
+        return [*self.examples, self.learning_rates, self.keys, self.losses, self.place]
 
 
 class StackedTrainer:
@@ -88,7 +86,7 @@ class StackedTrainer:
 
     def __init__(self, task: TrainingTask, *, is_quantized: bool, precision: FloatName) -> None:
         self.mixture, self.rows, self.dropout = task.mixture, task.rows, task.dropout
-        self.loss = TrainingLoss(task.config, task.class_weight)
+        self.load_balance_weight = task.config.model.load_balance_weight
         short = torch.bfloat16 if precision == "bfloat16" else None
         self.arithmetic = Arithmetic(is_quantized, gradient_dtype=short)
         self.n_steps = 0
@@ -104,26 +102,26 @@ class StackedTrainer:
         self.schedule: _Schedule | None = None
         self.step: Callable[[], None] = self._step
 
-    def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
+    def train(self, examples: Examples, learning_rates: Sequence[float]) -> np.ndarray:
         """See `Trainer.train`."""
-        n_folds, n_steps, _ = index.shape
+        n_folds, n_steps, _ = examples.row.shape
         assert len(learning_rates) == n_steps, "a learning rate a step"
         now = _Schedule(
-            index.to(self.device),
+            Examples(*(tensor.to(self.device) for tensor in examples)),
             torch.tensor(learning_rates, dtype=torch.float32, device=self.device),
             self.dropout.keys(range(self.n_steps + 1, self.n_steps + n_steps + 1)),
             torch.empty(n_folds, n_steps, device=self.device),
             torch.zeros(1, dtype=torch.int64, device=self.device),
         )
-        if self.schedule is None or self.schedule.index.shape != index.shape:
+        if self.schedule is None or self.schedule.examples.row.shape != now.examples.row.shape:
             self.schedule = now
             self.step = self._step
             if self.device.type == "cuda":
                 self.step = CapturedStep(self._step, self.device)
         else:
             # Into the same memory, which a captured step knows.
-            for field in fields(_Schedule):
-                getattr(self.schedule, field.name).copy_(getattr(now, field.name))
+            for known, new in zip(self.schedule.tensors(), now.tensors(), strict=True):
+                known.copy_(new)
         for _ in range(n_steps):
             self.step()
         self.n_steps += n_steps
@@ -132,15 +130,14 @@ class StackedTrainer:
     def _step(self) -> None:
         assert self.schedule is not None, "train makes the schedule"
         schedule = self.schedule
-        index = schedule.index.index_select(1, schedule.place).squeeze(1)
+        row, partner, share, target, weight = (
+            tensor.index_select(1, schedule.place).squeeze(1) for tensor in schedule.examples
+        )
         self.learning_rate.copy_(schedule.learning_rates.index_select(0, schedule.place).squeeze())
         self.dropout.draw(schedule.keys.index_select(0, schedule.place).squeeze(0))
-        rows = index.clamp_min(0)
-        y = self.rows.y.index_select(0, rows.flatten()).view_as(rows)
-        output = self.mixture(
-            self.rows.take(rows), dropout=self.dropout, arithmetic=self.arithmetic
-        )
-        loss = self.loss(output, y, (index >= 0).to(torch.float32))
+        x = self.rows.mix(row.clamp_min(0), partner, share)
+        output = self.mixture(x, dropout=self.dropout, arithmetic=self.arithmetic)
+        loss = training_loss(output, target, weight, self.load_balance_weight)
         self.optimizer.zero_grad()
         loss.sum().backward()
         self.optimizer.step()

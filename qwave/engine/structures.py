@@ -85,11 +85,16 @@ Fold = _structure(
     x=_POINTER,
     offset=_POINTER,
     factor=_POINTER,
-    y=_POINTER,
-    class_weight=_POINTER,
-    smoothing=_FLOAT,
     balance_weight=_FLOAT,
     seed=_SEED,
+)
+Examples = _structure(
+    "Examples",
+    rows=_POINTER,
+    partners=_POINTER,
+    shares=_POINTER,
+    targets=_POINTER,
+    weights=_POINTER,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -24,14 +24,32 @@ class TrainingTask:
         config: Canonical configuration.
         rows: The data.
         dropout: Masks of a batch; how many rows it has is read from them.
-        class_weight: [f, c].
+        n_classes: c.
     """
 
     mixture: Mixture
     config: TrialConfig
     rows: Rows
     dropout: Dropout
-    class_weight: Tensor
+    n_classes: int
+
+
+class Examples(NamedTuple):
+    """Batches of all folds: clips, or mixtures of two, and what is to be said of them.
+
+    Attributes:
+        row: Of the data, int64 [f, s, b]; -1 is padding.
+        partner: Row that it is mixed with, likewise; 0 or above everywhere.
+        share: What is left of the first, float32 [f, s, b]; 1 where nothing is mixed.
+        target: Probabilities of the classes, float32 [f, s, b, c]; they sum to 1.
+        weight: Of each example in the loss, float32 [f, s, b]; 0 for padding.
+    """
+
+    row: Tensor
+    partner: Tensor
+    share: Tensor
+    target: Tensor
+    weight: Tensor
 
 
 class Trainer(Protocol):
@@ -40,11 +58,11 @@ class Trainer(Protocol):
     Notation: f folds, s steps, b batch rows, n clips, c classes.
     """
 
-    def train(self, index: Tensor, learning_rates: Sequence[float]) -> np.ndarray:
+    def train(self, examples: Examples, learning_rates: Sequence[float]) -> np.ndarray:
         """Go on with the steps of all folds.
 
         Args:
-            index: Rows of each fold's batches, int64 [f, s, b]; -1 is padding.
+            examples: A batch a step.
             learning_rates: [s]
 
         Returns:

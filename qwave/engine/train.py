@@ -25,9 +25,11 @@ from qwave.dropout import Dropout
 from qwave.engine.clock import PhaseClock
 from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
+from qwave.engine.initial import start_at_centroids
+from qwave.engine.lessons import Lessons, Syllabus
 from qwave.engine.library import compiled
 from qwave.engine.precision import Precision, resolve_precision
-from qwave.engine.rows import batches, class_weights, fit_rows, rows_on_device
+from qwave.engine.rows import fit_rows, rows_on_device
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import Trainer, TrainingTask
 from qwave.moe import Mixture, build_mixture
@@ -76,6 +78,7 @@ def train_folds(
     data: EmbeddingSet,
     folds: Sequence[Fold],
     *,
+    lessons: Sequence[Lessons] | None = None,
     device: str = "cpu",
     rows_per_fold: int | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
@@ -88,6 +91,8 @@ def train_folds(
         config: Canonical configuration.
         data: Embeddings and labels.
         folds: Folds to train; any part of a data set's folds.
+        lessons: What each fold is taught (`qwave.engine.teacher`), where `train.distillation` is
+            above 0; else, and by default, its rows' labels.
         device: ``cpu``, ``cuda`` or ``mps``.
         rows_per_fold: Largest number of training rows of any fold of the cross-validation, which
             sets the number of steps of an epoch; default: of the folds given.
@@ -100,6 +105,7 @@ def train_folds(
 
     Raises:
         ConfigError: Compiled training on a GPU, or without a compiler; no such way or precision.
+        ValueError: Lessons of other folds: they would teach what is to be held out.
     """
     clock = PhaseClock()
     place = resolve_device(device)
@@ -111,13 +117,17 @@ def train_folds(
     init = [fold_generator(digest, fold.index, "init") for fold in folds]
     order = [np.random.default_rng(fold_seed(digest, fold.index, "order")) for fold in folds]
     mixture = build_mixture(config.model, data.x.shape[1], data.num_classes, init).to(place)
+    start_at_centroids(mixture, rows, fit, data.y)
     most_rows = rows_per_fold or max(len(fold.train) for fold in folds)
     n_steps = math.ceil(most_rows / train.batch_size)
     width = math.ceil(most_rows / n_steps)
     seeds = [fold_seed(digest, fold.index, "dropout") for fold in folds]
     dropout = Dropout(config.model, data.x.shape[1], width, seeds, place)
-    weights = class_weights(data, fit, train.class_weights).to(place)
-    task = TrainingTask(mixture, config, rows, dropout, weights)
+    if lessons is None or not train.distillation:
+        lessons = [Lessons.of_labels(part) for part in fit]
+    _refuse_foreign(lessons, fit)
+    syllabus = Syllabus(config, data, lessons, order, n_steps=n_steps, width=width)
+    task = TrainingTask(mixture, config, rows, dropout, data.num_classes)
     trainer = _trainer(task, _library(way, place), precision)
     checkpoint_epochs = {
         math.ceil(train.epochs * part / N_CHECKPOINTS) for part in range(1, N_CHECKPOINTS + 1)
@@ -126,8 +136,8 @@ def train_folds(
     losses, checkpoints = [], []
     clock.stop("prepare")
     for epoch in range(1, train.epochs + 1):
-        index = batches(fit, n_steps, width, order)
-        epoch_losses = trainer.train(index, _learning_rates(train, epoch, n_steps))
+        examples = syllabus.epoch(epoch)
+        epoch_losses = trainer.train(examples, _learning_rates(train, epoch, n_steps))
         losses.append(epoch_losses.mean(axis=1))
         clock.stop("steps")
         if epoch in checkpoint_epochs:
@@ -152,6 +162,14 @@ def train_folds(
         kept,
         clock.seconds,
     )
+
+
+def _refuse_foreign(lessons: Sequence[Lessons], fit: Sequence[np.ndarray]) -> None:
+    if len(lessons) != len(fit):
+        raise ValueError(f"{len(fit)} folds need as many lessons, but got {len(lessons)}")
+    for place, (lesson, rows) in enumerate(zip(lessons, fit, strict=True)):
+        if not np.array_equal(np.sort(lesson.row[0]), rows):
+            raise ValueError(f"lessons[{place}] are not of the training rows of its fold")
 
 
 class _Stopper:

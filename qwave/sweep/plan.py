@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from qwave.config import ConfigError, SweepConfig
-from qwave.data import EmbeddingSet, load_embeddings, make_folds
+from qwave.data import EmbeddingSet, leave_out, load_embeddings, make_folds
 from qwave.engine import resolve_device
 from qwave.packing import packed_size_bytes
 from qwave.space import extreme_configs
@@ -38,7 +38,7 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
             configuration fits the size budget.
     """
     resolve_device(device)
-    data = load_embeddings(sweep.data.path)
+    data = leave_out(load_embeddings(sweep.data.path), sweep.data.holdout_fold)
     make_folds(data, sweep.data)
     sizes = sorted(packed_size_bytes(config, data) for config in extreme_configs(sweep))
     if sweep.budget.max_size_bytes < sizes[0]:

@@ -25,7 +25,8 @@ from threadpoolctl import threadpool_limits
 
 from qwave.config import TrialConfig
 from qwave.crossval import cross_validate
-from qwave.data import EmbeddingSet
+from qwave.data import EmbeddingSet, make_folds
+from qwave.engine import Lessons, lessons_key, teach
 from qwave.packing import to_bytes
 from qwave.sweep.record import FinishedTrial
 
@@ -97,9 +98,37 @@ def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[T
 
 def run_trial(config: TrialConfig, data: SharedData, device: str) -> FinishedTrial:
     """One trial, as a worker runs it."""
-    result = cross_validate(config, data.open(), device=device)
+    embeddings = data.open()
+    lessons = _lessons(config, embeddings, data.file.parent, device)
+    result = cross_validate(config, embeddings, lessons=lessons, device=device)
     packed = tuple(to_bytes(model.packed) for model in result.models)
     return FinishedTrial(dataclasses.replace(result, models=()), packed)
+
+
+def _lessons(
+    config: TrialConfig, data: EmbeddingSet, folder: Path, device: str
+) -> list[Lessons] | None:
+    """What trials with a teacher are taught: read from a file, or made and left in one.
+
+    Two workers that need the same lessons at the same time both make them: they are equal.
+    """
+    if not config.train.distillation:
+        return None
+    file = folder / f"{lessons_key(config)}.npz"
+    if not file.exists():
+        made = teach(config.canonical(), data, make_folds(data, config.data), device=device)
+        arrays = {
+            f"{fold}.{field.name}": getattr(lessons, field.name)
+            for fold, lessons in enumerate(made)
+            for field in dataclasses.fields(Lessons)
+        }
+        unfinished = file.with_suffix(f".{os.getpid()}.npz")
+        np.savez(unfinished, **arrays)
+        unfinished.replace(file)
+    with np.load(file) as arrays:
+        n_folds = 1 + max(int(name.split(".")[0]) for name in arrays)
+        names = [field.name for field in dataclasses.fields(Lessons)]
+        return [Lessons(*(arrays[f"{fold}.{n}"] for n in names)) for fold in range(n_folds)]
 
 
 def worker_count(wanted: int | None, device: str) -> int:

@@ -65,6 +65,9 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TrainConfig, {"weight_decay": -0.1}, "`0 <= train.weight_decay` must hold"),
     (TrainConfig, {"label_smoothing": 1.0}, "`0 <= train.label_smoothing < 1` must hold"),
     (TrainConfig, {"label_smoothing": -0.1}, "`0 <= train.label_smoothing < 1` must hold"),
+    (TrainConfig, {"distillation": 1.1}, "`0 <= train.distillation <= 1` must hold"),
+    (TrainConfig, {"distillation": -0.1}, "`0 <= train.distillation <= 1` must hold"),
+    (TrainConfig, {"distillation": NAN}, "but got distillation=nan"),
     (TrainConfig, {"patience": 0}, "`train.patience >= 1` must hold, but got patience=0"),
     (TrainConfig, {"validation_share": 0}, "`0 < train.validation_share < 1` must hold"),
     (TrainConfig, {"validation_share": 1}, "`0 < train.validation_share < 1` must hold"),
@@ -108,6 +111,8 @@ def test_a_name_or_number_that_cannot_train_is_refused_where_it_is_made(
         (ModelConfig, {"hidden": (), "dropout": 0.0, "load_balance_weight": 0.0}),
         (ModelConfig, {"schemes": ("int1",) * 3, "top_k": 3, "hidden": (1,)}),
         (TrainConfig, {"epochs": 1, "batch_size": 1, "weight_decay": 0.0, "patience": 1}),
+        (TrainConfig, {"label_smoothing": 0.0, "distillation": 0.0}),
+        (TrainConfig, {"distillation": 1.0}),
     ],
 )
 def test_values_on_the_edge_of_a_rule_are_taken(kind: type, values: dict[str, Any]) -> None:
@@ -146,6 +151,7 @@ OTHER: dict[str, Any] = {
     "data.normalization": "layer",
     "data.n_folds": 4,
     "data.drop_overlap": True,
+    "data.holdout_fold": 1,
     "data.fold_seed": 1,
     "model.schemes": ("int1", "int4", "int8"),
     "model.hidden": (17,),
@@ -165,6 +171,7 @@ OTHER: dict[str, Any] = {
     "train.learning_rate": 0.0030000000000000005,
     "train.weight_decay": 0.02,
     "train.label_smoothing": 0.0,
+    "train.distillation": 0.5,
     "train.class_weights": False,
     "train.patience": 6,
     "train.validation_share": 0.2,
@@ -260,6 +267,11 @@ def test_inert_keys_follow_from_the_experts(
             "validation share without patience",
             TrialConfig(),
             TrialConfig(train=TrainConfig(validation_share=0.3)),
+        ),
+        (
+            "label smoothing where the teacher says the whole target",
+            TrialConfig(train=TrainConfig(distillation=1.0)),
+            TrialConfig(train=TrainConfig(distillation=1.0, label_smoothing=0.3)),
         ),
         (
             "head scheme that every expert has anyway",

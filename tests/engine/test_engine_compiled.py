@@ -35,8 +35,10 @@ from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
-from qwave.engine.task import TrainingTask
+from qwave.engine.task import Examples, TrainingTask
 from qwave.moe import Mixture, build_mixture
+
+from .examples import exact, mixtures, of_labels, steps
 
 # Odd widths: no multiple of the length of any vector.
 N_FOLDS, N_CLIPS, N_ROWS, N_FEATURES, N_CLASSES = 3, 60, 13, 75, 5
@@ -58,6 +60,7 @@ MODELS = MIXTURES | {
     for scheme in SCHEMES
     for hidden in ((), (16,), (16, 8))
 }
+of_both_kinds = pytest.mark.parametrize("is_mixed", [False, True], ids=["labels", "mixtures"])
 
 
 @pytest.fixture(scope="module", params=["-mno-avx512f", "-mno-avx"])
@@ -87,6 +90,7 @@ class _Task:
     folds: range = range(N_FOLDS)
     n_rows: int = N_ROWS
     is_quantized: bool = True
+    is_mixed: bool = False
 
     @property
     def config(self) -> TrialConfig:
@@ -100,28 +104,40 @@ class _Task:
         """The data of every second seed has constants of its folds."""
         generator = torch.Generator().manual_seed(self.seed)
         x = torch.randn(N_CLIPS, N_FEATURES, generator=generator)
+        x = exact(x) if self.is_mixed else x
         x[0], x[1], x[2] = 0.0, -0.25, x[2] * 1e-30  # silence, a constant and next to nothing
-        y = torch.randint(N_CLASSES, (N_CLIPS,), generator=generator)
         if self.seed % 2:
-            return Rows(x, y, None, None)
+            return Rows(x, None, None)
         shape = N_FOLDS, 1, N_FEATURES
         offset, factor = (torch.rand(shape, generator=generator) + 0.5 for _ in range(2))
         part = slice(self.folds.start, self.folds.stop)
-        return Rows(x, y, offset[part], factor[part])
+        return Rows(x, offset[part], factor[part])
 
-    def batches(self, n_steps: int) -> Tensor:
-        """Of folds that have two to four rows less than there is room for."""
+    def index(self, n_steps: int) -> Tensor:
+        """Rows of folds that have two to four less than there is room for."""
         generator = torch.Generator().manual_seed(self.seed)
         index = torch.randint(N_CLIPS, (N_FOLDS, n_steps, self.n_rows), generator=generator)
         index[0, :, -2:] = index[1, :, 3:7] = index[2, :, ::5] = -1
         return index[self.folds.start : self.folds.stop]
 
+    def examples(self, index: Tensor) -> Examples:
+        """Of rows: their labels, or mixtures of them with others."""
+        if self.is_mixed:
+            seeds = [100 * self.seed + fold for fold in self.folds]
+            return mixtures(index, N_CLIPS, N_CLASSES, seeds)
+        generator = torch.Generator().manual_seed(self.seed)
+        y = torch.randint(N_CLASSES, (N_CLIPS,), generator=generator)
+        weight = torch.linspace(0.5, 1.5, N_FOLDS * N_CLASSES).reshape(N_FOLDS, N_CLASSES)
+        part = weight[self.folds.start : self.folds.stop]
+        return of_labels(index, y, part, self.config.train.label_smoothing)
+
+    def batches(self, n_steps: int) -> Examples:
+        return self.examples(self.index(n_steps))
+
     def given(self, mixture: Mixture) -> TrainingTask:
         seeds = [2**62 + 7 * self.seed + fold for fold in self.folds]
         dropout = Dropout(self.config.model, N_FEATURES, self.n_rows, seeds)
-        weight = torch.linspace(0.5, 1.5, N_FOLDS * N_CLASSES).reshape(N_FOLDS, N_CLASSES)
-        part = weight[self.folds.start : self.folds.stop].contiguous()
-        return TrainingTask(mixture, self.config, self.rows(), dropout, part)
+        return TrainingTask(mixture, self.config, self.rows(), dropout, N_CLASSES)
 
     def stacked(self, mixture: Mixture) -> StackedTrainer:
         return StackedTrainer(
@@ -169,8 +185,8 @@ def _errors(native: ctypes.CDLL, task: _Task) -> dict[str, float]:
     stacked, compiled = task.stacked(one), task.compiled(native, two)
     clips = torch.arange(N_CLIPS).expand(len(task.folds), -1)  # more than a batch has room for
     errors = {"predictions": _relative(compiled.predict(clips), stacked.predict(clips))}
-    index = task.batches(1)
-    expected, found = (trainer.train(index, [RATE]) for trainer in (stacked, compiled))
+    examples = task.batches(1)
+    expected, found = (trainer.train(examples, [RATE]) for trainer in (stacked, compiled))
     errors["losses"] = float((np.abs(found - expected) / expected).max())
     errors["gradients"] = errors["steps"] = 0.0
     for gradients, layer in _layers(one, compiled):
@@ -189,16 +205,20 @@ def _errors(native: ctypes.CDLL, task: _Task) -> dict[str, float]:
 
 
 # About five times the largest of 24 seeds on vectors of three lengths. Gradients are the least
-# alike: those of a router are sums over clips that nearly cancel each other.
+# alike: those of a router are sums over clips that nearly cancel each other. Of mixtures, top-1 is
+# beyond that bound with two other seeds, where both ways are as far from a step in float64.
 BOUNDS = {"predictions": 3e-6, "losses": 1.5e-6, "gradients": 2e-5, "steps": 1.5e-4}
 # With hidden layers, rounding decides about a value on the edge of two codes, in one seed of a
 # hundred: that seed is off by what one code of one clip is worth.
 FLIPPED = {"predictions": 0.02, "losses": 0.01, "gradients": 0.1, "steps": 2.0}
 
 
-def _check_step(native: ctypes.CDLL, model: ModelConfig, is_quantized: bool) -> None:
+def _check_step(
+    native: ctypes.CDLL, model: ModelConfig, *, is_mixed: bool, is_quantized: bool
+) -> None:
     errors = [
-        _errors(native, _Task(model, seed, is_quantized=is_quantized)) for seed in range(N_SEEDS)
+        _errors(native, _Task(model, seed, is_quantized=is_quantized, is_mixed=is_mixed))
+        for seed in range(N_SEEDS)
     ]
     for what, bound in BOUNDS.items():
         by_seed = [error[what] for error in errors]
@@ -209,20 +229,24 @@ def _check_step(native: ctypes.CDLL, model: ModelConfig, is_quantized: bool) -> 
 
 
 @pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "in fp32"])
+@of_both_kinds
 @pytest.mark.parametrize("rate", [0.0, 0.5], ids=["nothing dropped", "with dropout"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_step_is_that_of_stacked_training(
-    native: ctypes.CDLL, name: str, rate: float, is_quantized: bool
+    native: ctypes.CDLL, name: str, rate: float, is_mixed: bool, is_quantized: bool
 ) -> None:
-    _check_step(native, _with_dropout(MODELS[name], rate), is_quantized)
+    model = _with_dropout(MODELS[name], rate)
+    _check_step(native, model, is_mixed=is_mixed, is_quantized=is_quantized)
 
 
 @pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "in fp32"])
+@of_both_kinds
 @pytest.mark.parametrize("name", MIXTURES)
 def test_a_step_is_that_of_stacked_training_on_shorter_vectors(
-    shorter_vectors: ctypes.CDLL, name: str, is_quantized: bool
+    shorter_vectors: ctypes.CDLL, name: str, is_mixed: bool, is_quantized: bool
 ) -> None:
-    _check_step(shorter_vectors, _with_dropout(MIXTURES[name], 0.5), is_quantized)
+    model = _with_dropout(MIXTURES[name], 0.5)
+    _check_step(shorter_vectors, model, is_mixed=is_mixed, is_quantized=is_quantized)
 
 
 @pytest.mark.parametrize("seed", range(N_SEEDS))
@@ -235,8 +259,8 @@ def test_masks_are_those_of_dropmask(native: ctypes.CDLL, rate: float, seed: int
     ones = dataclasses.replace(given.rows, x=torch.ones(N_CLIPS, N_FEATURES), offset=None)
     given = dataclasses.replace(given, rows=ones)
     compiled = CompiledTrainer(native, given, is_quantized=True, precision="float32")
-    everywhere = task.batches(3).clamp_min(0)  # so that a place in the batch is a row of inputs
-    compiled.train(everywhere, [RATE] * 3)
+    everywhere = task.index(3).clamp_min(0)  # so that a place in the batch is a row of inputs
+    compiled.train(task.examples(everywhere), [RATE] * 3)
     dropout = given.dropout
     dropout.draw(dropout.keys([3])[0])
     for place, fold in enumerate(compiled.folds):
@@ -249,29 +273,100 @@ def test_masks_are_those_of_dropmask(native: ctypes.CDLL, rate: float, seed: int
             assert torch.equal(slope, mask * (normal > 0)), f"{seed=}"
 
 
+@of_both_kinds
 @pytest.mark.parametrize("name", MIXTURES)
 def test_three_steps_with_dropout_are_those_of_stacked_training(
-    native: ctypes.CDLL, name: str
+    native: ctypes.CDLL, name: str, is_mixed: bool
 ) -> None:
     """Not quantized: codes would flip, see above."""
     for seed in range(N_SEEDS):
-        task = _Task(_with_dropout(MIXTURES[name], 0.5), seed, is_quantized=False)
-        index = task.batches(3)
-        stacked = task.stacked(task.mixture()).train(index, [1e-2, 3e-3, 1e-3])
-        compiled = task.compiled(native, task.mixture()).train(index, [1e-2, 3e-3, 1e-3])
+        model = _with_dropout(MIXTURES[name], 0.5)
+        task = _Task(model, seed, is_quantized=False, is_mixed=is_mixed)
+        examples = task.batches(3)
+        stacked = task.stacked(task.mixture()).train(examples, [1e-2, 3e-3, 1e-3])
+        compiled = task.compiled(native, task.mixture()).train(examples, [1e-2, 3e-3, 1e-3])
         assert not np.allclose(stacked[:, 0], stacked[:, 2], rtol=1e-2)
         np.testing.assert_allclose(compiled, stacked, rtol=5e-5, err_msg=f"{seed=}")
 
 
+def _differences(native: ctypes.CDLL, task: _Task) -> tuple[float, float]:
+    """Between three compiled and three stacked steps.
+
+    Returns:
+        The largest of losses, as a share of them, and the largest share of a parameter's values
+        that are off by a fiftieth of a step.
+    """
+    one, two = task.mixture(), task.mixture()
+    examples = task.batches(3)
+    stacked = task.stacked(one).train(examples, [RATE] * 3)
+    compiled = task.compiled(native, two).train(examples, [RATE] * 3)
+    off = [
+        # See `_errors`: where gradients are 0, steps are anything up to the rate.
+        float(((p - q).abs() > 0.02 * RATE).float().mean())
+        for p, q in zip(one.parameters(), two.parameters(), strict=True)
+    ]
+    return float((np.abs(compiled - stacked) / stacked).max()), max(off)
+
+
+@pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "in fp32"])
+@of_both_kinds
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_and_parameters_of_three_steps_are_those_of_stacked_training(
+    native: ctypes.CDLL, name: str, is_mixed: bool, is_quantized: bool
+) -> None:
+    model = _with_dropout(MODELS[name], 0.5)
+    tasks = [
+        _Task(model, seed, is_quantized=is_quantized, is_mixed=is_mixed) for seed in range(N_SEEDS)
+    ]
+    by_seed = [_differences(native, task) for task in tasks]
+    # A code that flips, in one seed of a hundred, is more often one of a weight by now.
+    may_flip = FLIPPED["losses"], 0.1
+    for values, bound, flipped in zip(
+        zip(*by_seed, strict=True), (5e-5, 0.01), may_flip, strict=True
+    ):
+        *others, worst = sorted(values)
+        assert max(others) < bound, f"losses and parameters by seed: {by_seed}"
+        assert worst < (flipped if is_quantized else bound), f"by seed: {by_seed}"
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [*MIXTURES, "int1 ()", "int8 (16, 8)", "fp32 (16,)"])
+def test_a_mixture_of_two_clips_trains_like_a_clip_that_was_mixed_before(
+    native: ctypes.CDLL, name: str, precision: Precision, seed: int
+) -> None:
+    task = _Task(_with_dropout(MODELS[name], 0.4), seed, is_mixed=True)
+    examples = task.batches(5)
+    rows = task.rows()
+    first, second = rows.x[examples.row.clamp_min(0)].double(), rows.x[examples.partner].double()
+    share = examples.share.double().unsqueeze(-1)
+    mixed = (share * first + (1 - share) * second).float().flatten(end_dim=2)
+    place = torch.arange(len(mixed)).view_as(examples.row)
+    unmixed = examples._replace(
+        row=torch.where(examples.row < 0, -1, place),
+        partner=torch.zeros_like(place),
+        share=torch.ones_like(examples.share),
+    )
+    runs = []
+    for x, given in ((rows.x, examples), (mixed, unmixed)):
+        mixture = task.mixture()
+        own = dataclasses.replace(task.given(mixture), rows=dataclasses.replace(rows, x=x))
+        trainer = CompiledTrainer(native, own, is_quantized=True, precision=precision)
+        losses = trainer.train(given, [1e-2] * 5)
+        runs.append(_bits(list(mixture.parameters()), losses))
+    assert runs[0] == runs[1]
+
+
+@of_both_kinds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", MIXTURES)
 def test_many_steps_lower_the_loss_like_stacked_training(
-    native: ctypes.CDLL, name: str, precision: Precision
+    native: ctypes.CDLL, name: str, precision: Precision, is_mixed: bool
 ) -> None:
-    task = _Task(MIXTURES[name], 7)
-    index = task.batches(1).expand(-1, 60, -1)
-    stacked = task.stacked(task.mixture()).train(index, [1e-2] * 60)
-    compiled = task.compiled(native, task.mixture(), precision).train(index, [1e-2] * 60)
+    task = _Task(MIXTURES[name], 7, is_mixed=is_mixed)
+    examples = steps(task.batches(1), [0] * 60)
+    stacked = task.stacked(task.mixture()).train(examples, [1e-2] * 60)
+    compiled = task.compiled(native, task.mixture(), precision).train(examples, [1e-2] * 60)
     np.testing.assert_allclose(compiled[:, 0], stacked[:, 0], rtol=1e-6)
     for losses in (stacked, compiled):
         assert (losses[:, -1] < 0.8 * losses[:, 0]).all(), losses[:, -1]
@@ -283,15 +378,16 @@ def _bits(parts: list[Tensor], losses: np.ndarray) -> bytes:
     return b"".join(part.detach().numpy().tobytes() for part in parts) + losses.tobytes()
 
 
+@of_both_kinds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [*MIXTURES, "int8 (16, 8)", "fp32 (16,)"])
 def test_a_fold_alone_takes_the_steps_that_it_takes_in_a_stack_bit_for_bit(
-    native: ctypes.CDLL, name: str, precision: Precision
+    native: ctypes.CDLL, name: str, precision: Precision, is_mixed: bool
 ) -> None:
     model = _with_dropout(MODELS[name], 0.4)
 
     def train(folds: range) -> tuple[list[Tensor], np.ndarray, Tensor]:
-        task = _Task(model, 4, folds, n_rows=30)
+        task = _Task(model, 4, folds, n_rows=30, is_mixed=is_mixed)
         mixture = task.mixture()
         compiled = task.compiled(native, mixture, precision)
         losses = compiled.train(task.batches(5), [1e-2] * 5)
@@ -307,18 +403,19 @@ def test_a_fold_alone_takes_the_steps_that_it_takes_in_a_stack_bit_for_bit(
         assert torch.equal(alone_logits[0], logits[fold]), f"{fold=}"
 
 
+@of_both_kinds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_steps_at_once_and_one_by_one_give_the_same_bits(
-    native: ctypes.CDLL, precision: Precision
+    native: ctypes.CDLL, precision: Precision, is_mixed: bool
 ) -> None:
-    task = _Task(_with_dropout(MIXTURES["top-2"], 0.4), 5)
-    index, rates = task.batches(6), [1e-2, 9e-3, 8e-3, 5e-3, 2e-3, 0.0]
+    task = _Task(_with_dropout(MIXTURES["top-2"], 0.4), 5, is_mixed=is_mixed)
+    examples, rates = task.batches(6), [1e-2, 9e-3, 8e-3, 5e-3, 2e-3, 0.0]
     runs = []
     for cuts in ([0, 6], [0, 6], [0, 1, 4, 6]):
         mixture = task.mixture()
         compiled = task.compiled(native, mixture, precision)
         parts = [
-            compiled.train(index[:, first:last], rates[first:last])
+            compiled.train(steps(examples, slice(first, last)), rates[first:last])
             for first, last in zip(cuts, cuts[1:], strict=False)
         ]
         runs.append(_bits(list(mixture.parameters()), np.concatenate(parts, axis=1)))
@@ -339,16 +436,18 @@ def test_an_expert_that_gets_no_clip_only_decays(native: ctypes.CDLL) -> None:
         torch.testing.assert_close(layer.weight.detach(), old * decay, rtol=2e-7, atol=0.0)
 
 
+@of_both_kinds
 @pytest.mark.parametrize("name", [*MIXTURES, "int8 (16,)"])
 def test_a_fold_without_rows_in_a_step_goes_on_by_its_moments(
-    native: ctypes.CDLL, name: str
+    native: ctypes.CDLL, name: str, is_mixed: bool
 ) -> None:
-    task = _Task(MODELS[name], 3, is_quantized=False)
-    index = task.batches(3)
+    task = _Task(MODELS[name], 3, is_quantized=False, is_mixed=is_mixed)
+    index = task.index(3)
     index[1, 1] = -1
+    examples = task.examples(index)
     one, two = task.mixture(), task.mixture()
-    stacked = task.stacked(one).train(index, [RATE] * 3)
-    compiled = task.compiled(native, two).train(index, [RATE] * 3)
+    stacked = task.stacked(one).train(examples, [RATE] * 3)
+    compiled = task.compiled(native, two).train(examples, [RATE] * 3)
     assert compiled[1, 1] == stacked[1, 1] == 0.0
     np.testing.assert_allclose(compiled, stacked, rtol=1e-5)
     for p, q in zip(one.parameters(), two.parameters(), strict=True):

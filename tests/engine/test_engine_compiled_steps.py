@@ -17,9 +17,11 @@ from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
-from qwave.engine.task import TrainingTask
+from qwave.engine.task import Examples, TrainingTask
 from qwave.moe import StackedLinear, build_mixture
 from qwave.quant import fake_quantize, quantize
+
+from .examples import mixtures, of_labels
 
 SMOOTHING, RATES = 0.1, [1e-3, 1e-3, 1e-3]
 CODED = [name for name, scheme in SCHEMES.items() if scheme.weights is not None]
@@ -41,6 +43,7 @@ class _Expert:
         change: Callable[[Sequence[StackedLinear]], None] | None = None,
     ) -> None:
         n_features, *hidden, n_classes = widths
+        self.n_classes = n_classes
         self.generator = torch.Generator().manual_seed(seed)
         self.x = torch.randn(n_clips, n_features, generator=self.generator)
         self.y = torch.randint(n_classes, (n_clips,), generator=self.generator)
@@ -51,8 +54,7 @@ class _Expert:
             change(self.mixture.groups[0].layers)
         self.n_rows = n_rows
         dropout = Dropout(config.model, n_features, n_rows, [seed])
-        rows, class_weight = Rows(self.x, self.y, None, None), torch.ones(1, n_classes)
-        task = TrainingTask(self.mixture, config, rows, dropout, class_weight)
+        task = TrainingTask(self.mixture, config, Rows(self.x, None, None), dropout, n_classes)
         self.stacked = StackedTrainer(task, is_quantized=True, precision="float32")
         self.compiled = CompiledTrainer(
             native,
@@ -65,9 +67,17 @@ class _Expert:
     def layers(self) -> list[Layer]:
         return self.compiled.folds[0].experts[0]
 
-    def batches(self, n_steps: int) -> Tensor:
+    def index(self, n_steps: int) -> Tensor:
+        """Rows without padding, [1, s, b]."""
         shape = 1, n_steps, self.n_rows
         return torch.randint(len(self.x), shape, generator=self.generator)
+
+    def examples(self, index: Tensor) -> Examples:
+        """Rows and their labels, one class as weighty as the other."""
+        return of_labels(index, self.y, torch.ones(1, self.n_classes), SMOOTHING)
+
+    def batches(self, n_steps: int) -> Examples:
+        return self.examples(self.index(n_steps))
 
     def predict(self) -> Tensor:
         return self.compiled.predict(torch.arange(len(self.x)).unsqueeze(0))[0]
@@ -127,10 +137,11 @@ def test_products_of_codes_are_exact_even_if_all_are_extreme(
     assert np.array_equal(found, extreme[::-1].astype(np.int64) @ extreme.T)
 
 
+@pytest.mark.parametrize("is_mixed", [False, True], ids=["labels", "mixtures"])
 @pytest.mark.parametrize("scheme", ["int16", "fp32"])
 @pytest.mark.parametrize("seed", range(50))
 def test_gradients_of_any_shape_are_those_of_a_plain_network(
-    native: ctypes.CDLL, scheme: str, seed: int
+    native: ctypes.CDLL, scheme: str, seed: int, is_mixed: bool
 ) -> None:
     """Widths that leave a part of every block, vector and chunk over."""
     rng = np.random.default_rng(seed)
@@ -154,15 +165,25 @@ def test_gradients_of_any_shape_are_those_of_a_plain_network(
             hidden = nn.functional.linear(hidden, weight, bias)
         return hidden
 
-    logits = plain(expert.x.double())
+    x = expert.x.double()
+    logits = plain(x)
     torch.testing.assert_close(
         expert.predict().double(), logits, rtol=0.0, atol=5e-6, msg=lambda text: f"{where} {text}"
     )
-    index = expert.batches(1)
+    index = expert.index(1)
     rows = index[0, 0]
-    loss = nn.functional.cross_entropy(logits[rows], expert.y[rows], label_smoothing=SMOOTHING)
+    if is_mixed:
+        examples = mixtures(index, len(x), widths[-1], [seed])
+        _, partner, share, target, weight = (tensor[0, 0] for tensor in examples)
+        share = share.double().unsqueeze(1)
+        mixed = plain(share * x[rows] + (1 - share) * x[partner])
+        each = -(target.double() * torch.log_softmax(mixed, dim=1)).sum(dim=1)
+        loss = (weight.double() * each).sum() / weight.double().sum()
+    else:
+        examples = expert.examples(index)
+        loss = nn.functional.cross_entropy(logits[rows], expert.y[rows], label_smoothing=SMOOTHING)
     loss.backward()
-    found = expert.compiled.train(index, [1e-3])[0, 0]
+    found = expert.compiled.train(examples, [1e-3])[0, 0]
     assert found == pytest.approx(loss.item(), rel=1e-6, abs=1e-7), where
     for layer, (weight, bias) in zip(expert.layers, parameters, strict=True):
         for parameter, mean in ((weight, _moments(layer)[0]), (bias, layer.bias_mean)):
@@ -192,7 +213,8 @@ def test_what_is_not_a_number_stays_none_as_in_stacked_training(
                 index = torch.arange(9).expand(1, 3, -1)
                 trainer = expert.stacked if is_stacked else expert.compiled
                 logits = trainer.predict(index[:, 0])
-                runs.append((logits.isnan().any(dim=-1), np.isnan(trainer.train(index, RATES))))
+                losses = trainer.train(expert.examples(index), RATES)
+                runs.append((logits.isnan().any(dim=-1), np.isnan(losses)))
             assert torch.equal(runs[1][0], runs[0][0]), f"{value} in {where}: predictions"
             assert np.array_equal(runs[1][1], runs[0][1]), f"{value} in {where}: losses"
             assert value == torch.inf or runs[0][1].all(), f"{value} in {where}: stacked losses"
@@ -219,7 +241,7 @@ def test_steps_are_those_of_adamw(native: ctypes.CDLL, seed: int) -> None:
         plain.weight.copy_(layer.weight)
         plain.bias.copy_(layer.bias)
     optimizer = torch.optim.AdamW(plain.parameters(), weight_decay=0.05)
-    index = expert.batches(30)
+    index = expert.index(30)
     for step, rows in enumerate(index[0]):
         optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
         logits = plain(expert.x[rows])
@@ -227,7 +249,7 @@ def test_steps_are_those_of_adamw(native: ctypes.CDLL, seed: int) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    expert.compiled.train(index, [0.1 / (step + 1) for step in range(30)])
+    expert.compiled.train(expert.examples(index), [0.1 / (step + 1) for step in range(30)])
     mean, square = _moments(layer)
     for parameter, found in (
         (plain.weight, (layer.weight, mean, square)),
@@ -249,8 +271,8 @@ def test_the_first_step_with_short_moments_is_that_with_long_ones(
     rate, slopes = 0.01, []
     for seed in range(8):
         short, long = _twins(native, scheme, (75, 17, 5), seed=seed, n_rows=n_rows)
-        index = long.batches(1)
-        expected, found = (expert.compiled.train(index, [rate]) for expert in (long, short))
+        examples = long.batches(1)
+        expected, found = (expert.compiled.train(examples, [rate]) for expert in (long, short))
         assert np.array_equal(found, expected), f"{seed=}: products forward are the same"
         for one, two in zip(short.layers, long.layers, strict=True):
             mean = _moments(two)[0]
@@ -273,9 +295,10 @@ def test_short_first_moments_are_long_ones_to_a_few_roundings(
     """Gradients of later layers' inputs, whole tiles of them and rests, are seen in the first."""
     for seed in range(3):
         short, long = _twins(native, scheme, widths, seed=seed, n_rows=n_rows)
-        index = long.batches(100)
+        examples = long.batches(100)
         # Weights stay where they are: both see the same gradients.
-        expected, found = (expert.compiled.train(index, [0.0] * 100) for expert in (long, short))
+        rates = [0.0] * 100
+        expected, found = (expert.compiled.train(examples, rates) for expert in (long, short))
         assert np.array_equal(found, expected), f"{seed=}"
         for one, two in zip(short.layers, long.layers, strict=True):
             off, mean = _moments(one)[0] - _moments(two)[0], _moments(two)[0]
@@ -290,11 +313,11 @@ def test_short_second_moments_are_right_on_average_and_do_not_stand_still(
 ) -> None:
     """Steps with gradients, then ones without, in which squares fall by a thousandth each."""
     short, long = _twins(native, "fp32", (300, 40), seed=0)
-    busy, n_steps = long.batches(1000), 1000
+    busy, n_steps = long.index(1000), 1000
     squares = []
     for index in (busy, torch.full_like(busy, -1)):
         for expert in (short, long):
-            expert.compiled.train(index, [0.0] * n_steps)
+            expert.compiled.train(long.examples(index), [0.0] * n_steps)
         squares.append([_moments(expert.layers[0])[1].clone() for expert in (short, long)])
     for found, expected in squares:
         ratio = found / expected

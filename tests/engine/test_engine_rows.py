@@ -74,45 +74,38 @@ def test_every_row_trains_once_an_epoch_in_batches_of_almost_one_size(seed: int)
     n_steps = int(rng.integers(1, 9))
     sizes = rng.integers(1, 60, size=rng.integers(1, 5))
     width = -(-int(sizes.max()) // n_steps) + int(rng.integers(0, 3))
-    fit = [rng.permutation(1000)[:size] for size in sizes]
-    order = [np.random.default_rng(fold) for fold in range(len(fit))]
-    epoch = batches(fit, n_steps, width, order)
-    assert epoch.dtype == torch.int64
-    assert epoch.shape == (len(fit), n_steps, width), f"{seed=}"
-    for fold, rows in enumerate(fit):
-        taken = [[row for row in batch if row != -1] for batch in epoch[fold].tolist()]
-        assert sorted(sum(taken, [])) == sorted(rows.tolist()), f"{seed=} {fold=}"
+    order = [np.random.default_rng(fold) for fold in range(len(sizes))]
+    epoch = batches(sizes.tolist(), n_steps, width, order)
+    assert epoch.dtype == np.int64
+    assert epoch.shape == (len(sizes), n_steps, width), f"{seed=}"
+    for fold, size in enumerate(sizes):
+        taken = [[place for place in batch if place != -1] for batch in epoch[fold].tolist()]
+        assert sorted(sum(taken, [])) == list(range(size)), f"{seed=} {fold=}"
         lengths = [len(part) for part in taken]
         assert max(lengths) - min(lengths) <= 1, f"{seed=} {lengths}"
-        # Rows stand in front, padding behind them: masks hang on a row's place.
+        # Examples stand in front, padding behind them: masks hang on an example's column.
         for batch, part in zip(epoch[fold].tolist(), taken, strict=True):
             assert batch == part + [-1] * (width - len(part)), f"{seed=} {fold=}"
 
 
 def test_a_fold_with_fewer_rows_than_steps_has_batches_of_padding_alone() -> None:
     order = [np.random.default_rng(0)]
-    epoch = batches([np.array([5, 8])], 4, 3, order)[0]
-    assert sorted(epoch[:, 0].tolist()) == [-1, -1, 5, 8]
+    epoch = batches([2], 4, 3, order)[0]
+    assert sorted(epoch[:, 0].tolist()) == [-1, -1, 0, 1]
     assert (epoch[:, 1:] == -1).all()
-
-
-def test_batches_do_not_change_the_rows_that_they_are_made_of() -> None:
-    rows = np.arange(20)
-    batches([rows], 3, 7, [np.random.default_rng(0)])
-    np.testing.assert_array_equal(rows, np.arange(20))
 
 
 def test_every_epoch_has_an_order_of_its_own_and_a_fold_the_same_alone() -> None:
     # The second fold is smaller: its padding, too, is the same alone.
-    fit = [np.arange(20), np.arange(20, 35)]
+    sizes = [20, 15]
 
-    def orders(rows: list[np.ndarray], seeds: list[int]) -> list[list[list[int]]]:
+    def orders(sizes: list[int], seeds: list[int]) -> list[list[list[int]]]:
         generators = [np.random.default_rng(seed) for seed in seeds]
-        return [batches(rows, 3, 7, generators)[-1].tolist() for _ in range(2)]
+        return [batches(sizes, 3, 7, generators)[-1].tolist() for _ in range(2)]
 
-    first, second = orders(fit, [0, 1])
+    first, second = orders(sizes, [0, 1])
     assert first != second
-    assert orders(fit[1:], [1]) == [first, second]
+    assert orders(sizes[1:], [1]) == [first, second]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -123,7 +116,7 @@ def test_class_weights_are_inverse_frequencies_with_mean_1_over_the_rows(
     y = np.concatenate([np.arange(4), rng.choice(4, p=[0.6, 0.2, 0.1, 0.1], size=96)])
     data = make_set(np.zeros((100, 2)), y)
     fit = [np.arange(60), np.arange(100)]
-    weights = class_weights(data, fit, True).numpy()
+    weights = class_weights(data, fit, True)
     for fold, rows in enumerate(fit):
         for label in range(4):
             count = sum(y[row] == label for row in rows)
@@ -144,7 +137,35 @@ def test_rows_on_the_device_are_what_each_folds_normalizer_says(
     index = np.stack([fold.test[:7] for fold in folds])
     taken = rows.take(torch.from_numpy(index)).numpy()
     for fold, normalizer in enumerate(normalizers):
-        np.testing.assert_array_equal(taken[fold], normalizer(data.x[index[fold]]))
+        expected = normalizer(data.x[index[fold]])
+        np.testing.assert_array_equal(taken[fold], expected)
+        alone = rows.take_fold(torch.from_numpy(index[fold]), fold).numpy()
+        np.testing.assert_array_equal(alone, expected)
+
+
+@pytest.mark.parametrize("normalization", ["layer", "standard"])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_are_mixed_as_each_fold_sees_them(
+    seed: int, normalization: Normalization, gaussians: Callable[..., EmbeddingSet]
+) -> None:
+    data = gaussians(seed)
+    config = TrialConfig(data=DataConfig(normalization=normalization, n_folds=3))
+    folds = make_folds(data, config.data)
+    normalizers = [fit_normalizer(data.x[f.train], config.data.normalization) for f in folds]
+    rows = rows_on_device(config, data, normalizers, CPU)
+    rng = np.random.default_rng(seed)
+    index, partner = rng.integers(len(data.y), size=(2, 3, 9))
+    share = rng.uniform(0.5, 1.0, size=(3, 9)).astype(np.float32)
+    share[:, 4] = 1.0
+    mixed = rows.mix(*map(torch.from_numpy, (index, partner, share))).numpy()
+    for fold, normalizer in enumerate(normalizers):
+        first, second = (normalizer(data.x[part[fold]]) for part in (index, partner))
+        part = share[fold][:, None]
+        expected = part * first + (1 - part) * second
+        np.testing.assert_allclose(mixed[fold], expected, rtol=0, atol=2e-6, err_msg=f"{seed=}")
+    # Labels come with clips as they are: each is its own partner, to the bit.
+    alone = rows.mix(*map(torch.from_numpy, (index, index, np.ones_like(share))))
+    assert torch.equal(alone, rows.take(torch.from_numpy(index)))
 
 
 def test_patience_takes_its_rows_from_the_training_rows(

@@ -26,6 +26,7 @@ from qwave.config.trial import Normalization
 from qwave.data import EmbeddingSet, Fold, inner_split, make_folds
 from qwave.engine import (
     Checkpoint,
+    Lessons,
     TrainedFolds,
     fold_generator,
     fold_seed,
@@ -33,8 +34,10 @@ from qwave.engine import (
     train_folds,
 )
 from qwave.engine import train as train_module
+from qwave.engine.initial import start_at_centroids
 from qwave.engine.library import compiled
 from qwave.engine.precision import Precision
+from qwave.engine.rows import Rows
 from qwave.moe import Arithmetic, build_mixture
 from qwave.runtime import PackedClassifier
 
@@ -88,6 +91,17 @@ def _uneven(data: EmbeddingSet, sizes: Sequence[int]) -> list[Fold]:
         order = rng.permutation(len(data.y))
         folds.append(Fold(index, np.sort(order[:size]), np.sort(order[size:])))
     return folds
+
+
+def _lessons(data: EmbeddingSet, folds: Sequence[Fold]) -> list[Lessons]:
+    """Two rounds of mixtures, and at random what a teacher says of them."""
+    lessons = []
+    for fold in folds:
+        rng = np.random.default_rng(fold.index)
+        mixed = Lessons.of_mixtures(fold.train, 2, fold.index)
+        said = rng.dirichlet(np.ones(data.num_classes), mixed.row.shape).astype(np.float32)
+        lessons.append(dataclasses.replace(mixed, said=said))
+    return lessons
 
 
 def _parameters(trained: TrainedFolds, position: int = 0) -> dict[str, Tensor]:
@@ -170,12 +184,17 @@ def test_checkpoints_come_about_ten_times_with_the_last_epoch_among_them(
 
 
 def _check_alone_equals_stacked(
-    data: EmbeddingSet, config: TrialConfig, folds: Sequence[Fold], **how: Any
+    data: EmbeddingSet,
+    config: TrialConfig,
+    folds: Sequence[Fold],
+    lessons: Sequence[Lessons] | None = None,
+    **how: Any,
 ) -> None:
     longest = max(len(fold.train) for fold in folds)
-    stacked = train_folds(config, data, folds, rows_per_fold=longest, **how)
+    stacked = train_folds(config, data, folds, lessons=lessons, rows_per_fold=longest, **how)
     for position, fold in enumerate(folds):
-        alone = train_folds(config, data, [fold], rows_per_fold=longest, **how)
+        own = None if lessons is None else [lessons[position]]
+        alone = train_folds(config, data, [fold], lessons=own, rows_per_fold=longest, **how)
         epochs = len(alone.train_loss)
         np.testing.assert_allclose(
             stacked.train_loss[:epochs, position], alone.train_loss[:, 0], atol=1e-6
@@ -239,6 +258,15 @@ def test_a_small_fold_with_dropout_alone_equals_the_small_fold_beside_large_ones
     _check_alone_equals_stacked(data, _config(model), _uneven(data, [48, 47, 33]), **how)
 
 
+def test_a_small_fold_with_lessons_alone_equals_the_small_fold_beside_large_ones(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
+    data = gaussians(3)
+    config = _config(MIXTURE, distillation=0.7)
+    folds = _uneven(data, [48, 47, 33])
+    _check_alone_equals_stacked(data, config, folds, _lessons(data, folds), **how)
+
+
 def test_the_order_of_folds_does_not_matter(gaussians: Gaussians, how: dict[str, Any]) -> None:
     data = gaussians(3)
     config = _config(MIXTURE)
@@ -269,6 +297,9 @@ def _plain_losses(
     train, digest = config.train, config.digest
     generator = fold_generator(digest, fold.index, "init")
     start = build_mixture(config.model, data.x.shape[1], data.num_classes, [generator])
+    x = data.x - data.x.mean(axis=1, keepdims=True)
+    x /= x.std(axis=1, keepdims=True)
+    start_at_centroids(start, Rows(torch.from_numpy(x), None, None), [fold.train], data.y)
     layers = [
         (
             nn.Parameter(layer.weight[0, 0].detach().clone()),
@@ -289,7 +320,9 @@ def _plain_losses(
         return x
 
     counts = np.bincount(data.y[fold.train], minlength=data.num_classes)
-    class_weight = torch.tensor(len(fold.train) / (data.num_classes * counts), dtype=torch.float32)
+    class_weight = torch.ones(data.num_classes)
+    if train.class_weights:
+        class_weight = torch.tensor(len(fold.train) / (data.num_classes * counts)).float()
     optimizer = torch.optim.AdamW(
         [p for layer in layers for p in layer],
         lr=train.learning_rate,
@@ -298,18 +331,19 @@ def _plain_losses(
     n_steps = math.ceil(rows_per_fold / train.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=train.epochs * n_steps)
     order = np.random.default_rng(fold_seed(digest, fold.index, "order"))
-    x = data.x - data.x.mean(axis=1, keepdims=True)
-    x /= x.std(axis=1, keepdims=True)
     losses = []
     for _ in range(train.epochs):
         total = 0.0
         for part in np.array_split(order.permutation(fold.train), n_steps):
-            loss = nn.functional.cross_entropy(
+            y = torch.from_numpy(data.y[part])
+            each = nn.functional.cross_entropy(
                 forward(torch.from_numpy(x[part])),
-                torch.from_numpy(data.y[part]),
-                weight=class_weight if train.class_weights else None,
+                y,
+                reduction="none",
                 label_smoothing=train.label_smoothing,
             )
+            # Not PyTorch's `weight`: with smoothing, it weighs each class of a target by itself.
+            loss = (class_weight[y] * each).sum() / class_weight[y].sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -339,14 +373,15 @@ def test_folds_of_unequal_size_equal_a_plain_loop_over_each(
         np.testing.assert_allclose(trained.train_loss[:, position], expected, rtol=0, atol=1e-5)
 
 
-def test_label_smoothing_equals_pytorchs_without_class_weights(
-    gaussians: Gaussians, way: Way
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_label_smoothing_equals_pytorchs(
+    gaussians: Gaussians, is_weighted: bool, way: Way
 ) -> None:
     data = gaussians(5)
     config = _config(
-        ModelConfig(schemes=("fp32",)), epochs=2, label_smoothing=0.2, class_weights=False
+        ModelConfig(schemes=("fp32",)), epochs=2, label_smoothing=0.2, class_weights=is_weighted
     )
-    folds = _folds(data, config)
+    folds = _uneven(data, [40, 40, 40])
     trained = train_folds(config, data, folds, way=way)
     expected = _plain_losses(config, data, folds[1], 40)
     np.testing.assert_allclose(trained.train_loss[:, 1], expected, rtol=0, atol=1e-5)
@@ -356,11 +391,16 @@ def test_label_smoothing_equals_pytorchs_without_class_weights(
 
 
 def _check_both_ways_give_the_same_losses(
-    data: EmbeddingSet, config: TrialConfig, folds: Sequence[Fold]
+    data: EmbeddingSet,
+    config: TrialConfig,
+    folds: Sequence[Fold],
+    lessons: Sequence[Lessons] | None = None,
 ) -> None:
     if compiled() is None:
         pytest.skip("no C compiler here")
-    one, two = (train_folds(config, data, folds, way=way) for way in get_args(Way))
+    one, two = (
+        train_folds(config, data, folds, lessons=lessons, way=way) for way in get_args(Way)
+    )
     assert np.isfinite(one.train_loss).all()
     np.testing.assert_allclose(one.train_loss, two.train_loss, rtol=0, atol=1e-5)
 
@@ -385,10 +425,11 @@ def test_both_ways_drop_the_same_inputs_before_the_first_step(
     _check_both_ways_give_the_same_losses(data, config, _uneven(data, [50, 41, 29]))
 
 
+@pytest.mark.parametrize("is_taught", [False, True], ids=["labels", "lessons"])
 @pytest.mark.parametrize("normalization", ["layer", "standard"])
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_both_ways_take_the_same_steps_where_some_batches_are_empty(
-    gaussians: Gaussians, top_k: int, normalization: Normalization
+    gaussians: Gaussians, top_k: int, normalization: Normalization, is_taught: bool
 ) -> None:
     data = gaussians(13, num_features=13, distance=0.5)
     model = ModelConfig(
@@ -400,12 +441,20 @@ def test_both_ways_take_the_same_steps_where_some_batches_are_empty(
         dropout=0.3,
         input_dropout=0.2,
     )
-    config = _config(model, epochs=3, batch_size=8, learning_rate=0.003)
+    config = _config(
+        model,
+        epochs=3,
+        batch_size=8,
+        learning_rate=0.003,
+        distillation=0.7 if is_taught else 0.0,
+    )
     config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, normalization=normalization)
     )
     # Seven steps, of which the last fold fills three.
-    _check_both_ways_give_the_same_losses(data, config, _uneven(data, [50, 41, 3]))
+    folds = _uneven(data, [50, 41, 3])
+    lessons = _lessons(data, folds) if is_taught else None
+    _check_both_ways_give_the_same_losses(data, config, folds, lessons)
 
 
 @pytest.mark.parametrize("has_compiler", [True, False])
@@ -699,6 +748,19 @@ def test_training_neither_reads_nor_changes_the_global_random_state(
     two = train_folds(config, data, folds, **how)
     torch.set_rng_state(torch_before)
     np.testing.assert_array_equal(one.train_loss, two.train_loss)
+
+
+def test_training_changes_neither_the_data_nor_the_folds(
+    gaussians: Gaussians, how: dict[str, Any]
+) -> None:
+    data = gaussians(10)
+    config = _config(MIXTURE, epochs=3)
+    folds = _uneven(data, [48, 33])
+    arrays = [data.x, data.y, *(part for fold in folds for part in (fold.train, fold.test))]
+    before = copy.deepcopy(arrays)
+    train_folds(config, data, folds, **how)
+    for array, kept in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
 
 
 def test_class_weights_raise_balanced_accuracy_where_a_class_is_rare(

@@ -104,6 +104,14 @@ MISTAKES = {
         "fixed: {train: {epochs: 3.5}}",
         "fixed: train.epochs = 3.5: input should be a valid integer",
     ),
+    "word for a share": Mistake(
+        "fixed: {train: {distillation: half}}",
+        "fixed: train.distillation = 'half': input should be a valid number",
+    ),
+    "share above 1": Mistake(
+        "fixed: {train: {distillation: 1.5}}",
+        "fixed: `0 <= train.distillation <= 1` must hold, but got distillation=1.5",
+    ),
     "number for a list": Mistake(
         "fixed: {model: {hidden: 64}}", "fixed: model.hidden = 64: input should be a valid array"
     ),

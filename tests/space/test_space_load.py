@@ -338,6 +338,7 @@ def _random_config(rng: np.random.Generator) -> TrialConfig:
             learning_rate=float(10 ** -rng.uniform(0, 12)),
             weight_decay=float(rng.random()),
             label_smoothing=float(rng.random() * 0.99),
+            distillation=float(rng.choice([0, rng.random(), 1])),
             class_weights=bool(rng.integers(2)),
             patience=pick([None, 1, 30]),
             validation_share=float(0.01 + rng.random() * 0.98),

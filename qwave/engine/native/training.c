@@ -30,11 +30,17 @@ typedef struct {
     const source *sources;
     const float *x;               /* all clips, [clips, n_features] */
     const float *offset, *factor; /* of each feature, or NULL */
-    const int64_t *y;             /* [clips] */
-    const float *class_weight;    /* [c] */
-    float smoothing, balance_weight;
+    float balance_weight;
     uint64_t seed; /* of masks */
 } fold;
+
+typedef struct { /* batches, one after another; the place of a clip is its column */
+    const int64_t *rows;     /* [steps, n_rows]; below 0: padding */
+    const int64_t *partners; /* likewise: clips that these are mixed with */
+    const float *shares;     /* likewise: what is left of the first */
+    const float *targets;    /* [steps, n_rows, c]: probabilities */
+    const float *weights;    /* [steps, n_rows] */
+} examples;
 
 typedef struct { /* what one batch needs; the place of a clip is its column in the batch */
     int64_t n, *places;       /* [n] */
@@ -115,25 +121,34 @@ static int make_batch(const fold *f, batch *b) {
     return b->memory == NULL;
 }
 
-/* First layers' inputs from the clips `rows` [n_rows], of which those below 0 are padding.
+/* A clip [d] as it is, or mixed with another, and its features normalised. */
+static void blend(const fold *f, const examples *of, int64_t place, float *restrict values) {
+    const int64_t d = f->n_features;
+    const float *x = f->x + of->rows[place] * d;
+    memcpy(values, x, (size_t)d * sizeof *x);
+    if (of->partners && of->shares[place] != 1.0f) {
+        const float *other = f->x + of->partners[place] * d, share = of->shares[place];
+        for (int64_t i = 0; i < d; i++) values[i] = other[i] + share * (x[i] - other[i]);
+    }
+    if (f->offset)
+        for (int64_t i = 0; i < d; i++) values[i] = (values[i] - f->offset[i]) * f->factor[i];
+}
+
+/* First layers' inputs from a batch of clips.
  * Steps count from 1; nothing is dropped in step 0, which is that of predictions. */
-static void take(const fold *f, int64_t step, const int64_t *rows, batch *b) {
+static void take(const fold *f, int64_t step, const examples *given, batch *b) {
     const int64_t d = f->n_features;
     b->n = 0;
     for (int64_t place = 0; place < f->n_rows; place++)
-        if (rows[place] >= 0) b->places[b->n++] = place;
+        if (given->rows[place] >= 0) b->places[b->n++] = place;
     for (int64_t s = 0; s < f->n_sources; s++) {
         const source *of = f->sources + s;
         const int is_masked = step && of->mask.slot >= 0;
         const uint64_t key = is_masked ? mask_key(f->seed, step, of->mask.slot) : 0;
         for (int64_t k = 0; k < b->n; k++) {
             const int64_t place = b->places[k];
-            const float *x = f->x + rows[place] * d;
             float *values = of->to.values + place * d;
-            if (f->offset)
-                for (int64_t i = 0; i < d; i++) values[i] = (x[i] - f->offset[i]) * f->factor[i];
-            else
-                memcpy(values, x, (size_t)d * sizeof *x);
+            blend(f, given, place, values);
             if (is_masked) {
                 draw_row(d, &of->mask, key, place, b->bits, b->row);
                 for (int64_t i = 0; i < d; i++) values[i] *= b->row[i];
@@ -237,27 +252,22 @@ static void mix(const fold *f, int64_t step, batch *b) {
             b->logits[b->clip[at] * c + i] += b->gates[at] * b->parts[at * c + i];
 }
 
-/* Smoothed, class-weighted cross-entropy; its gradient is written to d_logits. */
-static float cross_entropy(const fold *f, const int64_t *rows, batch *b) {
+/* Weighted cross-entropy with the targets of a batch; its gradient is written to d_logits. */
+static float cross_entropy(const fold *f, const examples *given, batch *b) {
     const int64_t c = f->n_classes;
-    const float smoothing = f->smoothing;
     float total = 0.0f, loss = 0.0f;
-    for (int64_t k = 0; k < b->n; k++) total += f->class_weight[f->y[rows[b->places[k]]]];
+    for (int64_t k = 0; k < b->n; k++) total += given->weights[b->places[k]];
     for (int64_t k = 0; k < b->n; k++) {
-        const int64_t y = f->y[rows[b->places[k]]];
-        const float weight = f->class_weight[y] / total;
-        const float *logits = b->logits + k * c;
-        float *d = b->d_logits + k * c, most = logits[0], sum = 0.0f, mean = 0.0f;
+        const float weight = given->weights[b->places[k]] / total;
+        const float *logits = b->logits + k * c, *target = given->targets + b->places[k] * c;
+        float *d = b->d_logits + k * c, most = logits[0], sum = 0.0f, agreement = 0.0f;
         for (int64_t i = 0; i < c; i++) most = logits[i] > most ? logits[i] : most;
         for (int64_t i = 0; i < c; i++) {
             sum += d[i] = expf(logits[i] - most);
-            mean += logits[i] - most;
+            agreement += target[i] * (logits[i] - most);
         }
-        const float log_sum = logf(sum);
-        mean = mean / (float)c - log_sum;
-        loss -= weight * ((1.0f - smoothing) * (logits[y] - most - log_sum) + smoothing * mean);
-        for (int64_t i = 0; i < c; i++) d[i] = weight * (d[i] / sum - smoothing / (float)c);
-        d[y] -= weight * (1.0f - smoothing);
+        loss -= weight * (agreement - logf(sum));
+        for (int64_t i = 0; i < c; i++) d[i] = weight * (d[i] / sum - target[i]);
     }
     return loss;
 }
@@ -316,23 +326,31 @@ static float route_back(const fold *f, batch *b) {
 /* Whether moments in bfloat16 come with products in it. */
 int qwave_has_bfloat16(void) { return HAS_PAIR_PRODUCTS; }
 
-/* n_steps of one fold on batches `rows` [n_steps, n_rows], of which those below 0 are padding, with
- * a learning rate each; writes the loss before each of them. Returns 0, or 1 without memory. */
-int qwave_train(const fold *f, int64_t first_step, int64_t n_steps, const int64_t *rows,
+/* Batch s of several. */
+static examples batch_of(const fold *f, const examples *all, int64_t s) {
+    const int64_t first = s * f->n_rows;
+    return (examples){all->rows + first, all->partners + first, all->shares + first,
+                      all->targets + first * f->n_classes, all->weights + first};
+}
+
+/* n_steps of one fold, on a batch and with a learning rate each; writes the loss before each of
+ * them. Targets are probabilities. Returns 0, or 1 without memory. */
+int qwave_train(const fold *f, int64_t first_step, int64_t n_steps, const examples *all,
                 const float *learning_rates, const adamw *options, float *losses) {
     batch b;
     if (make_batch(f, &b)) return 1;
     for (int64_t s = 0; s < n_steps; s++) {
-        const int64_t now = first_step + s, *batch_rows = rows + s * f->n_rows;
+        const int64_t now = first_step + s;
+        const examples given = batch_of(f, all, s);
         adamw o = *options;
         o.learning_rate = learning_rates[s];
         o.correction1 = (float)(1.0 - pow(o.beta1, (double)now));
         o.correction2 = (float)(1.0 - pow(o.beta2, (double)now));
         o.noise = (uint32_t)mix64((uint64_t)now);
-        take(f, now, batch_rows, &b);
+        take(f, now, &given, &b);
         route(f, now, &b);
         mix(f, now, &b);
-        losses[s] = cross_entropy(f, batch_rows, &b) + route_back(f, &b);
+        losses[s] = cross_entropy(f, &given, &b) + route_back(f, &b);
         for (int64_t j = 0; j < f->n_experts; j++)
             step(&f->experts[j], b.starts[j + 1] - b.starts[j], b.sent + b.starts[j],
                  b.d_parts + b.starts[j] * f->n_classes, &b, &o);
@@ -349,7 +367,8 @@ int qwave_predict(const fold *f, int64_t n, const int64_t *rows, float *logits) 
     int64_t *part = malloc((size_t)f->n_rows * sizeof *part);
     for (int64_t at = 0; part && at < n; at += f->n_rows) {
         for (int64_t k = 0; k < f->n_rows; k++) part[k] = at + k < n ? rows[at + k] : -1;
-        take(f, 0, part, &b);
+        const examples given = {.rows = part};
+        take(f, 0, &given, &b);
         route(f, 0, &b);
         mix(f, 0, &b);
         memcpy(logits + at * f->n_classes, b.logits, (size_t)(b.n * f->n_classes) * sizeof *logits);
