@@ -1,11 +1,13 @@
 """Scores of predictions, their calibration, and the worth of an uncertainty.
 
-Shapes: n clips, c classes.
+Shapes: n clips, c classes, m seeds.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+from qwave.statistics import Interval, bootstrap_score
 
 ECE_BINS = 15
 
@@ -43,6 +45,49 @@ def score_predictions(y: np.ndarray, probabilities: np.ndarray) -> dict[str, flo
         "brier": float(((probabilities - one_hot) ** 2).sum(axis=1).mean()),
         "ece": expected_calibration_error(y, probabilities),
         "roc_auc": float(np.mean(areas)) if areas else 0.5,
+    }
+
+
+def score_intervals(
+    y: np.ndarray, predicted: np.ndarray, group: np.ndarray | None, *, seed: int
+) -> dict[str, Interval]:
+    """Accuracy, balanced accuracy and weighted F1 of one configuration, with 95 % intervals.
+
+    Scores are those of `score_predictions`, averaged over the seeds that it was trained with. The
+    intervals say what other recordings might have given (see `qwave.statistics`), not what other
+    seeds would: of the mean of five, that is the smaller part.
+
+    Args:
+        y: True classes, int64 [n].
+        predicted: Classes that each seed's models predicted, int64 [m, n].
+        group: Recording of each clip [n]; None: every clip for itself.
+        seed: Of the resamples.
+    """
+    classes = np.arange(max(y.max(), predicted.max()) + 1)
+    is_true = (y[:, None] == classes).astype(np.float64)
+    is_claimed = [(part[:, None] == classes).astype(np.float64) for part in predicted]
+
+    def accuracy(weights: np.ndarray) -> np.ndarray:
+        return (weights @ (predicted == y).mean(axis=0)) / weights.sum(axis=1)
+
+    def balanced_accuracy(weights: np.ndarray) -> np.ndarray:
+        support = weights @ is_true
+        recalls = [
+            weights @ (is_true * claimed) / np.maximum(support, 1) for claimed in is_claimed
+        ]
+        return np.mean(recalls, axis=0).sum(axis=1) / (support > 0).sum(axis=1)
+
+    def weighted_f1(weights: np.ndarray) -> np.ndarray:
+        support = weights @ is_true
+        f1 = [
+            2 * (weights @ (is_true * claimed)) / np.maximum(support + weights @ claimed, 1)
+            for claimed in is_claimed
+        ]
+        return (np.mean(f1, axis=0) * support).sum(axis=1) / support.sum(axis=1)
+
+    return {
+        score.__name__: bootstrap_score(score, group, len(y), seed=seed)
+        for score in (accuracy, balanced_accuracy, weighted_f1)
     }
 
 

@@ -82,6 +82,11 @@ class PackedClassifier:
         gates = self._gates(x, information)
         return Prediction(self._mix(x, gates), gates, information, variance)
 
+    def expert_probabilities(self, x: np.ndarray) -> np.ndarray:
+        """What each expert would say of raw embeddings [n, d] if all went to it: [e, n, c]."""
+        x = self._prepare(x)
+        return np.stack([_softmax(_forward(x, layers)) for layers in self._experts])
+
     def _prepare(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # what overflows float32 is refused below
             x = np.asarray(x, dtype=np.float32)

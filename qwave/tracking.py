@@ -203,6 +203,12 @@ class Tracker:
         found = self._client.search_runs([experiment_id], query, max_results=1000)
         return [str(run.info.run_id) for run in found]
 
+    def find_run(self, experiment_id: str, kind: str) -> str | None:
+        """Id of the newest run of a kind (tag `qwave.kind`), open or not; None without one."""
+        query = f"tags.`qwave.kind` = '{kind}'"
+        found = self._client.search_runs([experiment_id], query, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
     def _log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
         from mlflow.entities import Dataset, InputTag
         from mlflow.entities import DatasetInput as Input

@@ -9,47 +9,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from qwave.config import ChoiceDomain, ConfigError, Domain, IntDomain, MixDomain, QwaveError
+from qwave.config import ChoiceDomain, Domain, IntDomain, MixDomain
 from qwave.figures import size_text
 from qwave.space import load_sweep
 from qwave.sweep import (
     Outcome,
     Plan,
-    WorkerLostError,
     check_store,
     expected_seconds,
     plan_sweep,
     run_sweep,
     worker_count,
 )
+from studies.command_line import guarded, split_positionals
 
 DEFAULT_SWEEP = "sweeps/moe_pareto.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study; returns the exit code: 0 done, 1 a worker was lost, 2 wrong input,
-    130 stopped."""
-    arguments = parse_arguments(argv)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_note
-            return run(arguments)
-    except QwaveError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except WorkerLostError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    """Run the study; returns the exit code (see `guarded`)."""
+    return guarded(run, parse_arguments(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, run, and say what came out; returns 0, or 130 if a person stopped it."""
-    path, overrides = split_positionals(arguments.arguments)
+    path, overrides = split_positionals(arguments.arguments, DEFAULT_SWEEP)
     if arguments.trials is not None:
         overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
     sweep = load_sweep(path, overrides, is_smoke=arguments.smoke)
@@ -63,11 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(outcome)))
     return 130 if outcome.is_interrupted else 0
-
-
-def show_note(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning as a person wants to read it."""
-    print(f"note: {message}", file=sys.stderr)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -90,14 +73,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
     return parser.parse_intermixed_args(argv)
-
-
-def split_positionals(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The sweep file and the overrides among the positional arguments."""
-    files = [argument for argument in arguments if "=" not in argument]
-    if len(files) > 1:
-        raise ConfigError(f"one sweep file at a time, but got {', '.join(files)}")
-    return (files or [DEFAULT_SWEEP])[0], [a for a in arguments if "=" in a]
 
 
 def show_plan(plan: Plan) -> None:

@@ -89,7 +89,7 @@ def test_bad_data_ends_with_exit_code_2_one_message_and_nothing_written(
         (["--device", "cuda:99"], "device 'cuda:99' is not there"),
         (["--device", "tpu"], "device must be cpu, cuda or mps, but got 'tpu'"),
         (["--trials", "0"], "`budget.n_trials >= 1` must hold"),
-        ([DEFAULT, DEFAULT], "one sweep file at a time"),
+        ([DEFAULT, DEFAULT], "one YAML file at a time"),
     ],
 )
 def test_bad_arguments_end_with_exit_code_2_and_nothing_written(

@@ -1,5 +1,11 @@
 """Values that say what to do: frozen, checked where they are made, standard library only."""
 
+from qwave.config.comparison import (
+    ComparisonConfig,
+    ConfirmationConfig,
+    MixturesConfig,
+    UncertaintyConfig,
+)
 from qwave.config.errors import (
     ConfigError,
     DataError,
@@ -38,7 +44,9 @@ __all__ = [
     "SCORE_DIRECTIONS",
     "Budget",
     "ChoiceDomain",
+    "ComparisonConfig",
     "ConfigError",
+    "ConfirmationConfig",
     "CuriosityConfig",
     "DataConfig",
     "DataError",
@@ -48,6 +56,7 @@ __all__ = [
     "Grid",
     "IntDomain",
     "MixDomain",
+    "MixturesConfig",
     "ModelConfig",
     "Objective",
     "PackedFileError",
@@ -59,6 +68,7 @@ __all__ = [
     "SweepConfig",
     "TrainConfig",
     "TrialConfig",
+    "UncertaintyConfig",
     "digest_of",
     "inert_keys",
     "nearest",

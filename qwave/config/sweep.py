@@ -29,6 +29,14 @@ SCORE_DIRECTIONS: dict[str, Direction] = {
 }
 
 
+def require_name(name: str) -> None:
+    """Refuse a name that MLflow, Optuna or a folder cannot have."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise ConfigError(
+            f"`name` must be 1 to 100 letters, digits, '_', '-' or '.', but got {name!r}"
+        )
+
+
 @dataclass(frozen=True)
 class IntDomain:
     """Whole numbers from `low` to `high`, both included."""
@@ -187,10 +195,7 @@ class SweepConfig:
     search: dict[str, Domain] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", self.name):
-            raise ConfigError(
-                f"`name` must be 1 to 100 letters, digits, '_', '-' or '.', but got {self.name!r}"
-            )
+        require_name(self.name)
         scores = [objective.score for objective in self.objectives]
         if scores.count("accuracy") != 1 or scores.count("size_bytes") != 1:
             raise ConfigError(

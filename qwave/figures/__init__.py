@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from qwave.figures.estimates import SizedEstimate, curves_png, estimates_png, forest_png
 from qwave.figures.fold import FoldFigures
 from qwave.figures.front import front_png
 from qwave.figures.points import FrontPoint, attainment_staircase, size_text
 from qwave.figures.report import report_html
+from qwave.figures.study_page import Section, study_html
+from qwave.figures.table import Cell, Column, Estimate, Table
 
 __all__ = [
+    "Cell",
+    "Column",
+    "Estimate",
     "FoldFigures",
     "FrontPoint",
+    "Section",
+    "SizedEstimate",
+    "Table",
     "attainment_staircase",
+    "curves_png",
+    "estimates_png",
+    "forest_png",
     "front_png",
     "report_html",
     "size_text",
+    "study_html",
 ]

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from qwave.figures.colours import BLUE, GRID, INK, MUTED, SKY_BLUE, SOFT, VERMILION, tint
+from qwave.figures.axes import quiet, scale_shares, scale_sizes
+from qwave.figures.colours import BLUE, INK, MUTED, SKY_BLUE, SOFT, VERMILION, tint
 from qwave.figures.front_labels import label_front
 from qwave.figures.points import (
     FrontPoint,
@@ -108,36 +108,16 @@ def _frame(
     axes: Axes, points: Sequence[FrontPoint], lower: float, upper: float, budget: int
 ) -> None:
     sizes = [point.size_bytes for point in points] + [budget]
-    left, right = math.log10(min(sizes)), math.log10(max(sizes))
-    margin = max(0.06 * (right - left), 0.5 * (1.0 - (right - left)), 0.12)
-    axes.set_xscale("log")
-    axes.set_xlim(10 ** (left - margin), 10 ** (right + margin))
+    scale_sizes(axes, min(sizes), max(sizes))
     axes.set_ylim(lower, upper)
-    steps = (1, 2, 5) if right - left + 2 * margin < 2.2 else (1,)
-    decades = range(math.floor(left - margin), math.ceil(right + margin) + 1)
-    axes.xaxis.set_major_locator(FixedLocator([s * 10.0**d for d in decades for s in steps]))
-    axes.xaxis.set_minor_locator(
-        FixedLocator([s * 10.0**d for d in decades for s in range(2, 10)])
-    )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: size_text(size)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}"))
-    axes.set_xlabel("file size (log scale; 1 kB = 1000 bytes)", fontsize=9, color=INK)
-    axes.set_ylabel("cross-validated accuracy (%)", fontsize=9, color=INK)
+    scale_shares(axes, "cross-validated accuracy (%)")
     # At fixed places: to the left, so that the notes have the right half of the line, and away
     # from the edge of the picture however long the tick labels are.
     axes.xaxis.set_label_coords(0.0, -0.118)
     axes.xaxis.label.set_horizontalalignment("left")
     axes.xaxis.label.set_verticalalignment("center")
     axes.yaxis.set_label_coords(-0.064, 0.5)
-    axes.tick_params(labelsize=8.5, labelcolor=INK, color=SOFT, length=4)
-    axes.tick_params(which="minor", color=GRID, length=3)
-    axes.grid(True, color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(SOFT)
+    quiet(axes)
 
 
 def _staircase(axes: Axes, points: Sequence[FrontPoint]) -> None:

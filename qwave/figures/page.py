@@ -1,10 +1,70 @@
-"""The style sheet and the script of the report, as text to be put into its page.
+"""The frame of a report: one HTML page that needs nothing but itself.
 
 No web font and no library beside Plotly: the page has to open, look and sort the same from an
-attachment, years later, without a network.
+attachment, years later, without a network. A policy in its head forbids every address, so that no
+part of it, present or future, can send what it shows anywhere.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; base-uri 'none'; form-action 'none'"
+)
+"""Inline script and style only; images from the page itself, for saving a chart as a picture."""
+
+
+def page_html(title: str, sections: Sequence[str], *, library: str = "") -> str:
+    """The page, complete from doctype to ``</html>``.
+
+    Args:
+        title: Of the page and of its first heading.
+        sections: HTML, one below the other.
+        library: JavaScript that the sections need.
+    """
+    body = "\n".join([f"<h1>{escape(title)}</h1>", *sections])
+    script = f"<script>{library}</script>\n" if library else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{STYLE}</style>
+{script}</head>
+<body>
+<main>
+{body}
+</main>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def facts_html(facts: Mapping[str, str]) -> str:
+    """Facts by name, in the order given, as a row of boxes."""
+    boxes = "\n".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(fact)}</dd></div>"
+        for name, fact in facts.items()
+    )
+    return f'<dl class="facts">\n{boxes}\n</dl>' if boxes else ""
+
+
+def commands_html(commands: Mapping[str, str]) -> str:
+    """What shell commands do, and the commands, with a button that copies each."""
+    if not commands:
+        return '<p class="muted">None were recorded.</p>'
+    return "\n".join(
+        f'<div class="command"><p>{escape(purpose)}</p><div><pre><code>{escape(command)}</code>'
+        '</pre><button type="button">Copy</button></div></div>'
+        for purpose, command in commands.items()
+    )
+
 
 STYLE = """
 :root { --ink: #1f2428; --muted: #6b7379; --line: #dfe3e6; --soft: #f6f7f8; --accent: #0072b2;
@@ -38,6 +98,7 @@ th button::after { content: '\\2195'; color: #b4bcc2; padding-left: 6px; font-we
 th[aria-sort='ascending'] button::after { content: '\\2191'; color: var(--accent); }
 th[aria-sort='descending'] button::after { content: '\\2193'; color: var(--accent); }
 .number, th.number button { text-align: right; white-space: nowrap; }
+img { max-width: 100%; height: auto; }
 code, pre { font-family: var(--mono); font-size: 12.5px; }
 td.model { min-width: 130px; }
 td.id code { display: block; width: 16ch; overflow-wrap: anywhere; }

@@ -1,8 +1,4 @@
-"""The report of a study: one HTML page that needs nothing but itself.
-
-The page carries Plotly (4.5 MB, once) and makes no request: a policy in its head forbids every
-address, so that no part of it, present or future, can send what it shows anywhere.
-"""
+"""The report of a search: its front, how it was found, what mattered; with Plotly (4.5 MB)."""
 
 from __future__ import annotations
 
@@ -12,14 +8,8 @@ from html import escape
 from plotly.offline import get_plotlyjs
 
 from qwave.figures.charts import chart_html, front_chart, hypervolume_chart, importance_chart
-from qwave.figures.page import SCRIPT, STYLE
+from qwave.figures.page import commands_html, facts_html, page_html
 from qwave.figures.points import FrontPoint, accuracy_limits, check_frame, front_members, size_text
-
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; base-uri 'none'; form-action 'none'"
-)
-"""Inline script and style only; images from the page itself, for saving a chart as a picture."""
 
 _COLUMNS = (
     ("model", ""),
@@ -63,8 +53,7 @@ def report_html(
     """
     check_frame(reference_accuracy, size_budget_bytes)
     sections = [
-        f"<h1>{escape(title)}</h1>",
-        _summary(summary),
+        facts_html(summary),
         "<h2>Accuracy against file size</h2>",
         _front(points, reference_accuracy, size_budget_bytes),
         "<h2>The front</h2>",
@@ -74,36 +63,10 @@ def report_html(
         "<h2>What mattered</h2>",
         _importances(importances),
         "<h2>Commands</h2>",
-        _commands(commands),
+        commands_html(commands),
         _footer(),
     ]
-    body = "\n".join(sections)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-<script>{get_plotlyjs()}</script>
-</head>
-<body>
-<main>
-{body}
-</main>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _summary(summary: Mapping[str, str]) -> str:
-    facts = "\n".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(fact)}</dd></div>"
-        for name, fact in summary.items()
-    )
-    return f'<dl class="facts">\n{facts}\n</dl>' if facts else ""
+    return page_html(title, sections, library=get_plotlyjs())
 
 
 def _front(points: Sequence[FrontPoint], reference_accuracy: float, budget: int) -> str:
@@ -198,16 +161,6 @@ def _importances(importances: Mapping[str, Mapping[str, float]]) -> str:
     return f"""<p>How much of the spread of each objective over the trials goes with each
 parameter. It describes the trials made, not parameters the study did not vary.</p>
 {chart_html(importance_chart(importances), "qwave-importances")}"""
-
-
-def _commands(commands: Mapping[str, str]) -> str:
-    if not commands:
-        return '<p class="muted">None were recorded.</p>'
-    return "\n".join(
-        f'<div class="command"><p>{escape(purpose)}</p><div><pre><code>{escape(command)}</code>'
-        '</pre><button type="button">Copy</button></div></div>'
-        for purpose, command in commands.items()
-    )
 
 
 def _footer() -> str:

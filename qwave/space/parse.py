@@ -64,10 +64,10 @@ def parse_config(tree: Mapping[str, Any], source: str = "configuration") -> Tria
     Raises:
         ConfigError: A key is unknown, a value has the wrong type, or a combination is impossible.
     """
-    flat = _flatten(tree, source)
+    flat = flatten(tree, source)
     num_experts = flat.pop("model.num_experts", None)
     _rename_schemes(flat, source)
-    config = _validate(TrialConfig, _nest(flat), source)
+    config = validate(TrialConfig, _nest(flat), source)
     if num_experts is not None and num_experts != config.model.num_experts:
         raise ConfigError(
             f"{source}: `model.num_experts == len(model.schemes)` must hold, but got "
@@ -91,11 +91,16 @@ def load_sweep(
     Raises:
         ConfigError: As `parse_config`.
     """
-    source = str(path)
-    tree = read_yaml(Path(path))
+    return sweep_from(read_yaml(Path(path)), str(path), overrides, is_smoke=is_smoke)
+
+
+def sweep_from(
+    tree: Any, source: str, overrides: Sequence[str] = (), *, is_smoke: bool = False
+) -> SweepConfig:
+    """A sweep from the value of its file, as of `load_sweep`; `source` names it in errors."""
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: a sweep is a mapping of keys, but found {tree!r}")
-    tree = {**tree, "fixed": _flatten(tree.get("fixed") or {}, f"{source}: fixed")}
+    tree = {**tree, "fixed": flatten(tree.get("fixed") or {}, f"{source}: fixed")}
     if is_smoke:
         for key, value in _SMOKE.items():
             _assign(tree, key, value, source)
@@ -106,7 +111,7 @@ def load_sweep(
         if not equals:
             raise ConfigError(f"override {override!r} must have the form dotted.key=value")
         _assign(tree, key, parse_yaml(text, f"override {override!r}"), f"override {override!r}")
-    file = _validate(_SweepFile, tree, source)
+    file = validate(_SweepFile, tree, source)
     try:
         return _build(file, source)
     except ConfigError as error:
@@ -171,13 +176,13 @@ def _assign(tree: dict[str, Any], key: str, value: Any, source: str) -> None:
         tree[section] = {**node, rest: value}
         return
     search = tree.get("search")
-    for full, part in _flatten({rest: value}, source).items():
+    for full, part in flatten({rest: value}, source).items():
         node[full] = part
         if isinstance(search, dict):
             tree["search"] = search = {k: v for k, v in search.items() if k != full}
 
 
-def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
     """Nested and dotted keys alike as one level of dotted keys.
 
     Raises:
@@ -189,7 +194,7 @@ def _flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         full = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            parts = _flatten(value, source, f"{full}.")
+            parts = flatten(value, source, f"{full}.")
         else:
             parts = {full: value}
         for name in parts:
@@ -226,7 +231,7 @@ def _rename_schemes(flat: dict[str, Any], source: str) -> None:
         raise ConfigError(f"{source}: {error}") from error
 
 
-def _validate(kind: type[_Value], tree: Any, source: str) -> _Value:
+def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
     try:
         text = json.dumps(tree)
     except (TypeError, ValueError) as error:

@@ -3,18 +3,30 @@
 from qwave.sweep.estimate import expected_seconds
 from qwave.sweep.plan import Plan, plan_sweep
 from qwave.sweep.pool import WorkerLostError, worker_count
-from qwave.sweep.report import front_of
+from qwave.sweep.repeats import Bench, Repeat, StudyStoppedError, opened_bench
+from qwave.sweep.report import collect_points, front_of, point_config
 from qwave.sweep.run import Outcome, run_sweep
-from qwave.sweep.store import check_store
+from qwave.sweep.store import check_store, report_folder
+from qwave.sweep.study import load_study
+from qwave.sweep.study_report import write_study
 
 __all__ = [
+    "Bench",
     "Outcome",
     "Plan",
+    "Repeat",
+    "StudyStoppedError",
     "WorkerLostError",
     "check_store",
+    "load_study",
+    "report_folder",
+    "point_config",
+    "collect_points",
     "expected_seconds",
     "front_of",
+    "opened_bench",
     "plan_sweep",
     "run_sweep",
     "worker_count",
+    "write_study",
 ]

@@ -62,13 +62,18 @@ class Recorder:
             },
         )
 
-    def start(self, number: int, config: TrialConfig, size_bytes: int) -> str:
-        """Start a trial's run; returns its id. What is known before training is written now."""
+    def start(
+        self, number: int, config: TrialConfig, size_bytes: int, *, name: str | None = None
+    ) -> str:
+        """Start a trial's run; returns its id. What is known before training is written now.
+
+        Its name is made of the number and the configuration, unless another is given.
+        """
         parts = packed_size_parts(config, self._data)
         sizes = {f"size_{part}_bytes": float(value) for part, value in parts.items()}
         return self.tracker.start_run(
             self.experiment_id,
-            f"trial {number:04d}: {config_label(config)}",
+            name or f"trial {number:04d}: {config_label(config)}",
             params=config.flat(),
             metrics={"size_bytes": float(size_bytes), **sizes},
             tags={

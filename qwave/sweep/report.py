@@ -74,6 +74,11 @@ def trial_config(trial: FrozenTrial) -> TrialConfig:
     return parse_config(trial.user_attrs["config"], f"trial {trial.number}")
 
 
+def point_config(study: Study, point: FrontPoint) -> TrialConfig:
+    """The configuration of a point of this study."""
+    return trial_config(study.get_trials(deepcopy=False)[point.number])
+
+
 def study_hypervolume(study: Study) -> float:
     """Hypervolume of the trained trials."""
     trials = trained_trials(study)

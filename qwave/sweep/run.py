@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from optuna.study import Study
 from tqdm import tqdm
@@ -28,6 +24,7 @@ from qwave.sweep.report import (
     study_hypervolume,
     write_report,
 )
+from qwave.sweep.stop import stop_requests
 from qwave.sweep.store import check_store, journal_path, opened_store, report_folder
 from qwave.sweep.study import count_trials, open_study, repair
 from qwave.tracking import Tracker, ui_command
@@ -103,25 +100,6 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
             first_failure=loop.first_failure,
             record_seconds=loop.record_seconds,
         )
-
-
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a question that the loop asks; a second one kills."""
-    requests: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if requests:
-            raise KeyboardInterrupt
-        requests.append(number)
-        tqdm.write("stopping: writing what there is (once more to stop at once)", sys.stderr)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(requests)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _repair(study: Study, sweep: SweepConfig, recorder: Recorder) -> None:

@@ -5,7 +5,8 @@
 | `qwave.json` | format and version of the store |
 | `optuna.journal` | Optuna's journal: all studies |
 | `mlflow.db`, `artifacts/` | MLflow's store: all experiments |
-| `reports/<sweep>/` | front.csv, front.png, report.html |
+| `repeats/` | what trials of other studies predicted, by the digests of data and configuration |
+| `reports/<study>/` | tables, pictures and a page, such as front.csv, front.png, report.html |
 | `store.lock` | held while a process uses the store |
 
 Optuna decides, MLflow tells people: nothing is read back from MLflow to make a choice.
@@ -25,7 +26,7 @@ from qwave.config import StoreError
 FORMAT_VERSION = 1
 _MARKER = "qwave.json"
 _CONTENT = {"format": "qwave-store", "version": FORMAT_VERSION}
-_OURS = {_MARKER, "optuna.journal", "mlflow.db", "artifacts", "reports", "store.lock"}
+_OURS = {_MARKER, "optuna.journal", "mlflow.db", "artifacts", "reports", "repeats", "store.lock"}
 
 
 def check_store(store: Path) -> None:
@@ -102,6 +103,11 @@ def journal_path(store: Path) -> Path:
 def report_folder(store: Path, sweep_name: str) -> Path:
     """Where a sweep's report goes."""
     return store / "reports" / sweep_name
+
+
+def repeats_folder(store: Path) -> Path:
+    """Where studies of known configurations keep what was predicted."""
+    return store / "repeats"
 
 
 def _cut_torn_line(journal: Path) -> None:

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qwave.config import StoreError, SweepConfig, TrialConfig
 from qwave.space import baseline_params
-from qwave.sweep.store import journal_path
+from qwave.sweep.store import check_store, journal_path
 
 # Draws above the size budget or without effect on the budget of trials, for each trial wanted.
 _MAX_DRAWS_PER_TRIAL = 20
@@ -99,6 +99,28 @@ def open_study(
     for params in baseline_params(sweep) if sweep.sampler.baselines else ():
         study.enqueue_trial(params)
     return study
+
+
+def load_study(store: Path, name: str) -> Study:
+    """A study that a store holds.
+
+    Raises:
+        StoreError: It holds none of that name.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_store(store)
+    journal = journal_path(store)
+    names: list[str] = []
+    if journal.exists():
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        names = sorted(summary.study_name for summary in optuna.get_all_study_summaries(storage))
+        if name in names:
+            return optuna.load_study(study_name=name, storage=storage)
+    found = f"it holds {', '.join(names)}" if names else "it holds no study"
+    raise StoreError(
+        f"--store {store} holds no study {name!r} ({found}); search first, for example with "
+        f"python -m studies.moe_pareto --store {store}"
+    )
 
 
 def ask(study: Study, sweep: SweepConfig, suggest: Suggest) -> Draw:

@@ -32,7 +32,12 @@ from qwave.space import baseline_params, extreme_configs, load_sweep, mixes, sug
 from qwave.sweep.study import make_sampler
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEEPS = sorted((ROOT / "sweeps").rglob("*.y*ml"))
+# Studies of known configurations have seeds of their own, and loaders of their own.
+SWEEPS = [
+    path
+    for path in sorted((ROOT / "sweeps").rglob("*.y*ml"))
+    if "\nseeds:" not in path.read_text(encoding="utf-8")
+]
 
 # Everything that can be searched, in every kind of domain.
 WIDE = """

@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from qwave.sweep.run import stop_requests
+from qwave.sweep.stop import stop_requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 N_TRIALS = 4
