@@ -31,6 +31,7 @@ from qwave.space import load_comparison
 from qwave.statistics import Interval, bootstrap_difference, equivalence, holm
 from qwave.sweep import Repeat, opened_bench, write_study
 from studies.command_line import guarded, split_positionals, study_parser
+from studies.presenting import as_estimate, metric_name, show_study
 
 DEFAULT = "sweeps/benchmark.yaml"
 RESAMPLE_SEED = 0
@@ -93,18 +94,13 @@ def run(arguments: argparse.Namespace) -> int:
         workers=config.workers,
         is_fresh=arguments.fresh,
     ) as bench:
-        wanted = {
-            f"{name}, seed {seed}": dataclasses.replace(variant, seed=seed)
-            for name, variant in config.variants.items()
-            for seed in config.seeds
-        }
-        repeats = bench.train(wanted)
+        repeats = bench.train_seeds(config.variants, config.seeds)
         reason = why_not_measured()
         variants = [
             measured(
                 name,
                 variant,
-                [repeats[f"{name}, seed {seed}"] for seed in config.seeds],
+                repeats[name],
                 data,
                 joules=None if reason else energy_of(variant, data, arguments.device),
             )
@@ -127,13 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
                 for variant in variants
             },
         )
-    for section in sections:
-        print(f"\n{section.heading}\n{section.text}")
-        if section.table is not None:
-            print(section.table.text())
-    print()
-    for file in files:
-        print(f"  {file}")
+    show_study(sections, files)
     return 0
 
 
@@ -310,16 +300,6 @@ def picture(variants: Sequence[Variant], config: ComparisonConfig) -> bytes:
         title=f"{config.name}: what bits cost",
         subtitle=f"mean of {len(config.seeds)} seeds, 95 % interval over recordings",
     )
-
-
-def as_estimate(interval: Interval) -> Estimate:
-    """An interval as tables and pictures have it."""
-    return Estimate(interval.estimate, interval.low, interval.high)
-
-
-def metric_name(name: str) -> str:
-    """A variant's name with what MLflow allows in names of metrics."""
-    return "".join(c if c.isalnum() or c in "_-. /" else " " for c in name)
 
 
 if __name__ == "__main__":

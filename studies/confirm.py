@@ -36,7 +36,6 @@ from qwave.pareto import hypervolume, non_dominated
 from qwave.space import load_confirmation
 from qwave.statistics import bootstrap_difference, bootstrap_means, front_probability, holm
 from qwave.sweep import (
-    Bench,
     Repeat,
     collect_points,
     front_of,
@@ -47,6 +46,7 @@ from qwave.sweep import (
     write_study,
 )
 from studies.command_line import guarded, split_positionals, study_parser
+from studies.presenting import show_study
 
 DEFAULT = "sweeps/confirm.yaml"
 LEVEL = 0.05
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=config.workers,
         is_fresh=arguments.fresh,
     ) as bench:
-        repeats = train_again(bench, configs, config.seeds)
+        repeats = bench.train_seeds(configs, config.seeds)
         confirmed = confirm(points, repeats, data)
         if any_config.data.holdout_fold is not None:
             confirmed = with_holdout(confirmed, configs, config.seeds, full, arguments.device)
@@ -125,13 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         beside = report_folder(arguments.store, config.study) / "front_confirmed.csv"
         beside.write_text(confirmed_table(confirmed).csv(), encoding="utf-8")
-    for section in sections:
-        print(f"\n{section.heading}\n{section.text}")
-        if section.table is not None:
-            print(section.table.text())
-    print()
-    for file in (*files, beside):
-        print(f"  {file}")
+    show_study(sections, (*files, beside))
     return 0
 
 
@@ -180,19 +174,6 @@ def searched_data(config: TrialConfig, study: Study) -> tuple[EmbeddingSet, Embe
             f"{data.digest}; search again"
         )
     return full, data
-
-
-def train_again(
-    bench: Bench, configs: Mapping[str, TrialConfig], seeds: Sequence[int]
-) -> dict[str, list[Repeat]]:
-    """Every configuration with every seed."""
-    wanted = {
-        f"{digest}, seed {seed}": dataclasses.replace(config, seed=seed)
-        for digest, config in configs.items()
-        for seed in seeds
-    }
-    repeats = bench.train(wanted)
-    return {digest: [repeats[f"{digest}, seed {seed}"] for seed in seeds] for digest in configs}
 
 
 def confirm(

@@ -28,6 +28,7 @@ from studies.curiosity_errors import error_sections
 from studies.curiosity_escalation import escalation_sections
 from studies.curiosity_measures import Finding, Variant
 from studies.curiosity_outsiders import held_out_section, noise_sections
+from studies.presenting import show_study
 
 DEFAULT = "sweeps/curiosity.yaml"
 
@@ -88,13 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             },
             metrics={name: value for _, found, _ in parts for name, value in found.items()},
         )
-    for section in sections:
-        print(f"\n{section.heading}\n{section.text}")
-        if section.table is not None:
-            print(section.table.text())
-    print()
-    for file in files:
-        print(f"  {file}")
+    show_study(sections, files)
     return 0
 
 
@@ -182,15 +177,9 @@ def conclusion(better: int, worse: int) -> str:
 
 def train(bench: Bench, comparison: ComparisonConfig) -> list[Variant]:
     """Every variant with every seed."""
-    wanted = {
-        f"{name}, seed {seed}": dataclasses.replace(variant, seed=seed)
-        for name, variant in comparison.variants.items()
-        for seed in comparison.seeds
-    }
-    repeats = bench.train(wanted)
+    repeats = bench.train_seeds(comparison.variants, comparison.seeds)
     return [
-        Variant.of(name, variant, [repeats[f"{name}, seed {seed}"] for seed in comparison.seeds])
-        for name, variant in comparison.variants.items()
+        Variant.of(name, variant, repeats[name]) for name, variant in comparison.variants.items()
     ]
 
 

@@ -28,14 +28,13 @@ from studies.curiosity_measures import (
     Comparison,
     Finding,
     Variant,
-    as_estimate,
     compared,
     findings_of,
     mean_score,
-    metric_name,
     of_pair,
     verdict,
 )
+from studies.presenting import as_estimate, metric_name
 
 SCORES = {"AUROC": roc_auc, "AURC": aurc, "AUGRC": augrc}
 PAIRS = ((CURIOSITY, BASELINE), (VARIANCE, BASELINE), (DISAGREEMENT, OF_ENSEMBLE))

@@ -33,12 +33,11 @@ from studies.curiosity_measures import (
     Comparison,
     Finding,
     Variant,
-    as_estimate,
     findings_of,
-    metric_name,
     verdict,
 )
 from studies.curiosity_tilt import has_choice, tilt_section, tilted
+from studies.presenting import as_estimate, metric_name
 
 RIVALS = (BASELINE, RANDOM)
 SHARES = np.linspace(0, 1, 101)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.config import TrialConfig
-from qwave.figures import Estimate
-from qwave.statistics import Difference, Interval, bootstrap_score_difference, holm
+from qwave.statistics import Difference, bootstrap_score_difference, holm
 from qwave.sweep import Repeat
 from qwave.uncertainty import WeightedScore, mutual_information
 
@@ -280,13 +279,3 @@ def _counts(comparisons: Sequence[Comparison], sign: int) -> tuple[int, int, int
     ahead = [c.is_shown for c in comparisons if sign * c.difference.estimate > 0]
     behind = [c.is_shown for c in comparisons if sign * c.difference.estimate < 0]
     return len(ahead), sum(ahead), len(behind), sum(behind)
-
-
-def as_estimate(interval: Interval | Difference) -> Estimate:
-    """An interval as tables and pictures have it."""
-    return Estimate(interval.estimate, interval.low, interval.high)
-
-
-def metric_name(name: str) -> str:
-    """A name with what MLflow allows in names of metrics."""
-    return "".join(c if c.isalnum() or c in "_-. /" else " " for c in name)

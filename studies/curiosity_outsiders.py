@@ -30,13 +30,12 @@ from studies.curiosity_measures import (
     Finding,
     Said,
     Variant,
-    as_estimate,
     compared,
     findings_of,
-    metric_name,
     of_pair,
     verdict,
 )
+from studies.presenting import as_estimate, metric_name
 
 NOISE_SEED = 0
 PAIRS = tuple((measure, BASELINE) for measure in (CURIOSITY, VARIANCE, DISAGREEMENT, OF_ENSEMBLE))

@@ -24,8 +24,8 @@ from studies.curiosity_measures import (
     N_RESAMPLES,
     RESAMPLE_SEED,
     Variant,
-    as_estimate,
 )
+from studies.presenting import as_estimate
 
 ALPHAS = (0.0, 0.5, 1.0)
 

@@ -19,7 +19,6 @@ from qwave.figures import FrontPoint
 from qwave.space import load_mixtures
 from qwave.sweep import check_store, opened_bench, plan_sweep, point_config, write_study
 from studies.command_line import guarded, split_positionals, study_parser
-from studies.confirm import train_again
 from studies.equal_compute import equal_searches
 from studies.fronts import Reference, confirm_front, hypervolume_difference
 from studies.mixtures_report import (
@@ -28,6 +27,7 @@ from studies.mixtures_report import (
     study_metrics,
     verdict_section,
 )
+from studies.presenting import show_study
 from studies.routers import examine
 
 DEFAULT = "sweeps/mixtures.yaml"
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=budget.workers,
         is_fresh=arguments.fresh,
     ) as bench:
-        repeats = train_again(bench, configs, config.seeds)
+        repeats = bench.train_seeds(configs, config.seeds)
         fronts = {
             "one expert": confirm_front(one, repeats, data, reference),
             "with mixtures": confirm_front(mixed, repeats, data, reference),
@@ -95,13 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
             },
             metrics=study_metrics(fronts, difference, examined),
         )
-    for section in sections:
-        print(f"\n{section.heading}\n{section.text}")
-        if section.table is not None:
-            print(f"\n{section.table.text()}")
-    print()
-    for file in files:
-        print(f"  {file}")
+    show_study(sections, files)
     return 0
 
 

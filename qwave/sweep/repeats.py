@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +114,18 @@ class Bench:
                 if self.is_stopped():
                     raise StudyStoppedError("stopped: the same command goes on from here")
         return {name: _read(file, self.recorder.tracker) for name, file in files.items()}
+
+    def train_seeds(
+        self, configs: Mapping[str, TrialConfig], seeds: Sequence[int]
+    ) -> dict[str, list[Repeat]]:
+        """Results of every configuration by name, one for each seed in place of its own."""
+        wanted = {
+            f"{name}, seed {seed}": dataclasses.replace(config, seed=seed)
+            for name, config in configs.items()
+            for seed in seeds
+        }
+        repeats = self.train(wanted)
+        return {name: [repeats[f"{name}, seed {seed}"] for seed in seeds] for name in configs}
 
     def _file(self, config: TrialConfig) -> Path:
         name = f"{self.data.digest}-{config.digest}.npz"

@@ -206,7 +206,7 @@ def _errors(native: ctypes.CDLL, task: _Task) -> dict[str, float]:
 
 # About five times the largest of 24 seeds on vectors of three lengths. Gradients are the least
 # alike: those of a router are sums over clips that nearly cancel each other. Of mixtures, top-1 is
-# beyond that bound with two other seeds, where both ways are as far from a step in float64.
+# beyond that bound with two other seeds, where stacked training is as far from a step in float64.
 BOUNDS = {"predictions": 3e-6, "losses": 1.5e-6, "gradients": 2e-5, "steps": 1.5e-4}
 # With hidden layers, rounding decides about a value on the edge of two codes, in one seed of a
 # hundred: that seed is off by what one code of one clip is worth.

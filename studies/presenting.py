@@ -1,0 +1,30 @@
+"""What the studies' results share on their way to a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from qwave.figures import Estimate, Section
+from qwave.statistics import Difference, Interval
+
+
+def show_study(sections: Sequence[Section], files: Iterable[Path]) -> None:
+    """Print the words and tables of a study, and where its files lie."""
+    for section in sections:
+        print(f"\n{section.heading}\n{section.text}")
+        if section.table is not None:
+            print(f"\n{section.table.text()}")
+    print()
+    for file in files:
+        print(f"  {file}")
+
+
+def as_estimate(interval: Interval | Difference) -> Estimate:
+    """An interval as tables and pictures have it."""
+    return Estimate(interval.estimate, interval.low, interval.high)
+
+
+def metric_name(name: str) -> str:
+    """A name with what MLflow allows in names of metrics."""
+    return "".join(c if c.isalnum() or c in "_-. /" else " " for c in name)
