@@ -1,7 +1,9 @@
 """The teacher of a fold: an ensemble of float networks that were trained on the same rows.
 
-What it says depends on the data, the folds and the normalisation, and on nothing that a study
-searches besides; `lessons_key` tells which trials can share their lessons.
+What it says depends on the data, the folds, the normalisation and the seed, and on nothing that a
+study searches besides; `lessons_key` tells which trials can share their lessons. A fresh seed has
+a teacher of its own: or else the luck of one teacher, which all of its students share, would be in
+no spread over seeds.
 
 Notation: f folds, m examples of a fold, r rounds, d features, c classes.
 """
@@ -46,8 +48,8 @@ def teach(
     fit, _ = fit_rows(config, data, folds)
     taught = [dataclasses.replace(fold, train=rows) for fold, rows in zip(folds, fit, strict=True)]
     members = [
-        train_folds(_member(config, seed), data, taught, device=device)
-        for seed in range(_N_MEMBERS)
+        train_folds(_member(config, number), data, taught, device=device)
+        for number in range(_N_MEMBERS)
     ]
     digest = _member(config, 0).digest
     lessons = [
@@ -69,8 +71,9 @@ def lessons_key(config: TrialConfig) -> str:
     return key if config.train.patience is None else f"{key}-{config.digest}"
 
 
-def _member(config: TrialConfig, seed: int) -> TrialConfig:
+def _member(config: TrialConfig, number: int) -> TrialConfig:
     train = TrainConfig(epochs=60, class_weights=config.train.class_weights)
+    seed = config.seed * _N_MEMBERS + number
     return TrialConfig(config.data, _MODEL, train, seed).canonical()
 
 

@@ -226,7 +226,6 @@ SHARING = {
     "weight decay": {"train": TrainConfig(weight_decay=0.3, distillation=0.5)},
     "smoothing": {"train": TrainConfig(label_smoothing=0.0, distillation=0.5)},
     "distillation": {"train": TrainConfig(distillation=1.0)},
-    "seed": {"seed": 5},
     "path": {"data": DataConfig("other.npz", "layer", 3)},
 }
 
@@ -243,7 +242,16 @@ def test_trials_with_equal_keys_have_equal_lessons(name: str, data: EmbeddingSet
         _assert_equal(one, same)
 
 
-def test_trials_with_other_data_weights_or_patience_have_other_keys() -> None:
+def test_a_fresh_seed_has_a_fresh_teacher_none_of_whose_members_is_another_ones() -> None:
+    members = [
+        teacher._member(dataclasses.replace(BASE, seed=seed), number).digest
+        for seed in range(7)
+        for number in range(teacher._N_MEMBERS)
+    ]
+    assert len(set(members)) == len(members)
+
+
+def test_trials_with_other_data_weights_seeds_or_patience_have_other_keys() -> None:
     parts: list[dict[str, Any]] = [
         {},
         {"data": DataConfig("some.npz", "standard", 3)},
@@ -251,6 +259,8 @@ def test_trials_with_other_data_weights_or_patience_have_other_keys() -> None:
         {"data": DataConfig("some.npz", "layer", 3, drop_overlap=True)},
         {"data": DataConfig("some.npz", "layer", 3, fold_seed=1)},
         {"train": TrainConfig(distillation=0.5, class_weights=False)},
+        {"seed": 1},
+        {"seed": 5},
         # The rows that patience keeps back are each configuration's own.
         {"train": TrainConfig(distillation=0.5, patience=3)},
         {"train": TrainConfig(distillation=0.5, patience=3, validation_share=0.3)},

@@ -90,7 +90,7 @@ TAUGHT = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, dis
 OF_ONE_KEY = (
     TAUGHT,
     dataclasses.replace(TAUGHT, model=ModelConfig(("int1",), ())).canonical(),
-    dataclasses.replace(TAUGHT, seed=4),
+    dataclasses.replace(TAUGHT, train=dataclasses.replace(TAUGHT.train, learning_rate=0.01)),
 )
 
 
