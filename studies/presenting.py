@@ -8,12 +8,20 @@ from pathlib import Path
 from qwave.figures import Estimate, Section
 from qwave.statistics import Difference, Interval
 
+# Longer tables would push the answer out of the window.
+MAX_ROWS = 30
+
 
 def show_study(sections: Sequence[Section], files: Iterable[Path]) -> None:
-    """Print the words and tables of a study, and where its files lie."""
+    """Print the words and tables of a study, and where its files lie.
+
+    Tables of more than `MAX_ROWS` rows are named and left to their files.
+    """
     for section in sections:
         print(f"\n{section.heading}\n{section.text}")
-        if section.table is not None:
+        if section.table is not None and len(section.table.rows) > MAX_ROWS:
+            print(f"\n({len(section.table.rows)} rows in {section.name}.csv)")
+        elif section.table is not None:
             print(f"\n{section.table.text()}")
     print()
     for file in files:
