@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.config import ConfigError, TrialConfig
-from qwave.data import EmbeddingSet, holdout_split, make_folds
+from qwave.data import EmbeddingSet, Fold, holdout_split, make_folds
 from qwave.engine import (
     Checkpoint,
     Lessons,
@@ -29,7 +29,7 @@ from qwave.engine import (
 from qwave.engine.memory import peak_memory, reset_peak_memory
 from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
 from qwave.packing import packed_size_parts
-from qwave.runtime import PackedClassifier
+from qwave.runtime import PackedClassifier, Prediction
 
 _LARGEST_FLOAT16 = 65504.0  # scales and biases beyond it cannot be stored
 
@@ -141,21 +141,7 @@ def cross_validate(
     clock.stop("pack")
     parts = [model.examine(data.x[fold.test]) for model, fold in zip(models, folds, strict=True)]
     clock.stop("predict")
-    order = np.argsort(np.concatenate([fold.test for fold in folds]))
-
-    def pooled(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])[order]
-
-    probabilities = pooled("probabilities")
-    tests = [np.full(len(fold.test), fold.index) for fold in folds]
-    predictions = Predictions(
-        probabilities,
-        probabilities.argmax(axis=1),
-        pooled("mutual_information"),
-        pooled("variance"),
-        pooled("gates"),
-        np.concatenate(tests)[order],
-    )
+    predictions = _pooled_predictions(parts, folds)
     by_fold = [
         score_predictions(data.y[fold.test], part.probabilities)
         for fold, part in zip(folds, parts, strict=True)
@@ -228,6 +214,24 @@ def _refuse_divergence(trained: TrainedFolds, config: TrialConfig) -> None:
             f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
             f"(it is {config.train.learning_rate:g})"
         )
+
+
+def _pooled_predictions(parts: Sequence[Prediction], folds: Sequence[Fold]) -> Predictions:
+    """What each fold's model says of its test rows, in the order of the rows."""
+    order = np.argsort(np.concatenate([fold.test for fold in folds]))
+
+    def pooled(values: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(values)[order]
+
+    probabilities = pooled([part.probabilities for part in parts])
+    return Predictions(
+        probabilities,
+        probabilities.argmax(axis=1),
+        pooled([part.mutual_information for part in parts]),
+        pooled([part.variance for part in parts]),
+        pooled([part.gates for part in parts]),
+        pooled([np.full(len(fold.test), fold.index) for fold in folds]),
+    )
 
 
 def _pooled_scores(

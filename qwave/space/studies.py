@@ -83,15 +83,7 @@ def load_uncertainty(
         ConfigError: As `load_comparison`; or `held_out` is not what it should be.
     """
     source = str(path)
-    tree = dict(_read(path))
-    given = {"held_out": tree.pop("held_out")} if "held_out" in tree else {}
-    of_comparison = []
-    for override in overrides:
-        if override.startswith("held_out="):
-            text = override.removeprefix("held_out=")
-            given = {"held_out": parse_yaml(text, f"override {override!r}")}
-        else:
-            of_comparison.append(override)
+    tree, given, of_comparison = _set_apart(_read(path), "held_out", overrides)
     held_out = validate(_HeldOut, given, source).held_out
     comparison = _comparison(tree, source, of_comparison, is_smoke)
     kept = dict(list(held_out.items())[:1]) if is_smoke else held_out
@@ -135,15 +127,7 @@ def load_mixtures(
         ConfigError: As `qwave.space.load_sweep`; or the schemes are not searched.
     """
     source = str(path)
-    tree = dict(_read(path))
-    given = {"seeds": tree.pop("seeds")} if "seeds" in tree else {}
-    of_sweep = []
-    for override in overrides:
-        if override.startswith("seeds="):
-            text = override.removeprefix("seeds=")
-            given = {"seeds": parse_yaml(text, f"override {override!r}")}
-        else:
-            of_sweep.append(override)
+    tree, given, of_sweep = _set_apart(_read(path), "seeds", overrides)
     seeds = validate(_Seeds, given, source).seeds
     mixed = sweep_from(tree, source, of_sweep, is_smoke=is_smoke)
     if not isinstance(mixed.search.get("model.schemes"), MixDomain):
@@ -188,6 +172,21 @@ def _read(path: str | Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys, but found {tree!r}")
     return tree
+
+
+def _set_apart(
+    tree: Mapping[str, Any], key: str, overrides: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The other sections; this one, if the file or an override has it; the other overrides."""
+    given = {key: tree[key]} if key in tree else {}
+    others = []
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if name == key and equals:
+            given = {key: parse_yaml(text, f"override {override!r}")}
+        else:
+            others.append(override)
+    return {name: part for name, part in tree.items() if name != key}, given, others
 
 
 def _overridden(
