@@ -100,9 +100,13 @@ def test_a_teacher_is_trained_once_for_configurations_that_share_it(
     monkeypatch.setattr(crossval, "teach", counted)
     layered = dataclasses.replace(DATA, normalization="layer")
     taught = CONFIGS["taught"]
-    configs = [taught, PLAIN, _taught(MIXTURE), dataclasses.replace(taught, seed=4)]
-    predict_holdout([*configs, dataclasses.replace(taught, data=layered)], data)
-    assert n_taught == 2
+    longer = dataclasses.replace(taught, train=dataclasses.replace(taught.train, epochs=3))
+    predict_holdout([taught, PLAIN, _taught(MIXTURE), longer], data)
+    assert n_taught == 1
+    # Other data, and a fresh seed, have teachers of their own.
+    others = [dataclasses.replace(taught, data=layered), dataclasses.replace(taught, seed=4)]
+    predict_holdout([taught, *others], data)
+    assert n_taught == 4
 
 
 def _watched(
