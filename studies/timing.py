@@ -228,7 +228,7 @@ def config_of(shape: Shape, n_epochs: int = EPOCHS) -> TrialConfig:
     return TrialConfig(
         data=DataConfig(shape.name, "sqrt_layer", shape.n_folds),
         model=model,
-        train=TrainConfig(epochs=n_epochs, batch_size=64, learning_rate=1e-3),
+        train=TrainConfig(epochs=n_epochs, batch_size=64, learning_rate=1e-3, distillation=0.0),
     ).canonical()
 
 

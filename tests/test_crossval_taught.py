@@ -64,7 +64,7 @@ def test_a_trial_trains_the_teacher_that_it_asks_for(name: str, data: EmbeddingS
     other = _config(MODELS["plain"], distillation=0.1, epochs=2)
     assert lessons_key(other) == lessons_key(config)
     _assert_same_result(alone, cross_validate(config, data, lessons=_taught(data, other)))
-    by_labels = cross_validate(_config(MODELS[name]), data)
+    by_labels = cross_validate(_config(MODELS[name], distillation=0.0), data)
     assert not np.array_equal(alone.train_loss, by_labels.train_loss)
 
 
@@ -88,7 +88,7 @@ def test_without_distillation_lessons_say_nothing(
         raise AssertionError("nobody asked for a teacher")
 
     monkeypatch.setattr("qwave.crossval.teach", refuse)
-    config = _config(MODELS["mixture"])
+    config = _config(MODELS["mixture"], distillation=0.0)
     plain = cross_validate(config, data)
     _assert_same_result(plain, cross_validate(config, data, lessons=lessons))
     # With them no teacher is trained, either, where one is asked for.

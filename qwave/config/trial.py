@@ -198,7 +198,7 @@ class TrainConfig:
         label_smoothing: Share of the target spread evenly over the classes.
         distillation: Share of the target that a teacher says, an ensemble of float networks
             trained on the same rows; inputs are then mixtures of two clips. 0 trains on clips and
-            labels alone.
+            labels alone, without the seconds that a teacher takes.
         class_weights: Weigh each class by the inverse of its frequency in the training rows.
         patience: Epochs without a better inner validation loss before a fold stops; None (the
             default) trains all epochs on all training rows.
@@ -207,12 +207,12 @@ class TrainConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_EXTRA
     mode: Mode = "qat"
-    epochs: int = 60
+    epochs: int = 120
     batch_size: int = 64
     learning_rate: float = 0.003
-    weight_decay: float = 0.01
+    weight_decay: float = 0.3
     label_smoothing: float = 0.1
-    distillation: float = 0.0
+    distillation: float = 0.8
     class_weights: bool = True
     patience: int | None = None
     validation_share: float = 0.15

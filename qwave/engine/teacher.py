@@ -72,7 +72,9 @@ def lessons_key(config: TrialConfig) -> str:
 
 
 def _member(config: TrialConfig, number: int) -> TrialConfig:
-    train = TrainConfig(epochs=60, class_weights=config.train.class_weights)
+    train = TrainConfig(
+        epochs=60, weight_decay=0.01, distillation=0.0, class_weights=config.train.class_weights
+    )
     seed = config.seed * _N_MEMBERS + number
     return TrialConfig(config.data, _MODEL, train, seed).canonical()
 

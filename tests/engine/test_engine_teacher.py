@@ -223,7 +223,7 @@ SHARING = {
     "epochs": {"train": TrainConfig(epochs=3, distillation=0.5)},
     "batch size": {"train": TrainConfig(batch_size=7, distillation=0.5)},
     "learning rate": {"train": TrainConfig(learning_rate=0.1, distillation=0.5)},
-    "weight decay": {"train": TrainConfig(weight_decay=0.3, distillation=0.5)},
+    "weight decay": {"train": TrainConfig(weight_decay=0.1, distillation=0.5)},
     "smoothing": {"train": TrainConfig(label_smoothing=0.0, distillation=0.5)},
     "distillation": {"train": TrainConfig(distillation=1.0)},
     "path": {"data": DataConfig("other.npz", "layer", 3)},

@@ -23,7 +23,7 @@ from qwave.sweep.pool import SharedData, run_trial, training_pool
 CONFIG = TrialConfig(
     data=DataConfig("some.npz", "layer", 3),
     model=ModelConfig(("int1", "int4"), (8,), dropout=0.1),
-    train=TrainConfig(epochs=3, batch_size=16),
+    train=TrainConfig(epochs=3, batch_size=16, distillation=0.0),
 ).canonical()
 
 
