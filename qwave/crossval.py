@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwave.config import ConfigError, TrialConfig
-from qwave.data import EmbeddingSet, Fold, holdout_split, make_folds
+from qwave.config import TrialConfig
+from qwave.data import EmbeddingSet, Fold, make_folds
 from qwave.engine import (
     Checkpoint,
     Lessons,
     PhaseClock,
-    TrainedFolds,
-    lessons_key,
     pack_fold,
     resolve_device,
     teach,
@@ -30,8 +28,6 @@ from qwave.engine.memory import peak_memory, reset_peak_memory
 from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
 from qwave.packing import packed_size_parts
 from qwave.runtime import PackedClassifier, Prediction
-
-_LARGEST_FLOAT16 = 65504.0  # scales and biases beyond it cannot be stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +114,7 @@ def cross_validate(
         on_checkpoint: Called with the folds' held-out scores at about ten epochs.
 
     Raises:
-        ConfigError: Training diverged: a parameter cannot be stored, or is not finite.
+        ConfigError: Training diverged (see `qwave.engine.pack_fold`).
         DataError: The data cannot be split as asked.
         DeviceError: The device is not there.
     """
@@ -133,7 +129,6 @@ def cross_validate(
         config, data, folds, lessons=lessons, device=device, on_checkpoint=on_checkpoint
     )
     clock.stop("train")
-    _refuse_divergence(trained, config)
     models = tuple(
         PackedClassifier(pack_fold(trained, position, config, data, fold))
         for position, fold in enumerate(folds)
@@ -177,43 +172,6 @@ def cross_validate(
         phase_seconds={**trained.phase_seconds, **clock.seconds},
         peak_memory_bytes=used.private + used.shared,
     )
-
-
-def predict_holdout(
-    configs: Sequence[TrialConfig], data: EmbeddingSet, *, device: str = "cpu"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Train on all rows but those of the held-out fold, and predict these from the packed model.
-
-    Args:
-        configs: With one `data.holdout_fold` between them.
-        data: All rows, the held-out ones among them.
-        device: As of `cross_validate`.
-
-    Returns:
-        Held-out rows [k], and the class that each configuration's model predicts of them, [m, k].
-    """
-    lessons: dict[str, list[Lessons]] = {}
-    predicted = []
-    for config in (config.canonical() for config in configs):
-        fold = holdout_split(data, config.data)
-        key = lessons_key(config)
-        if config.train.distillation and key not in lessons:
-            lessons[key] = teach(config, data, [fold], device=device)
-        trained = train_folds(config, data, [fold], lessons=lessons.get(key), device=device)
-        _refuse_divergence(trained, config)
-        model = PackedClassifier(pack_fold(trained, 0, config, data, fold))
-        predicted.append(model.predict_proba(data.x[fold.test]).argmax(axis=1))
-    return fold.test, np.array(predicted)
-
-
-def _refuse_divergence(trained: TrainedFolds, config: TrialConfig) -> None:
-    """Refuse parameters that cannot be stored."""
-    largest = float(np.max([p.detach().abs().max() for p in trained.mixture.parameters()]))
-    if not largest <= _LARGEST_FLOAT16:
-        raise ConfigError(
-            f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
-            f"(it is {config.train.learning_rate:g})"
-        )
 
 
 def _pooled_predictions(parts: Sequence[Prediction], folds: Sequence[Fold]) -> Predictions:

@@ -20,7 +20,6 @@ import numpy as np
 from optuna.study import Study
 
 from qwave.config import ConfigError, ConfirmationConfig, TrialConfig
-from qwave.crossval import predict_holdout
 from qwave.data import EmbeddingSet, leave_out, load_embeddings
 from qwave.figures import (
     Cell,
@@ -32,6 +31,7 @@ from qwave.figures import (
     Table,
     estimates_png,
 )
+from qwave.fit import predict_holdout
 from qwave.pareto import hypervolume, non_dominated
 from qwave.space import load_confirmation
 from qwave.statistics import bootstrap_difference, bootstrap_means, front_probability, holm

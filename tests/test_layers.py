@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "runtime": 3,
     "engine": 4,
     "crossval": 5,
+    "fit": 5,
     "sweep": 6,
     "export": 6,
     "classifier": 7,
@@ -62,10 +63,24 @@ HOMES = {
     "pydantic": {"space"},
     "matplotlib": {"figures"},
     "plotly": {"figures"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
+    "numkong": {"runtime"},
 }
 # All that a GPU machine needs for the engine.
 ENGINE_LIBRARIES = {"torch", "numpy", "sklearn"}
-HEAVY = ("torch", "mlflow", "optuna", "matplotlib", "plotly", "pydantic", "pandas", "sklearn")
+HEAVY = (
+    "torch",
+    "mlflow",
+    "optuna",
+    "matplotlib",
+    "plotly",
+    "pydantic",
+    "pandas",
+    "sklearn",
+    "onnx",
+    "onnxruntime",
+)
 
 
 class Import(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.config import SCHEMES, TrialConfig
+from qwave.config import SCHEMES, ConfigError, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer
 from qwave.engine.device import fold_seed
 from qwave.engine.train import TrainedFolds
@@ -18,6 +18,7 @@ from qwave.quant import quantize
 # well enough for a scale to show values on, and 512 would take a tenth of a small trial.
 _MAX_RANGE_ROWS = 128
 _RANGE_QUANTILES = (0.05, 0.95)
+_LARGEST_FLOAT16 = 65504.0  # scales and biases beyond it cannot be stored
 
 
 def pack_fold(
@@ -31,7 +32,11 @@ def pack_fold(
         config: Canonical configuration.
         data: Embeddings; the range of curiosity is fitted on the fold's training rows.
         fold: The fold.
+
+    Raises:
+        ConfigError: Training diverged: a parameter cannot be stored, or is not finite.
     """
+    _refuse_divergence(trained.mixture, position, config)
     mc_seed = fold_seed(config.digest, fold.index, "mc") % 2**32
     header = make_header(config, data, mc_seed)
     layers = _packed_layers(trained.mixture, position, config, data)
@@ -43,6 +48,15 @@ def pack_fold(
         masks = [torch.from_numpy(mask) for mask in mc_masks(header)]
         curiosity_range = _curiosity_range(trained.mixture, position, normalizer, rows, masks)
     return PackedModel(header, layers, normalizer.offset, normalizer.factor, curiosity_range)
+
+
+def _refuse_divergence(mixture: Mixture, position: int, config: TrialConfig) -> None:
+    largest = float(np.max([p.detach()[position].abs().max() for p in mixture.parameters()]))
+    if not largest <= _LARGEST_FLOAT16:
+        raise ConfigError(
+            f"training diverged: a parameter grew to {largest:g}; lower train.learning_rate "
+            f"(it is {config.train.learning_rate:g})"
+        )
 
 
 def _curiosity_range(

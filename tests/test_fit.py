@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from qwave import crossval
+from qwave import fit
 from qwave.config import ConfigError, DataConfig, DataError, ModelConfig, TrainConfig, TrialConfig
-from qwave.crossval import predict_holdout
 from qwave.data import EmbeddingSet, Fold, holdout_split
 from qwave.engine import TrainedFolds, pack_fold, teach, train_folds
+from qwave.fit import predict_holdout
 from qwave.runtime import PackedClassifier
 
 DATA = DataConfig(normalization="standard", n_folds=2, holdout_fold=1)
@@ -97,7 +97,7 @@ def test_a_teacher_is_trained_once_for_configurations_that_share_it(
         n_taught += 1
         return teach(*arguments, **options)
 
-    monkeypatch.setattr(crossval, "teach", counted)
+    monkeypatch.setattr(fit, "teach", counted)
     layered = dataclasses.replace(DATA, normalization="layer")
     taught = CONFIGS["taught"]
     longer = dataclasses.replace(taught, train=dataclasses.replace(taught.train, epochs=3))
@@ -120,7 +120,7 @@ def _watched(
         parameters.append([p.detach().clone() for p in trained.mixture.parameters()])
         return trained
 
-    monkeypatch.setattr(crossval, "train_folds", watched)
+    monkeypatch.setattr(fit, "train_folds", watched)
     return parameters, predict_holdout(configs, data)[1]
 
 

@@ -1,0 +1,83 @@
+"""One model, trained on given rows and packed: what a cross-validation's configuration becomes.
+
+Shapes: n clips, m models, k held-out clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from qwave.config import TrialConfig
+from qwave.data import EmbeddingSet, Fold, holdout_split
+from qwave.engine import Lessons, TrainedFolds, lessons_key, pack_fold, teach, train_folds
+from qwave.packing import PackedModel
+from qwave.runtime import PackedClassifier
+
+
+class FittedModel(NamedTuple):
+    """A model, before and after packing.
+
+    Attributes:
+        packed: What is shipped.
+        trained: What training left, with one fold; its checkpoints are of the training rows.
+    """
+
+    packed: PackedModel
+    trained: TrainedFolds
+
+
+def fit_model(config: TrialConfig, data: EmbeddingSet, *, device: str = "cpu") -> FittedModel:
+    """Train a configuration on all rows, as each fold of its cross-validation was on its own.
+
+    Its seeds are those of a further fold, so that the same configuration and data give the same
+    file. `data.n_folds` and `data.holdout_fold` decide nothing else here.
+
+    Raises:
+        ConfigError: Training diverged.
+        DeviceError: The device is not there.
+    """
+    rows = np.arange(len(data.y))
+    return _fit(config.canonical(), data, Fold(config.data.n_folds, rows, rows), None, device)
+
+
+def predict_holdout(
+    configs: Sequence[TrialConfig], data: EmbeddingSet, *, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train on all rows but those of the held-out fold, and predict these from the packed model.
+
+    Args:
+        configs: With one `data.holdout_fold` between them.
+        data: All rows, the held-out ones among them.
+        device: As of `qwave.crossval.cross_validate`.
+
+    Returns:
+        Held-out rows [k], and the class that each configuration's model predicts of them, [m, k].
+    """
+    lessons: dict[str, list[Lessons]] = {}
+    predicted = []
+    for config in (config.canonical() for config in configs):
+        fold = holdout_split(data, config.data)
+        key = lessons_key(config)
+        if config.train.distillation and key not in lessons:
+            lessons[key] = teach(config, data, [fold], device=device)
+        fitted = _fit(config, data, fold, lessons.get(key), device)
+        model = PackedClassifier(fitted.packed)
+        predicted.append(model.predict_proba(data.x[fold.test]).argmax(axis=1))
+    return fold.test, np.array(predicted)
+
+
+def _fit(
+    config: TrialConfig,
+    data: EmbeddingSet,
+    fold: Fold,
+    lessons: Sequence[Lessons] | None,
+    device: str,
+) -> FittedModel:
+    """Train a canonical configuration on a fold's training rows, taught where it asks for that."""
+    if config.train.distillation and lessons is None:
+        lessons = teach(config, data, [fold], device=device)
+    trained = train_folds(config, data, [fold], lessons=lessons, device=device)
+    return FittedModel(pack_fold(trained, 0, config, data, fold), trained)
