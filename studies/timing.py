@@ -20,7 +20,7 @@ from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Precision, train_folds
-from qwave.engine.library import compiled
+from qwave.engine.compiled import training_library
 from qwave.engine.memory import Memory, peak_memory, reset_peak_memory
 from studies.plain_loop import train_plain
 
@@ -159,7 +159,7 @@ def n_processors() -> int:
 
 def precisions(device: str) -> tuple[Precision, ...]:
     """What the engine's numbers can be held in, the fastest first."""
-    has_both = device.startswith("cuda") or (device == "cpu" and compiled() is not None)
+    has_both = device.startswith("cuda") or (device == "cpu" and training_library() is not None)
     return ("bfloat16", "float32") if has_both else ("float32",)
 
 

@@ -54,9 +54,9 @@ def _one_torch_thread() -> None:
 @pytest.fixture(scope="session")
 def native() -> ctypes.CDLL:
     """The compiled part of the engine."""
-    from qwave.engine import library
+    from qwave.engine.compiled import training_library
 
-    found = library.compiled()
+    found = training_library()
     if found is None:
         pytest.skip("no C compiler here")
     return found

@@ -18,6 +18,7 @@ import qwave
 
 LAYERS: dict[str, int] = {
     "config": 0,
+    "compiler": 0,
     "fusion": 0,
     "data": 1,
     "audio": 1,
@@ -36,6 +37,7 @@ LAYERS: dict[str, int] = {
     "evaluate": 3,
     "runtime": 3,
     "engine": 4,
+    "pyfunc": 4,
     "crossval": 5,
     "fit": 5,
     "sweep": 6,

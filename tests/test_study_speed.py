@@ -22,8 +22,8 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, load_embeddings, make_folds
 from qwave.engine import Precision, train_folds
+from qwave.engine.compiled import training_library
 from qwave.engine.initial import start_at_centroids
-from qwave.engine.library import compiled
 from qwave.engine.memory import Memory
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import training_loss
@@ -32,7 +32,7 @@ from studies import speed, timing
 from studies.plain_loop import PlainMixture, begin_at_centroids, plain_loss, train_plain
 
 N_FEATURES, N_CLASSES = 20, 5
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if compiled() else ("float32",)
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if training_library() else ("float32",)
 MODELS = {
     **{scheme: ModelConfig((scheme,), (16, 8)) for scheme in SCHEMES},
     "top-1": ModelConfig(("int1", "int4", "int16"), (16,), router=RouterConfig(dropout=0.0)),

@@ -25,7 +25,7 @@ from qwave.config import DataError
 from qwave.config.trial import Normalization
 
 _FITTED = ("standard", "min_max")
-_EPSILON = 1e-6
+EPSILON = 1e-6
 _CONSTANT = 1e-6  # a feature whose range is this share of its size, or less, is constant
 
 
@@ -61,18 +61,28 @@ def normalize_clips(x: np.ndarray, normalization: str) -> np.ndarray:
     x = np.asarray(x, dtype=np.float32)
     if normalization == "sqrt_layer":
         x = np.sign(x) * np.sqrt(np.abs(x))
-    # Sums in float64: the mean of equal float32 numbers is then that number, and squares of large
-    # ones do not overflow.
     if normalization in ("layer", "sqrt_layer"):
-        centred = x - x.mean(axis=1, keepdims=True, dtype=np.float64)
-        spread = np.sqrt((centred**2).mean(axis=1, keepdims=True))
-        return (centred / np.maximum(spread, _EPSILON)).astype(np.float32)
+        centred, variance = centre(x)
+        return (centred / np.maximum(np.sqrt(variance), EPSILON)).astype(np.float32)
     if normalization == "l2":
         norm = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-        return (x / np.maximum(norm, _EPSILON)).astype(np.float32)
+        return (x / np.maximum(norm, EPSILON)).astype(np.float32)
     if normalization not in get_args(Normalization):
         raise ValueError(f"unknown normalization {normalization!r}")
     return x
+
+
+def centre(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row of x [n, d] less its mean, float64 [n, d], and its variance, [n, 1].
+
+    Sums in float64: the mean of equal float32 numbers is then that number, and squares of large
+    ones do not overflow.
+    """
+    # `x.mean()` is the same sum behind five microseconds of Python, half of a small prediction.
+    total = np.add.reduce(x, axis=1, dtype=np.float64, keepdims=True)
+    centred = x - total / x.shape[1]
+    squares = np.add.reduce(np.square(centred), axis=1, keepdims=True)
+    return centred, squares / x.shape[1]
 
 
 def has_constants(normalization: str) -> bool:

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from qwave.compiler import compiled
 from qwave.config import SCHEMES, Grid
 from qwave.dropout import DropMask
 from qwave.engine import structures
@@ -29,13 +31,19 @@ from qwave.moe import StackedLinear
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
+_SOURCE = Path(__file__).with_name("native") / "training.c"
+
+
+def training_library() -> ctypes.CDLL | None:
+    """The compiled part of the engine; None without a C compiler that works."""
+    return compiled(_SOURCE)
 
 
 class CompiledTrainer:
     """Trains all folds of a mixture, one after another.
 
     Args:
-        library: See `qwave.engine.library`.
+        library: What `training_library` found.
         task: On the CPU; its masks are drawn in C.
         is_quantized: Or in float32.
         precision: Of AdamW's moments and of gradients in products: see `qwave.engine.precision`.
@@ -72,9 +80,9 @@ class CompiledTrainer:
         rates = torch.tensor(learning_rates, dtype=torch.float32)
         options = structures.AdamW(*_BETAS, self.weight_decay, _EPSILON)
         losses = torch.empty(n_folds, n_steps)
-        for fold, compiled in enumerate(self.folds):
+        for fold, parameters in enumerate(self.folds):
             failed = self.library.qwave_train(
-                ctypes.byref(compiled.structure),
+                ctypes.byref(parameters.structure),
                 ctypes.c_int64(self.n_steps + 1),
                 ctypes.c_int64(n_steps),
                 ctypes.byref(structures.Examples(*(pointer(tensor[fold]) for tensor in given))),
@@ -91,9 +99,9 @@ class CompiledTrainer:
         """See `Trainer.predict`."""
         index = index.contiguous()
         logits = torch.empty(*index.shape, self.n_classes)
-        for fold, compiled in enumerate(self.folds):
+        for fold, parameters in enumerate(self.folds):
             failed = self.library.qwave_predict(
-                ctypes.byref(compiled.structure),
+                ctypes.byref(parameters.structure),
                 ctypes.c_int64(index.shape[1]),
                 ctypes.c_void_p(pointer(index[fold])),
                 ctypes.c_void_p(pointer(logits[fold])),

@@ -23,11 +23,10 @@ from qwave.config import ConfigError, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer, fit_normalizer
 from qwave.dropout import Dropout
 from qwave.engine.clock import PhaseClock
-from qwave.engine.compiled import CompiledTrainer
+from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
 from qwave.engine.initial import start_at_centroids
 from qwave.engine.lessons import Lessons, Syllabus
-from qwave.engine.library import compiled
 from qwave.engine.precision import Precision, resolve_precision
 from qwave.engine.rows import fit_rows, rows_on_device
 from qwave.engine.stacked import StackedTrainer
@@ -213,7 +212,7 @@ def _library(way: str, place: torch.device) -> ctypes.CDLL | None:
         return None
     if place.type != "cpu":
         raise ConfigError(f"compiled training runs on the cpu, but got device {place}")
-    library = compiled()
+    library = training_library()
     if library is None and way == "compiled":
         raise ConfigError(
             "compiled training needs a C compiler (cc, or what CC names), and there is none that "

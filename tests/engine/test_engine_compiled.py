@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from qwave import compiler
 from qwave.config import (
     SCHEMES,
     DataConfig,
@@ -30,8 +31,8 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, make_folds
 from qwave.dropout import Dropout
-from qwave.engine import library, train_folds
-from qwave.engine.compiled import CompiledTrainer
+from qwave.engine import train_folds
+from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
@@ -71,11 +72,11 @@ def shorter_vectors(
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("these flags are those of x86")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "_FLAGS", (*library._FLAGS, request.param))
+        patch.setattr(compiler, "_FLAGS", (*compiler._FLAGS, request.param))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        library.compiled.cache_clear()
-        found = library.compiled()
-    library.compiled.cache_clear()
+        compiler.compiled.cache_clear()
+        found = training_library()
+    compiler.compiled.cache_clear()
     if found is None:
         pytest.skip("no C compiler here, or none that knows this flag")
     return found

@@ -34,8 +34,8 @@ from qwave.engine import (
     train_folds,
 )
 from qwave.engine import train as train_module
+from qwave.engine.compiled import training_library
 from qwave.engine.initial import start_at_centroids
-from qwave.engine.library import compiled
 from qwave.engine.precision import Precision
 from qwave.engine.rows import Rows
 from qwave.moe import Arithmetic, build_mixture
@@ -51,7 +51,7 @@ MIXTURE = ModelConfig(
 @pytest.fixture(params=["compiled", "stacked"])
 def way(request: pytest.FixtureRequest) -> Way:
     """Both ways to train on a CPU."""
-    if request.param == "compiled" and compiled() is None:
+    if request.param == "compiled" and training_library() is None:
         pytest.skip("no C compiler here")
     chosen: Way = request.param
     return chosen
@@ -60,7 +60,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 @pytest.fixture(params=["compiled", "compiled, bfloat16", "stacked"])
 def how(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Both ways, and both precisions of the one that has two: arguments of `train_folds`."""
-    if request.param != "stacked" and compiled() is None:
+    if request.param != "stacked" and training_library() is None:
         pytest.skip("no C compiler here")
     way = "stacked" if request.param == "stacked" else "compiled"
     precision: Precision = "bfloat16" if "bfloat16" in request.param else "float32"
@@ -396,7 +396,7 @@ def _check_both_ways_give_the_same_losses(
     folds: Sequence[Fold],
     lessons: Sequence[Lessons] | None = None,
 ) -> None:
-    if compiled() is None:
+    if training_library() is None:
         pytest.skip("no C compiler here")
     one, two = (
         train_folds(config, data, folds, lessons=lessons, way=way) for way in get_args(Way)
@@ -461,10 +461,10 @@ def test_both_ways_take_the_same_steps_where_some_batches_are_empty(
 def test_left_to_itself_training_is_compiled_where_it_can_be(
     gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch, has_compiler: bool
 ) -> None:
-    if has_compiler and compiled() is None:
+    if has_compiler and training_library() is None:
         pytest.skip("no C compiler here")
     if not has_compiler:
-        monkeypatch.setattr(train_module, "compiled", lambda: None)
+        monkeypatch.setattr(train_module, "training_library", lambda: None)
     data = gaussians(0)
     config = _config(MIXTURE, epochs=2)
     folds = _folds(data, config)
@@ -488,7 +488,7 @@ def test_left_to_itself_training_is_compiled_where_it_can_be(
 def test_compiled_training_without_a_compiler_is_refused(
     gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_module, "compiled", lambda: None)
+    monkeypatch.setattr(train_module, "training_library", lambda: None)
     data = gaussians(0)
     config = _config()
     with pytest.raises(ConfigError, match=r"needs a C compiler .*; way='auto' goes on without"):

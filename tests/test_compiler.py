@@ -1,4 +1,4 @@
-"""The compiled library: made once a machine, kept, and done without where it cannot be made."""
+"""Compiled libraries: made once a machine, kept, and done without where it cannot be made."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from qwave import compiler
+from qwave.compiler import compiled
 from qwave.config import ConfigError, DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
-from qwave.engine import library, train_folds
 from qwave.engine import precision as precision_module
+from qwave.engine import train_folds
+from qwave.engine.compiled import training_library
 from qwave.engine.precision import resolve_precision
 from qwave.moe import build_mixture
+from qwave.runtime.compiled import forward_library
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
 
@@ -27,18 +31,17 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty cache folder, and nothing remembered from before."""
     monkeypatch.setenv("CC", "cc")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library.compiled.cache_clear()
+    compiled.cache_clear()
     yield tmp_path / "qwave"
-    library.compiled.cache_clear()
+    compiled.cache_clear()
 
 
 @pytest.fixture
-def small_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def small_source(tmp_path: Path) -> Path:
     """A source that compiles in no time."""
-    source = tmp_path / "native" / "training.c"
+    source = tmp_path / "native" / "small.c"
     source.parent.mkdir()
     source.write_text("int answer(void) { return 42; }\n")
-    monkeypatch.setattr(library, "_FOLDER", source.parent)
     return source
 
 
@@ -52,23 +55,25 @@ def _answer(found: ctypes.CDLL | None) -> int:
 def test_the_sources_compile_without_a_warning(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    flags = *library._FLAGS, "-Wall", "-Wextra", "-Werror"
-    monkeypatch.setattr(library, "_FLAGS", flags)
-    found = library.compiled()
-    assert found is not None, caplog.text
-    assert hasattr(found, "qwave_train")
-    assert hasattr(found, "qwave_predict")
+    flags = *compiler._FLAGS, "-Wall", "-Wextra", "-Werror"
+    monkeypatch.setattr(compiler, "_FLAGS", flags)
+    training, forward = training_library(), forward_library()
+    assert training is not None, caplog.text
+    assert hasattr(training, "qwave_train")
+    assert hasattr(training, "qwave_predict")
+    assert forward is not None, caplog.text
+    assert hasattr(forward, "qwave_forward")
 
 
 @needs_compiler
 def test_the_library_is_kept_in_the_cache_folder(cache: Path, small_source: Path) -> None:
-    assert _answer(library.compiled()) == 42
+    assert _answer(compiled(small_source)) == 42
     (made,) = cache.iterdir()
-    assert made.name.startswith("training-")
+    assert made.name.startswith("small-")
     assert made.suffix == ".so"
     before = made.stat().st_mtime_ns
-    library.compiled.cache_clear()
-    assert _answer(library.compiled()) == 42
+    compiled.cache_clear()
+    assert _answer(compiled(small_source)) == 42
     assert made.stat().st_mtime_ns == before, "not compiled twice"
     assert list(cache.iterdir()) == [made]
 
@@ -78,17 +83,18 @@ def test_the_library_is_kept_in_the_cache_folder(cache: Path, small_source: Path
 def test_another_source_flag_or_processor_is_another_library(
     cache: Path, small_source: Path, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _answer(library.compiled()) == 42
+    assert _answer(compiled(small_source)) == 42
+    flags: tuple[str, ...] = ()
     if changed == "source":
         small_source.write_text("int answer(void) { return 43; }\n")
     elif changed == "header":
         small_source.with_name("other.h").write_text("/* nothing */")
     elif changed == "flags":
-        monkeypatch.setattr(library, "_FLAGS", (*library._FLAGS, "-g"))
+        flags = ("-g",)
     else:
-        monkeypatch.setattr(library, "_processor", lambda: b"another")
-    library.compiled.cache_clear()
-    assert _answer(library.compiled()) == (43 if changed == "source" else 42)
+        monkeypatch.setattr(compiler, "_processor", lambda: b"another")
+    compiled.cache_clear()
+    assert _answer(compiled(small_source, flags)) == (43 if changed == "source" else 42)
     assert len(list(cache.iterdir())) == 2
 
 
@@ -101,25 +107,28 @@ def test_where_the_cache_folder_cannot_be_made_the_library_is_made_anew(
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert _answer(library.compiled()) == 42
-    assert len(list(tmp_path.glob("qwave-*/training-*.so"))) == 1
+    assert _answer(compiled(small_source)) == 42
+    assert len(list(tmp_path.glob("qwave-*/small-*.so"))) == 1
 
 
 @needs_compiler
 def test_two_that_compile_at_once_leave_one_whole_library(cache: Path, small_source: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         # Past the memory of calls, like processes of their own.
-        found = list(pool.map(lambda _: library.compiled.__wrapped__(), range(4)))
+        found = list(pool.map(lambda _: compiled.__wrapped__(small_source), range(4)))
     assert [_answer(one) for one in found] == [42] * 4
     assert len(list(cache.iterdir())) == 1
 
 
 def test_a_compiler_that_fails_is_no_compiler_and_is_said(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cache: Path,
+    small_source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("CC", "false")
-    assert library.compiled() is None
-    assert "could not compile training.c; training goes on without it, slower" in caplog.text
+    assert compiled(small_source) is None
+    assert "could not compile small.c; goes on without it, several times slower" in caplog.text
     assert list(cache.iterdir()) == [], "nothing half made is left"
 
 
@@ -128,7 +137,7 @@ def test_what_a_compiler_complains_of_is_said(
     cache: Path, small_source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     small_source.write_text("int answer(void) { return forty_two; }\n")
-    assert library.compiled() is None
+    assert compiled(small_source) is None
     assert "forty_two" in caplog.text
 
 

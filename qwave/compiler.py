@@ -1,8 +1,8 @@
-"""The compiled part of the engine, built once a machine from the C sources in ``native``.
+"""C sources that ship with the package, compiled once a machine for its own processor.
 
-`torch.compile` could fuse its loops as well, but anew for every shape and in every process, 10 s
-and more each time: a study meets a new shape in every other trial. These sources compile once, in
-a second, and serve all shapes.
+`torch.compile` could fuse the engine's loops as well, but anew for every shape and in every
+process, 10 s and more each time: a study meets a new shape in every other trial. These sources
+compile once, in a second, and serve all shapes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
-_FOLDER = Path(__file__).with_name("native")
-_SOURCE = "training.c"
 # Sums may be taken in any order; NaN stays NaN.
 _FLAGS = (
     *("-O3", "-march=native", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math"),
@@ -33,24 +31,28 @@ _FLAGS = (
 
 
 @functools.cache
-def compiled() -> ctypes.CDLL | None:
-    """The compiled sources; None where there is no C compiler, or one that fails (a warning).
+def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
+    """The library of a C source; None where there is no C compiler, or one that fails (a warning).
 
-    The library lies in the user's cache folder, under a name that follows from its sources and
-    this processor: it is built for the processor that it runs on.
+    It lies in the user's cache folder, under a name that follows from the sources in its folder,
+    the flags, and this processor: it is built for the processor that it runs on.
+
+    Args:
+        source: The file; it may include the headers beside it.
+        flags: More of the compiler's, after those of all sources.
     """
     command = shlex.split(os.environ.get("CC") or "cc")
     compiler = shutil.which(command[0])
     if compiler is None:
-        _log.info("no C compiler: training on a CPU takes several times as long")
+        _log.info("no C compiler: goes on without %s, several times slower", source.name)
         return None
     key = hashlib.sha256()
-    sources = [path.read_bytes() for path in sorted(_FOLDER.glob("*.[ch]"))]
-    words = " ".join((compiler, *command[1:], *_FLAGS))
+    sources = [path.read_bytes() for path in sorted(source.parent.glob("*.[ch]"))]
+    words = " ".join((compiler, *command[1:], *_FLAGS, *flags))
     for part in (*sources, words.encode(), _processor()):
         key.update(part)
     folder = _cache_folder()
-    library = folder / f"training-{key.hexdigest()[:16]}.so"
+    library = folder / f"{source.stem}-{key.hexdigest()[:16]}.so"
     if library.exists():
         try:
             return ctypes.CDLL(str(library))
@@ -59,13 +61,13 @@ def compiled() -> ctypes.CDLL | None:
     # Two processes may compile at once: each writes its own file, and renames it whole.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / library.name
-        arguments = [*command[1:], *_FLAGS, str(_FOLDER / _SOURCE), "-o", str(made), "-lm"]
+        arguments = [*command[1:], *_FLAGS, *flags, str(source), "-o", str(made), "-lm"]
         done = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             _log.warning(
-                "%s could not compile %s; training goes on without it, slower: %s",
+                "%s could not compile %s; goes on without it, several times slower: %s",
                 compiler,
-                _SOURCE,
+                source.name,
                 done.stderr.strip() or f"exit code {done.returncode}",
             )
             return None

@@ -1,0 +1,196 @@
+"""A network in C: one call from raw clips to probabilities (`native/forward.c`).
+
+At batch 1 nearly all of numpy's time is the overhead of its calls, some forty for a network of
+640-320 units.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qwave.compiler import compiled
+from qwave.config import SCHEMES
+from qwave.data.normalization import EPSILON, Normalizer
+from qwave.packing import PackedLayer
+from qwave.runtime.arithmetic import (
+    HIDDEN_EPSILON,
+    SMALLEST_SAMPLE_SCALE,
+    refuse_not_finite,
+    row_factor,
+)
+
+_SOURCE = Path(__file__).with_name("native") / "forward.c"
+_FLAGS = ("-ffp-contract=off",)  # numpy rounds after every operation
+_FLOATS, _BYTES, _TRITS = range(3)
+_LINE = 64
+# An array as an argument in a quarter of the time that `array.ctypes.data` takes.
+_from_buffer = (ctypes.c_char * 0).from_buffer
+_OFFSET = 128
+# Sums of products of bytes stay within 32 bits: 2^16 * 255 * 127 < 2^31.
+_MOST_INPUTS = 2**16
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        ("n_in", ctypes.c_int64),
+        ("n_out", ctypes.c_int64),
+        ("kind", ctypes.c_int64),
+        ("weights", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("is_mean", ctypes.c_int64),
+        ("scale_factor", ctypes.c_float),
+        ("smallest_scale", ctypes.c_float),
+        ("highest", ctypes.c_float),
+        ("denominator", ctypes.c_float),
+    ]
+
+
+class _Network(ctypes.Structure):
+    _fields_ = [
+        ("n_features", ctypes.c_int64),
+        ("has_roots", ctypes.c_int64),
+        ("has_standard", ctypes.c_int64),
+        ("is_unit", ctypes.c_int64),
+        ("epsilon", ctypes.c_float),
+        ("hidden_epsilon", ctypes.c_float),
+        ("offset", ctypes.c_void_p),
+        ("factor", ctypes.c_void_p),
+        ("n_layers", ctypes.c_int64),
+        ("widest", ctypes.c_int64),
+        ("layers", ctypes.POINTER(_Layer)),
+    ]
+
+
+def forward_library() -> ctypes.CDLL | None:
+    """The compiled part of the runtime; None without a C compiler that works."""
+    library = compiled(_SOURCE, _FLAGS)
+    if library is not None:
+        array, whole = ctypes.c_void_p, ctypes.c_int64
+        network = ctypes.POINTER(_Network)
+        library.qwave_forward.argtypes = (network, array, whole, array, whole, whole, array)
+        library.qwave_forward.restype = whole
+    return library
+
+
+class CompiledNetwork:
+    """See `qwave.runtime.kernels.Network`."""
+
+    def __init__(
+        self, library: ctypes.CDLL, normalizer: Normalizer, layers: Sequence[PackedLayer]
+    ) -> None:
+        self._forward = library.qwave_forward
+        self._kept: list[Any] = []  # what C points to
+        self.n_features = layers[0].codes.shape[1]
+        self.n_classes = len(layers[-1].bias)
+        made = (_Layer * len(layers))(*map(self._layer, layers))
+        self._kept.append(made)
+        normalization = normalizer.normalization
+        widths = [self.n_features, *(len(layer.bias) for layer in layers)]
+        self._network = _Network(
+            n_features=self.n_features,
+            has_roots=normalization == "sqrt_layer",
+            has_standard=normalization in ("layer", "sqrt_layer"),
+            is_unit=normalization == "l2",
+            epsilon=EPSILON,
+            hidden_epsilon=HIDDEN_EPSILON,
+            offset=self._floats(normalizer.offset),
+            factor=self._floats(normalizer.factor),
+            n_layers=len(layers),
+            widest=max(widths),
+            layers=made,
+        )
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Of clips [n, d], float32 [n, c]."""
+        return self._call(x, False)
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Of clips [n, d], float32 [n, c]."""
+        return self._call(x, True)
+
+    def sample(self, x: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities under each mask, float32 [s, n, c]."""
+        held = [np.ascontiguousarray(mask, dtype=np.float32) for mask in masks]
+        addresses = (ctypes.c_void_p * len(held))(*(mask.ctypes.data for mask in held))
+        out = np.empty((len(held[0]), len(x), self.n_classes), dtype=np.float32)
+        return self._run(x, addresses, True, out)
+
+    def _call(self, x: np.ndarray, is_softmax: bool) -> np.ndarray:
+        out = np.empty((1, len(x), self.n_classes), dtype=np.float32)
+        return self._run(x, None, is_softmax, out)[0]
+
+    def _run(
+        self, x: np.ndarray, masks: ctypes.Array[Any] | None, is_softmax: bool, out: np.ndarray
+    ) -> np.ndarray:
+        """Fill `out` [s, n, c], and return it."""
+        assert x.dtype == np.float32, x.dtype
+        assert x.flags.c_contiguous, "C reads rows one after another"
+        assert x.shape[1] == self.n_features, x.shape
+        if not x.flags.writeable:
+            x = x.copy()  # `from_buffer` takes nothing else
+        n_samples, n, _ = out.shape
+        given, made = _from_buffer(x), _from_buffer(out)  # type: ignore[arg-type]  # PEP 688
+        failed = self._forward(self._network, given, n, masks, n_samples, is_softmax, made)
+        if failed > 0:
+            refuse_not_finite(x)
+        if failed:
+            raise MemoryError(f"no memory to predict {n} clips")
+        return out
+
+    def _layer(self, layer: PackedLayer) -> _Layer:
+        n_out, n_in = layer.codes.shape
+        scheme = SCHEMES[layer.scheme]
+        made = _Layer(
+            n_in=n_in,
+            n_out=n_out,
+            kind=_FLOATS,
+            scale=self._floats(row_factor(layer)),
+            bias=self._floats(layer.bias),
+        )
+        grid = scheme.activations
+        if grid is None:
+            made.weights = self._floats(layer.codes)
+            return made
+        made.is_mean = grid.scale == "absmean"
+        made.scale_factor, made.smallest_scale = grid.scale_factor, SMALLEST_SAMPLE_SCALE
+        made.highest, made.denominator = grid.highest, grid.denominator
+        if scheme.weights is not None and scheme.weights.highest == grid.highest == 1:
+            made.kind, made.weights = _TRITS, self._keep(_bit_rows(layer.codes))
+        else:
+            made.kind, made.weights = _BYTES, self._keep(_byte_rows(layer.codes))
+        return made
+
+    def _floats(self, values: np.ndarray | None) -> int | None:
+        return None if values is None else self._keep(values.astype(np.float32))
+
+    def _keep(self, values: np.ndarray) -> int:
+        """The address of an array that lives as long as the network."""
+        held = np.ascontiguousarray(values)
+        self._kept.append(held)
+        return held.ctypes.data
+
+
+def fits_compiled(layers: Sequence[PackedLayer]) -> bool:
+    """Whether sums of the layers' products fit 32 bits."""
+    return max(layer.codes.shape[1] for layer in layers) <= _MOST_INPUTS
+
+
+def _byte_rows(codes: np.ndarray) -> np.ndarray:
+    """Codes [o, i] as unsigned bytes, rows padded to whole vectors."""
+    rows = np.zeros((len(codes), -(-codes.shape[1] // _LINE) * _LINE), dtype=np.uint8)
+    rows[:, : codes.shape[1]] = codes + _OFFSET
+    return rows
+
+
+def _bit_rows(codes: np.ndarray) -> np.ndarray:
+    """Codes -1, 0, 1 [o, i] as bits: which are not zero, and which are negative, [o, 2, bytes]."""
+    used = np.packbits(np.stack([codes != 0, codes < 0], axis=1), axis=2, bitorder="little")
+    rows = np.zeros((len(codes), 2, -(-used.shape[2] // _LINE) * _LINE), dtype=np.uint8)
+    rows[:, :, : used.shape[2]] = used
+    return rows
