@@ -126,32 +126,27 @@ static void to_bits(const int8_t *codes, int64_t n, uint64_t *bits) {
     }
 }
 
-/* Inlined, GCC 12 multiplies two bytes where it could four. */
+/* Products go ROWS rows of weights at a time, so that their sums do not wait for each other. Past the
+ * last row it is taken again, and its sum is not put anywhere.
+ *
+ * Inlined, GCC 12 multiplies bytes two at a time where it could four.
+ */
+enum { ROWS = 4, TOGETHER = 4 };
 #define NOT_INLINED __attribute__((noinline))
-
-/* Products go ROWS rows of weights at a time: so many sums do not wait for each other. Past the last
- * row, it is taken again. */
-enum { ROWS = 4 };
 
 static int64_t row_at(const layer *l, int64_t o, int64_t k) {
     return o + k < l->n_out ? o + k : l->n_out - 1;
 }
 
-static void put(const layer *l, int64_t o, const float *sums, float *y) {
-    for (int64_t k = 0; k < ROWS && o + k < l->n_out; k++) y[o + k] = sums[k];
-}
+static int64_t rows_at(const layer *l, int64_t o) { return l->n_out - o < ROWS ? l->n_out - o : ROWS; }
 
-static void dot_floats(const float *const rows[ROWS], const float *restrict x, int64_t n,
-                       float *restrict sums) {
-    const float *restrict a = rows[0], *restrict b = rows[1], *restrict c = rows[2], *restrict d = rows[3];
-    float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    for (int64_t i = 0; i < n; i++) {
-        s0 += a[i] * x[i];
-        s1 += b[i] * x[i];
-        s2 += c[i] * x[i];
-        s3 += d[i] * x[i];
-    }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+NOT_INLINED static void dot_floats(const float *const rows[ROWS], const float *restrict x, int64_t n,
+                                   float *restrict sums) {
+    const float *restrict w[ROWS] = {rows[0], rows[1], rows[2], rows[3]};
+    float s[ROWS] = {0};
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < ROWS; k++) s[k] += w[k][i] * x[i];
+    memcpy(sums, s, sizeof s);
 }
 
 static void multiply_floats(const layer *l, const float *x, int64_t clips, float *y) {
@@ -161,36 +156,47 @@ static void multiply_floats(const layer *l, const float *x, int64_t clips, float
         for (int64_t c = 0; c < clips; c++) {
             float sums[ROWS];
             dot_floats(w, x + c * l->n_in, l->n_in, sums);
-            put(l, o, sums, y + c * l->n_out);
+            memcpy(y + c * l->n_out + o, sums, rows_at(l, o) * sizeof *y);
         }
     }
 }
 
 /* Unsigned times signed bytes: what processors multiply four at a time, into sums that are exact. */
-NOT_INLINED static void dot_bytes(const uint8_t *const rows[ROWS], const int8_t *restrict x, int64_t n_lines,
-                      int32_t *restrict sums) {
-    const uint8_t *restrict a = rows[0], *restrict b = rows[1], *restrict c = rows[2], *restrict d = rows[3];
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    for (int64_t i = 0; i < LINE * n_lines; i++) {
-        s0 += a[i] * x[i];
-        s1 += b[i] * x[i];
-        s2 += c[i] * x[i];
-        s3 += d[i] * x[i];
-    }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+NOT_INLINED static void dot_bytes(const uint8_t *const rows[ROWS], const int8_t *restrict x, int64_t n,
+                                  int32_t *restrict sums) {
+    const uint8_t *restrict w[ROWS] = {rows[0], rows[1], rows[2], rows[3]};
+    int32_t s[ROWS] = {0};
+    for (int64_t i = 0; i < n / LINE * LINE; i++)
+        for (int k = 0; k < ROWS; k++) s[k] += w[k][i] * x[i];
+    memcpy(sums, s, sizeof s);
+}
+
+/* Of TOGETHER clips, [clips, ROWS]: a third faster, as weights that are loaded serve all of them. */
+NOT_INLINED static void dot_bytes_together(const uint8_t *const rows[ROWS], const int8_t *restrict x,
+                                           int64_t n, int32_t *restrict sums) {
+    const uint8_t *restrict w[ROWS] = {rows[0], rows[1], rows[2], rows[3]};
+    const int8_t *restrict v[TOGETHER] = {x, x + n, x + 2 * n, x + 3 * n};
+    int32_t s[TOGETHER][ROWS] = {{0}};
+    for (int64_t i = 0; i < n / LINE * LINE; i++)
+        for (int c = 0; c < TOGETHER; c++)
+            for (int k = 0; k < ROWS; k++) s[c][k] += w[k][i] * v[c][i];
+    memcpy(sums, s, sizeof s);
 }
 
 static void multiply_bytes(const layer *l, const room *r, int64_t clips, float *y) {
-    const int64_t width = padded(l->n_in);
+    const int64_t n = padded(l->n_in);
     for (int64_t o = 0; o < l->n_out; o += ROWS) {
         const uint8_t *w[ROWS];
-        for (int64_t k = 0; k < ROWS; k++) w[k] = (const uint8_t *)l->weights + row_at(l, o, k) * width;
-        for (int64_t c = 0; c < clips; c++) {
-            int32_t whole[ROWS];
-            float sums[ROWS];
-            dot_bytes(w, r->codes + c * width, width / LINE, whole);
-            for (int64_t k = 0; k < ROWS; k++) sums[k] = (float)(whole[k] - OFFSET * r->sum[c]);
-            put(l, o, sums, y + c * l->n_out);
+        for (int64_t k = 0; k < ROWS; k++) w[k] = (const uint8_t *)l->weights + row_at(l, o, k) * n;
+        for (int64_t first = 0, n_now; first < clips; first += n_now) {
+            int32_t sums[TOGETHER][ROWS];
+            n_now = clips - first < TOGETHER ? 1 : TOGETHER;
+            if (n_now == 1) dot_bytes(w, r->codes + first * n, n, sums[0]);
+            else dot_bytes_together(w, r->codes + first * n, n, sums[0]);
+            for (int64_t c = 0; c < n_now; c++)
+                for (int64_t k = 0; k < rows_at(l, o); k++)
+                    y[(first + c) * l->n_out + o + k] =
+                        (float)(sums[c][k] - OFFSET * r->sum[first + c]);
         }
     }
 }
