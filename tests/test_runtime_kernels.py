@@ -30,8 +30,7 @@ from qwave.data import Normalizer
 from qwave.packing import PackedLayer, PackedModel
 from qwave.runtime import Kernel, PackedClassifier, load_packed, save_packed
 from qwave.runtime import compiled as compiled_module
-from qwave.runtime.arithmetic import NumpyNetwork, Product, float_product, row_factor
-from qwave.runtime.compiled import CompiledNetwork, fits_compiled, forward_library
+from qwave.runtime.arithmetic import NumpyNetwork, float_product, row_factor
 from qwave.runtime.integers import integer_product
 from qwave.runtime.kernels import network_maker
 
@@ -150,40 +149,6 @@ def test_integer_products_are_those_of_whole_numbers(scheme: str) -> None:
         np.testing.assert_array_equal(found, expected, err_msg=f"seed {seed}")
 
 
-@needs_compiler
-@pytest.mark.parametrize("scheme", [s for s in ALL if SCHEMES[s].activations is not None])
-def test_sums_of_codes_in_c_are_those_of_whole_numbers(scheme: str) -> None:
-    """On inputs that are codes already: a sample's scale is then that of the grid."""
-    library = forward_library()
-    assert library is not None
-    grid, inputs = SCHEMES[scheme].weights, SCHEMES[scheme].activations
-    assert grid is not None
-    assert inputs is not None
-    for seed, (n_out, n_in) in enumerate([(1, 1), (5, 7), (33, 64), (10, 1281), (3, 2**16)]):
-        rng = np.random.default_rng(seed)
-        levels = np.arange(-grid.highest, grid.highest + 1, grid.spacing)
-        codes = rng.choice(levels, size=(n_out, n_in))
-        x = rng.integers(-inputs.highest, inputs.highest + 1, size=(9, n_in))
-        x[:, 0] = inputs.highest
-        codes[0], x[0] = grid.highest, inputs.highest
-        if n_out > 1:
-            codes[1] = -grid.highest
-        layer = _layer(scheme, codes)
-        # The mean absolute of ternary inputs is not 1: their codes are those of numpy's rounding.
-        expected = NumpyNetwork(Normalizer("raw"), [layer], _whole_product).logits(_floats(x))
-        found = CompiledNetwork(library, Normalizer("raw"), [layer]).logits(_floats(x))
-        np.testing.assert_array_equal(found, expected, err_msg=f"seed {seed}")
-
-
-def _floats(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x, dtype=np.float32)
-
-
-def _whole_product(layer: PackedLayer) -> Product:
-    whole = layer.codes.astype(np.int64)
-    return lambda x: (x.astype(np.int64) @ whole.T).astype(np.float32)
-
-
 @pytest.mark.parametrize("kernel", [*KERNELS, "numpy"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused_with_their_place(
@@ -242,17 +207,6 @@ def test_threads_may_share_a_model(kernel: Kernel) -> None:
         for _ in range(5):
             for found, wanted in zip(pool.map(model.predict_proba, parts), expected, strict=True):
                 np.testing.assert_array_equal(found, wanted)
-
-
-@needs_compiler
-def test_a_layer_of_more_inputs_than_32_bits_can_sum_is_left_to_others() -> None:
-    narrow = _layer("int8", np.full((1, 2**16), 127))
-    wide = _layer("int8", np.full((1, 2**16 + 1), 127))
-    assert fits_compiled([narrow])
-    assert not fits_compiled([narrow, wide])
-    make = network_maker("compiled")
-    assert isinstance(make(Normalizer("raw"), [narrow]), CompiledNetwork)
-    assert isinstance(make(Normalizer("raw"), [wide]), NumpyNetwork)
 
 
 def test_weights_that_are_no_codes_have_no_factor() -> None:
