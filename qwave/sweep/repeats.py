@@ -83,6 +83,7 @@ class Bench:
         recorder: Of the study's experiment.
         pool: Workers.
         is_stopped: Whether a person asked to stop.
+        is_fresh: Train again what the store held when the bench was opened.
     """
 
     store: Path
@@ -90,6 +91,8 @@ class Bench:
     recorder: Recorder
     pool: TrainingPool
     is_stopped: Callable[[], bool]
+    is_fresh: bool = False
+    _kept_here: set[Path] = dataclasses.field(default_factory=set)
 
     def train(self, configs: Mapping[str, TrialConfig]) -> dict[str, Repeat]:
         """Results by name, in the order given; those that the store holds are not trained.
@@ -100,7 +103,7 @@ class Bench:
             WorkerLostError: A worker was ended by the system.
         """
         files = {name: self._file(config) for name, config in configs.items()}
-        missing = {name: configs[name] for name, file in files.items() if not file.exists()}
+        missing = {name: configs[name] for name, file in files.items() if not self._holds(file)}
         # Equal configurations under two names are trained once.
         futures = {
             self.pool.submit(configs[name].canonical()): name
@@ -126,6 +129,9 @@ class Bench:
         }
         repeats = self.train(wanted)
         return {name: [repeats[f"{name}, seed {seed}"] for seed in seeds] for name in configs}
+
+    def _holds(self, file: Path) -> bool:
+        return file in self._kept_here if self.is_fresh else file.exists()
 
     def _file(self, config: TrialConfig) -> Path:
         name = f"{self.data.digest}-{config.digest}.npz"
@@ -153,6 +159,7 @@ class Bench:
         with unfinished.open("wb") as target:
             np.savez(target, values=np.array(json.dumps(values)), **arrays)
         unfinished.replace(file)
+        self._kept_here.add(file)
 
 
 @contextmanager
@@ -175,7 +182,8 @@ def opened_bench(
         store: A store, or a folder that becomes one.
         device: ``cpu``, ``cuda`` or ``mps``.
         workers: Processes that train; None: one for each processor that may be used.
-        is_fresh: Retire the study's earlier MLflow experiment, and train everything again.
+        is_fresh: Retire the study's earlier MLflow experiment, and train again what this study
+            asks for; what others kept stays until then.
 
     Raises:
         DeviceError: The device is not there.
@@ -188,16 +196,13 @@ def opened_bench(
         stop_requests() as is_stopped,
     ):
         tracker = Tracker(store)
-        folder = repeats_folder(store)
-        folder.mkdir(exist_ok=True)
+        repeats_folder(store).mkdir(exist_ok=True)
         if is_fresh:
             tracker.retire_experiment(name)
-            for file in folder.glob(f"{data.digest}-*.npz"):
-                file.unlink()
         recorder = Recorder(tracker, tracker.experiment(name), data, source)
         for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
             recorder.fail(run_id, "interrupted", "its process ended; the trial runs again")
-        yield Bench(store, data, recorder, pool, is_stopped)
+        yield Bench(store, data, recorder, pool, is_stopped, is_fresh)
 
 
 def _result_of(future: Future[FinishedTrial]) -> FinishedTrial:

@@ -254,24 +254,25 @@ def test_runs_that_a_killed_process_left_open_are_closed(
     assert len(pools[1].trained) == 1
 
 
-def test_a_fresh_start_trains_everything_on_these_data_again(
+def test_a_fresh_start_trains_again_what_it_asks_for_and_leaves_the_rest(
     store: Path, data: EmbeddingSet, pools: list[InProcess]
 ) -> None:
-    changed = dataclasses.replace(data, x=data.x + 1, digest="f" * 16)
-    for rows in (data, changed):
-        with opened_bench("study", rows, "some.npz", store) as bench:
-            bench.train({"plain": PLAIN})
+    with opened_bench("other", data, "some.npz", store) as bench:
+        bench.train({"plain": PLAIN, "mixture": MIXTURE})
     before = written(store)
     with opened_bench("study", data, "some.npz", store, is_fresh=True) as bench:
-        assert set(written(store)) == {f"{changed.digest}-{PLAIN.digest}.npz"}
         assert runs(store) == []
-        bench.train({"plain": PLAIN})
-    assert len(pools[2].trained) == len(runs(store)) == 1
+        again = bench.train({"plain": PLAIN})["plain"]
+        bench.train({"the same": PLAIN})
+    assert [config.digest for config in pools[1].trained] == [PLAIN.digest], "once, not twice"
+    (run,) = runs(store)
+    assert again.mlflow_run_id == run.info.run_id
     assert set(written(store)) == set(before)
-    with opened_bench("study", changed, "some.npz", store) as bench:
-        kept = bench.train({"plain": PLAIN})["plain"]
-    assert pools[3].trained == []
-    assert_is_result(kept, PLAIN, changed)
+    with opened_bench("other", data, "some.npz", store) as bench:
+        kept = bench.train({"plain": PLAIN, "mixture": MIXTURE})
+    assert pools[2].trained == []
+    assert kept["plain"].mlflow_run_id == again.mlflow_run_id
+    assert_is_result(kept["mixture"], MIXTURE, data)
 
 
 def test_a_half_written_result_is_ignored(
