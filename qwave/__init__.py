@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qwave.classifier import QuantizedMoEClassifier as QuantizedMoEClassifier
     from qwave.config import QwaveError as QwaveError
     from qwave.crossval import TrialResult as TrialResult
     from qwave.crossval import cross_validate as cross_validate
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "QuantizedMoEClassifier": "classifier",
     "QwaveError": "config",
     "TrialResult": "crossval",
     "cross_validate": "crossval",
@@ -38,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "EmbeddingSet",
+    "QuantizedMoEClassifier",
     "QwaveError",
     "TrialResult",
     "cross_validate",

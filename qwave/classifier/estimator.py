@@ -1,0 +1,284 @@
+"""`QuantizedMoEClassifier`: the engine behind scikit-learn's interface.
+
+Prediction is that of the packed file. Only `fit` imports the engine, so that a fitted estimator is
+unpickled and used without torch.
+
+Shapes: n rows, d features, c classes.
+"""
+
+from __future__ import annotations
+
+import numbers
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from qwave.classifier.parameters import in_parameters, trial_config
+from qwave.classifier.weights import training_rows
+from qwave.config import (
+    CuriosityConfig,
+    DataError,
+    ModelConfig,
+    QwaveError,
+    RouterConfig,
+    TrainConfig,
+)
+from qwave.data import EmbeddingSet, take_rows
+from qwave.packing import from_bytes, to_bytes
+from qwave.runtime import PackedClassifier, save_packed
+
+_PICKLED = "a pickled QuantizedMoEClassifier"
+
+
+class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
+    """A mixture of quantized experts, trained and packed as one trial of a study is.
+
+    The defaults are those of `qwave.config`, but for `hidden`: a linear expert, which is as
+    accurate as any on few rows of pretrained embeddings.
+
+    Training rows are put in an order of their own, so that the same rows in another order, and
+    rows with whole `sample_weight` in place of repeated rows, give the same file, bit by bit.
+
+    Args:
+        schemes: Scheme of each expert, or the one scheme; any name that a sweep takes.
+        hidden: Widths of every expert's hidden layers; empty for linear experts.
+        head_scheme: Scheme of the last layer of experts with hidden layers; None: the expert's.
+        top_k: Number of experts that a row is sent to.
+        dropout: Rate on hidden units.
+        input_dropout: Rate on features.
+        router_hidden: Width of the router's hidden layer; 0 for a linear router.
+        router_scheme: Scheme of the router's layers.
+        router_dropout: Rate on the router's inputs and hidden units.
+        load_balance_weight: Weight of the load-balancing loss.
+        curiosity_alpha: Tilt of uncertain rows toward experts with more bits; 0 is off.
+        mc_samples: Number of MC-dropout passes of `uncertainty`.
+        normalization: A name of `qwave.data.Normalizer`, or ``auto``: ``sqrt_layer`` where there
+            are at least 64 features and none is negative, as in embeddings after a ReLU, else
+            ``standard``.
+        mode: ``qat`` trains through the quantizer, ``ptq`` quantizes after training.
+        epochs: Passes over the training rows.
+        batch_size: Largest number of rows of a step.
+        learning_rate: AdamW's, at the start of a cosine schedule.
+        weight_decay: AdamW's.
+        label_smoothing: Share of the target spread evenly over the classes.
+        distillation: Share of the target that a teacher says, an ensemble trained on the same
+            rows; 0 trains in about a tenth of the time.
+        class_weight: Label to weight, ``balanced``, or None, as of other scikit-learn classifiers.
+        random_state: Seed (`TrialConfig.seed`), a `RandomState` to draw it from, or None for a
+            fresh one at each fit.
+        device: ``cpu``, ``cuda`` or ``mps``, for training.
+
+    Attributes:
+        classes_: Labels, sorted, [c].
+        n_features_in_: d.
+        feature_names_in_: Names of the features, where X had them.
+        config_: What was trained, a `qwave.config.TrialConfig`.
+        model_: The packed model, a `qwave.runtime.PackedClassifier`.
+        size_bytes_: Length of the file that `save` writes.
+    """
+
+    def __init__(
+        self,
+        schemes: str | Sequence[str | int] = ModelConfig.schemes,
+        *,
+        hidden: Sequence[int] = (),
+        head_scheme: str | int | None = ModelConfig.head_scheme,
+        top_k: int = ModelConfig.top_k,
+        dropout: float = ModelConfig.dropout,
+        input_dropout: float = ModelConfig.input_dropout,
+        router_hidden: int = RouterConfig.hidden,
+        router_scheme: str | int = RouterConfig.scheme,
+        router_dropout: float = RouterConfig.dropout,
+        load_balance_weight: float = ModelConfig.load_balance_weight,
+        curiosity_alpha: float = CuriosityConfig.alpha,
+        mc_samples: int = CuriosityConfig.mc_samples,
+        normalization: str = "auto",
+        mode: str = TrainConfig.mode,
+        epochs: int = TrainConfig.epochs,
+        batch_size: int = TrainConfig.batch_size,
+        learning_rate: float = TrainConfig.learning_rate,
+        weight_decay: float = TrainConfig.weight_decay,
+        label_smoothing: float = TrainConfig.label_smoothing,
+        distillation: float = TrainConfig.distillation,
+        class_weight: Mapping[Any, float] | str | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.schemes = schemes
+        self.hidden = hidden
+        self.head_scheme = head_scheme
+        self.top_k = top_k
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.router_hidden = router_hidden
+        self.router_scheme = router_scheme
+        self.router_dropout = router_dropout
+        self.load_balance_weight = load_balance_weight
+        self.curiosity_alpha = curiosity_alpha
+        self.mc_samples = mc_samples
+        self.normalization = normalization
+        self.mode = mode
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.distillation = distillation
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on all rows, and pack.
+
+        Args:
+            X: Numbers of shape [n, d], or a data frame.
+            y: Labels of any one type, [n].
+            sample_weight: [n], 0 or above. Whole weights are repetitions of rows, 0 leaves a row
+                out, others count by their ratios (`qwave.classifier.weights.repetitions`).
+                Training takes as many times longer as there are more rows.
+
+        Raises:
+            ConfigError: A parameter is impossible, or training diverged.
+            DataError: Fewer than two classes have rows (with weight).
+            DeviceError: The device is not there.
+            ValueError: X, y or weights are not what scikit-learn's own validation takes.
+        """
+        x, y = self._validated(X, y=y)
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        weight = None if sample_weight is None else _checked_weight(sample_weight, len(x))
+        rows = training_rows(x, codes, classes, weight, self.class_weight)
+        trained = np.unique(codes[rows])
+        if len(trained) < 2:
+            weightless = " with weight above 0" if len(classes) > 1 else ""
+            raise DataError(
+                f"{type(self).__name__} needs rows of at least 2 classes, but got 1 class"
+                f"{weightless}: {classes[trained[0]]!s}"
+            )
+        data = _embedding_set(x, codes, rows, trained, classes)
+        seed = _seed(self.random_state)
+        # Imported here: prediction needs neither torch nor pydantic.
+        from qwave.fit import fit_model
+
+        try:
+            config = trial_config(self.get_params(deep=False), data.x, seed)
+            packed = fit_model(config, data, device=str(self.device)).packed
+        except QwaveError as error:
+            raise type(error)(in_parameters(str(error))) from error
+        self.classes_ = classes
+        self.config_ = config
+        self.model_ = PackedClassifier(packed)
+        self.size_bytes_ = len(to_bytes(packed))
+        self._trained_classes = trained
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probability of each class in `classes_`, float32 [n, c], rows sum to 1.
+
+        They are those of the packed file. A class that had no rows with weight has 0 everywhere.
+
+        Raises:
+            ValueError: X has another number of features than in `fit`, or is not finite.
+        """
+        x = self._checked(X)
+        probabilities = np.zeros((len(x), len(self.classes_)), dtype=np.float32)
+        probabilities[:, self._trained_classes] = self.model_.predict_proba(x)
+        return probabilities
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """The likeliest label of each row, [n]; among equals the first in `classes_`."""
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        labels: np.ndarray = self.classes_[likeliest]
+        return labels
+
+    def uncertainty(self, X: ArrayLike) -> np.ndarray:
+        """Epistemic uncertainty of each row: mutual information in nats, float32 [n], 0 or above.
+
+        Of the router of a mixture, of the prediction of a single expert, under MC-dropout at the
+        rates of training. The same row has the same value alone and among others. Without any
+        dropout it is 0, with a warning.
+        """
+        x = self._checked(X)
+        model = self.model_.packed.header.model
+        if model.num_experts > 1:
+            rates = {"router_dropout": model.router.dropout}
+        else:
+            rates = {"input_dropout": model.input_dropout, "dropout": model.dropout}
+        if not any(rates.values()):
+            warnings.warn(
+                f"uncertainty is 0 everywhere: it comes from dropout, and there was none; set "
+                f"{' or '.join(rates)} above 0",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self.model_.examine(x).mutual_information
+
+    def save(self, path: str | os.PathLike[str]) -> int:
+        """Write the packed file; returns its length in bytes.
+
+        `qwave.load_packed` reads it, as a classifier whose classes are the labels' text.
+        """
+        check_is_fitted(self)
+        return save_packed(self.model_, path)
+
+    def _checked(self, X: ArrayLike) -> np.ndarray:
+        """Features to predict from, float32 [n, d]."""
+        check_is_fitted(self)
+        x: np.ndarray = self._validated(X, reset=False)
+        return x
+
+    def _validated(self, X: ArrayLike, **options: Any) -> Any:
+        # What overflows float32 becomes infinite, and is refused as such: no need to warn as well.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return validate_data(self, X, dtype=np.float32, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The parameters, and the packed file's content in place of the unpacked model."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = to_bytes(self.model_.packed)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "model_" in state:
+            packed = from_bytes(state["model_"], _PICKLED)
+            state = {**state, "model_": PackedClassifier(packed)}
+        super().__setstate__(state)
+
+
+def _checked_weight(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:
+    weight: np.ndarray = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.shape != (n_rows,):
+        raise DataError(
+            f"sample_weight must have one value for each of the {n_rows} rows of X, but has shape "
+            f"{weight.shape}"
+        )
+    return weight
+
+
+def _embedding_set(
+    x: np.ndarray, y: np.ndarray, rows: np.ndarray, trained: np.ndarray, labels: np.ndarray
+) -> EmbeddingSet:
+    """Rows [m] of x, which are of the classes in `trained`: a file knows no others."""
+    names = tuple(str(label) for label in labels[trained].tolist())
+    # Classes of the other rows mean nothing; they are not taken.
+    own = np.searchsorted(trained, y)
+    return take_rows(EmbeddingSet(x, own, None, None, names, ("",) * len(x), ""), rows)
+
+
+def _seed(random_state: int | np.random.RandomState | None) -> int:
+    generator = check_random_state(random_state)  # refuses what is none
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    return int(generator.randint(2**31 - 1))
