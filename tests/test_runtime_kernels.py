@@ -7,7 +7,9 @@ clip's probabilities may differ by what one code of one layer is worth, the othe
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -213,6 +215,15 @@ def test_weights_that_are_no_codes_have_no_factor() -> None:
     layer = _layer("fp32", np.ones((2, 3)))
     assert row_factor(dataclasses.replace(layer, scale=None)) is None
     np.testing.assert_array_equal(float_product(layer)(np.ones((1, 3))), [[3, 3]])
+
+
+@pytest.mark.parametrize("kernel", [*KERNELS, "numpy"])
+def test_copies_and_pickles_predict_the_same(kernel: Kernel) -> None:
+    model = PackedClassifier(made(ModelConfig(("int1", "int8"), (8,)), 0), kernel)
+    x = clips(0, 5)
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert twin.kernel == kernel
+        np.testing.assert_array_equal(twin.predict_proba(x), model.predict_proba(x))
 
 
 @pytest.mark.parametrize("kernel", ["fast", "onnx", ""])

@@ -48,7 +48,7 @@ class PackedClassifier:
     """
 
     def __init__(self, packed: PackedModel, kernel: Kernel = "auto") -> None:
-        self.packed = packed
+        self.packed, self.kernel = packed, kernel
         header = packed.header
         self.class_names = header.class_names
         normalizer = Normalizer(
@@ -64,6 +64,10 @@ class PackedClassifier:
         ]
         router = [layer for name, layer in packed.layers.items() if name[0] == "r"]
         self._router: Network | None = make(normalizer, router) if router else None
+
+    def __reduce__(self) -> tuple[type[PackedClassifier], tuple[PackedModel, Kernel]]:
+        """Copies and pickles hold the model; what computes it is made anew where they are read."""
+        return PackedClassifier, (self.packed, self.kernel)
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """Class probabilities of raw embeddings: [n, d] to float32 [n, c].
