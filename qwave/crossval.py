@@ -114,7 +114,8 @@ def cross_validate(
         on_checkpoint: Called with the folds' held-out scores at about ten epochs.
 
     Raises:
-        ConfigError: Training diverged (see `qwave.engine.pack_fold`).
+        ConfigError: Training diverged (see `qwave.engine.pack_fold`), or no packed file can hold
+            such a model (see `qwave.packing.Header`).
         DataError: The data cannot be split as asked.
         DeviceError: The device is not there.
     """
@@ -123,6 +124,7 @@ def cross_validate(
     place = resolve_device(device)
     reset_peak_memory(place)
     folds = make_folds(data, config.data)
+    size_parts = packed_size_parts(config, data)  # refuses what no file can hold
     if config.train.distillation and lessons is None:
         lessons = teach(config, data, folds, device=device)
     trained = train_folds(
@@ -142,7 +144,6 @@ def cross_validate(
         for fold, part in zip(folds, parts, strict=True)
     ]
     fold_scores = {name: tuple(scores[name] for scores in by_fold) for name in by_fold[0]}
-    size_parts = packed_size_parts(config, data)
     is_correct = predictions.predicted == data.y
     load = tuple(predictions.gates.mean(axis=0).tolist())
     # Twelve decimals: the mean of the same hits spread otherwise over the folds would differ in

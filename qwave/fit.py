@@ -13,7 +13,7 @@ import numpy as np
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet, Fold, holdout_split
 from qwave.engine import Lessons, TrainedFolds, lessons_key, pack_fold, teach, train_folds
-from qwave.packing import PackedModel
+from qwave.packing import PackedModel, packed_size_bytes
 from qwave.runtime import PackedClassifier
 
 
@@ -36,7 +36,7 @@ def fit_model(config: TrialConfig, data: EmbeddingSet, *, device: str = "cpu") -
     file. `data.n_folds` and `data.holdout_fold` decide nothing else here.
 
     Raises:
-        ConfigError: Training diverged.
+        ConfigError: Training diverged, or no packed file can hold such a model.
         DeviceError: The device is not there.
     """
     rows = np.arange(len(data.y))
@@ -77,6 +77,7 @@ def _fit(
     device: str,
 ) -> FittedModel:
     """Train a canonical configuration on a fold's training rows, taught where it asks for that."""
+    packed_size_bytes(config, data)  # refuses what no file can hold, before it is trained
     if config.train.distillation and lessons is None:
         lessons = teach(config, data, [fold], device=device)
     trained = train_folds(config, data, [fold], lessons=lessons, device=device)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from qwave import crossval, fit
 from qwave.config import (
     SCHEMES,
     ConfigError,
@@ -27,6 +28,7 @@ from qwave.crossval import TrialResult, cross_validate
 from qwave.data import EmbeddingSet, load_embeddings, make_folds
 from qwave.engine import Checkpoint
 from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
+from qwave.fit import fit_model
 from qwave.packing import packed_size_bytes
 from qwave.runtime import load_packed, save_packed
 
@@ -287,3 +289,18 @@ def test_data_that_cannot_be_split_is_refused(data: EmbeddingSet) -> None:
     config = dataclasses.replace(_config(MODELS["linear"]), data=DataConfig(n_folds=5))
     with pytest.raises(DataError, match="the file has 3 official folds"):
         cross_validate(config, data)
+
+
+@pytest.mark.parametrize("train", [cross_validate, fit_model])
+def test_a_model_that_no_file_can_hold_is_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, data: EmbeddingSet, train: Callable[..., Any]
+) -> None:
+    def train_folds(*_: object, **__: object) -> None:
+        raise AssertionError("trained")
+
+    for module in (crossval, fit):
+        monkeypatch.setattr(module, "train_folds", train_folds)
+        monkeypatch.setattr(module, "teach", train_folds)
+    config = _config(ModelConfig(("int4",), (), curiosity=CuriosityConfig(mc_samples=1001)))
+    with pytest.raises(ConfigError, match="1001"):
+        train(config, data)

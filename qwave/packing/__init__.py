@@ -3,6 +3,7 @@
 from qwave.packing.bits import pack, packed_length, unpack
 from qwave.packing.file import (
     from_bytes,
+    from_file,
     make_header,
     packed_size_bytes,
     packed_size_parts,
@@ -25,6 +26,7 @@ __all__ = [
     "PackedLayer",
     "PackedModel",
     "from_bytes",
+    "from_file",
     "layer_shapes",
     "make_header",
     "mc_masks",

@@ -18,6 +18,7 @@ byte is 0 + 1*3 + 2*9 + 2*27 + 1*81 = 156, the second holds the digit 0 and four
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ _WIDE: dict[str, np.dtype[Any]] = {
     "int16": np.dtype("<i2"),
     "fp32": np.dtype("<f4"),
 }
+# Training that grows a parameter beyond float16's range has diverged and is not packed. With it,
+# hostile weights cannot make predictions of ordinary clips overflow.
+_LARGEST_FLOAT = 65504.0
 
 
 def packed_length(count: int, scheme: str) -> int:
@@ -43,15 +47,16 @@ def packed_length(count: int, scheme: str) -> int:
 def pack(codes: np.ndarray, scheme: str) -> np.ndarray:
     """Codes of any shape to uint8 [packed_length], row by row.
 
-    Codes must lie on the scheme's grid; this is asserted, not repaired.
+    Codes must lie on the scheme's grid, and floats within float16's range; this is asserted, not
+    repaired.
     """
     flat = np.ascontiguousarray(codes).reshape(-1)
-    grid = SCHEMES[scheme].weights
-    assert grid is None or (np.abs(flat) <= grid.highest).all(), f"codes beyond {scheme}"
+    assert (np.abs(flat) <= _highest(scheme)).all(), f"codes beyond {scheme}"
     if scheme in _WIDE:
         wide = flat.astype(_WIDE[scheme])
         assert np.array_equal(wide, flat), f"codes do not fit {scheme}"
         return wide.view(np.uint8)
+    grid = SCHEMES[scheme].weights
     assert grid is not None, f"{scheme} has no grid"
     digits = (flat.astype(np.int64) + grid.highest) // grid.spacing
     assert np.array_equal(digits * grid.spacing - grid.highest, flat), f"codes not on {scheme}"
@@ -66,32 +71,48 @@ def pack(codes: np.ndarray, scheme: str) -> np.ndarray:
 def unpack(packed: np.ndarray, scheme: str, shape: tuple[int, ...]) -> np.ndarray:
     """The codes that `pack` packed, as float32 of the given shape.
 
+    Nothing is allocated before the length is right: then 32 bits a code for the result, and at
+    most as many again on the way.
+
     Raises:
         PackedFileError: The length is wrong, a byte holds no codes of the scheme, padding is not
-            zero, or a float is not finite.
+            zero, or a float is not finite or beyond float16's range.
     """
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     if packed.dtype != np.uint8 or packed.shape != (packed_length(count, scheme),):
         raise PackedFileError(
             f"{count} codes of {scheme} take {packed_length(count, scheme)} bytes, "
             f"but got {packed.dtype} of shape {packed.shape}"
         )
+    highest = _highest(scheme)
     if scheme in _WIDE:
         values = packed.view(_WIDE[scheme]).astype(np.float32)
-        grid = SCHEMES[scheme].weights
-        limit = np.finfo(np.float32).max if grid is None else grid.highest
-        if not (np.abs(values) <= limit).all():
-            raise PackedFileError(f"a weight is not a code of {scheme}, or not finite")
+        # NaN is neither above nor below, and its minimum and maximum are NaN.
+        if not (values.min(initial=0) >= -highest and values.max(initial=0) <= highest):
+            raise PackedFileError(
+                f"a weight is not a code of {scheme}, or not finite or beyond {highest:g}"
+            )
         return values.reshape(shape)
+    codes_of_byte, is_code = _bytes_to_codes(scheme)
+    codes = codes_of_byte[packed].reshape(-1)
+    if not is_code[packed].all() or (codes[count:] != -highest).any():
+        raise PackedFileError(f"a byte does not hold codes of {scheme}")
+    return codes[:count].reshape(shape)
+
+
+def _highest(scheme: str) -> float:
+    """Largest absolute value that `pack` takes."""
+    grid = SCHEMES[scheme].weights
+    return _LARGEST_FLOAT if grid is None else grid.highest
+
+
+def _bytes_to_codes(scheme: str) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of every byte, float32 [256, digits a byte], and which bytes `pack` writes, [256]."""
     grid = SCHEMES[scheme].weights
     assert grid is not None, f"{scheme} has no grid"
     base = _BASES[scheme]
     per_byte = _DIGITS_PER_BYTE[base]
-    rest = packed.astype(np.int64)
-    digits = np.empty((len(packed), per_byte), dtype=np.int64)
-    for place in range(per_byte):
-        rest, digits[:, place] = np.divmod(rest, base)
-    flat = digits.reshape(-1)
-    if rest.any() or flat[count:].any() or (flat[:count] >= grid.n_levels).any():
-        raise PackedFileError(f"a byte does not hold codes of {scheme}")
-    return (flat[:count] * grid.spacing - grid.highest).astype(np.float32).reshape(shape)
+    byte = np.arange(256)
+    digits = byte[:, None] // base ** np.arange(per_byte) % base
+    is_code = (byte < base**per_byte) & (digits < grid.n_levels).all(axis=1)
+    return (digits * grid.spacing - grid.highest).astype(np.float32), is_code

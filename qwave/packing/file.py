@@ -21,27 +21,37 @@ The length of the file follows from configuration and data before training (`pac
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from qwave.config import PackedFileError, TrialConfig
+from qwave.config import ConfigError, PackedFileError, QwaveError, TrialConfig
 from qwave.data import EmbeddingSet
 from qwave.data.normalization import has_constants
 from qwave.packing.bits import pack, packed_length, unpack
 from qwave.packing.header import header_from_text, header_to_text, rounded_rate
 from qwave.packing.model import Header, PackedLayer, PackedModel, layer_shapes
 
+# Names of 20,000 classes. As much hostile text takes up to 40 MB and 0.2 seconds to refuse.
 _MAX_HEADER_BYTES = 1_000_000
+_MAX_REASON = 500  # characters of a message
+_SMALLEST_SCALE = 2.0**-14  # that of a row of zeros (`qwave.quant.stored_scale`)
 _TENSOR = "t"
 
 _Layout = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
 def to_bytes(model: PackedModel) -> bytes:
-    """The content of a packed file."""
+    """The content of a packed file.
+
+    Raises:
+        ConfigError: The class names are too long for a header.
+    """
     arrays: dict[str, np.ndarray] = {}
     for name, layer in model.layers.items():
         arrays[f"{name}.c"] = pack(layer.codes, layer.scheme)
@@ -53,69 +63,124 @@ def to_bytes(model: PackedModel) -> bytes:
     if model.curiosity_range is not None:
         arrays["u"] = np.array(model.curiosity_range)
     layout = _layout(model.header)
-    parts = [
-        arrays[name].astype(dtype.newbyteorder("<"), copy=False).tobytes()
-        for name, (dtype, _) in layout.items()
-    ]
-    return b"".join([_head(model.header, layout), *parts])
+    parts = [_head(model.header, layout)]
+    for name, (dtype, shape) in layout.items():
+        assert arrays[name].shape == shape, f"{name}: {arrays[name].shape} instead of {shape}"
+        parts.append(arrays[name].astype(dtype.newbyteorder("<"), copy=False).tobytes())
+    return b"".join(parts)
 
 
 def from_bytes(content: bytes, source: str) -> PackedModel:
-    """Read a packed file's content.
-
-    The length is checked against what the header's configuration asks for before anything is
-    decoded.
+    """Read a packed file's content. Limits and order of checks as of `from_file`.
 
     Raises:
         PackedFileError: Anything is not as `to_bytes` would have written it; `source` names the
             file in the message.
     """
-    # Imported where files are read: the engine imports this package on machines that have torch,
-    # numpy and scikit-learn only, and trains without files.
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    return _read(io.BytesIO(content), len(content), source)
 
-    length = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
-    if not 0 <= length <= min(_MAX_HEADER_BYTES, len(content) - 8):
+
+def from_file(path: str | os.PathLike[str]) -> PackedModel:
+    """Read a packed file.
+
+    A file has one form: every byte before the tensor must be the one that `to_bytes` writes for
+    the header that they hold, and every array must hold what training can leave. The header, of a
+    megabyte at most, is checked first, then the length of the file against the layout that the
+    header asks for, and only then is the tensor read. Unpacking takes 32 bits a weight, 32 times
+    the file where these have one bit, and at most as many again for the layer at hand.
+
+    Raises:
+        PackedFileError: There is no such file, it is none that can be read to an end (a folder, a
+            pipe, a device), or anything is not as `to_bytes` would have written it.
+        OSError: The file cannot be read.
+    """
+    file = Path(path)
+    if not file.is_file():
+        there = " (it is a folder, a pipe or a device)" if file.exists() else ""
+        raise PackedFileError(f"no such file: {file}{there}")
+    with file.open("rb") as opened:
+        return _read(opened, os.fstat(opened.fileno()).st_size, str(file))
+
+
+def _read(file: BinaryIO, size: int, source: str) -> PackedModel:
+    """The model in a file of `size` bytes."""
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if length > min(_MAX_HEADER_BYTES, size - 8):
         raise PackedFileError(
-            f"{source}: not a packed qwave model: {len(content)} bytes, header length {length}"
+            f"{source}: not a packed qwave model: {size} bytes, header length {length}"
         )
+    head = start + file.read(length)
     try:
-        tensors = load(content)
-        header = header_from_text(json.loads(content[8 : 8 + length]).get("__metadata__") or {})
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        # KeyError: safetensors' reader on types that numpy does not have, such as BF16.
-        raise PackedFileError(f"{source}: not a readable packed model: {error}") from error
-    # Before layers are listed: a megabyte of header can name experts and widths by the 10^5 each.
-    n_layers = header.model.num_experts * (len(header.model.hidden) + 1)
-    if n_layers > len(content):
-        raise PackedFileError(f"{source}: {n_layers} layers do not fit into {len(content)} bytes")
-    layout = _layout(header)
-    found = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
-    wanted = {_TENSOR: ("uint8", (_data_length(layout),))}
-    if found != wanted:
-        raise PackedFileError(f"{source}: tensors are {found}, the header asks for {wanted}")
-    arrays = _split(tensors[_TENSOR], layout)
+        header = header_from_text(_metadata(head[8:]))
+        layout = _layout(header)
+        wanted = len(head) + _data_length(layout)
+        if size != wanted:
+            raise PackedFileError(f"{size} bytes, but its header is that of a file of {wanted}")
+        _require_written(head, _head(header, layout))
+        return _decode(header, layout, file.read(_data_length(layout)))
+    except QwaveError as error:
+        reason = str(error)[:_MAX_REASON]  # may quote a megabyte
+        raise PackedFileError(f"{source}: not a readable packed model: {reason}") from error
+
+
+def _metadata(text: bytes) -> dict[str, str]:
+    """The strings of a safetensors header.
+
+    By Python's own reader instead of that of safetensors, which wants the whole file and is one
+    more thing to install on a device. What else the header says is compared byte by byte.
+    """
+    try:
+        entries = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise PackedFileError(f"the header is no JSON: {error}") from error
+    metadata = entries.get("__metadata__") if isinstance(entries, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise PackedFileError("the header has no `__metadata__` of strings")
+    return metadata
+
+
+def _require_written(found: bytes, written: bytes) -> None:
+    """Refuse a head that says the same in other bytes, or more than what is read from it."""
+    if found != written:
+        place = len(os.path.commonprefix([found, written]))
+        raise PackedFileError(
+            f"byte {place} begins {found[place : place + 30]!r}, where qwave would have written "
+            f"{written[place : place + 30]!r}"
+        )
+
+
+def _decode(header: Header, layout: _Layout, data: bytes) -> PackedModel:
+    if len(data) != _data_length(layout):
+        raise PackedFileError(f"the file became {_data_length(layout) - len(data)} bytes shorter")
+    arrays = _split(np.frombuffer(data, dtype=np.uint8), layout)
     for name, array in arrays.items():
-        if array.dtype != np.uint8 and not np.isfinite(array).all():
-            raise PackedFileError(f"{source}: array {name!r} holds values that are not finite")
+        lowest = _lowest(name)
+        if array.dtype != np.uint8 and not (np.isfinite(array) & (array >= lowest)).all():
+            raise PackedFileError(f"array {name!r} must hold finite numbers from {lowest:g}")
     layers = {}
     for shape in layer_shapes(header.model, header.in_features, len(header.class_names)):
         size = (shape.out_features, shape.in_features)
         try:
             codes = unpack(arrays[f"{shape.name}.c"], shape.scheme, size)
         except PackedFileError as error:
-            raise PackedFileError(f"{source}: layer {shape.name!r}: {error}") from error
+            raise PackedFileError(f"layer {shape.name!r}: {error}") from error
         scale = arrays.get(f"{shape.name}.s")
         layers[shape.name] = PackedLayer(shape.scheme, codes, scale, arrays[f"{shape.name}.b"])
-    limits = arrays.get("u")
-    return PackedModel(
-        header,
-        layers,
-        arrays.get("n.o"),
-        arrays.get("n.f"),
-        None if limits is None else (float(limits[0]), float(limits[1])),
-    )
+    curiosity_range = None
+    if "u" in arrays:
+        low, high = map(float, arrays["u"])
+        if low > high:
+            raise PackedFileError(f"the range of mutual information is {low:g} to {high:g}")
+        curiosity_range = (low, high)
+    return PackedModel(header, layers, arrays.get("n.o"), arrays.get("n.f"), curiosity_range)
+
+
+def _lowest(name: str) -> float:
+    """The smallest number that training leaves in an array of floats."""
+    if name.endswith(".s"):
+        return _SMALLEST_SCALE
+    return 0.0 if name in ("n.f", "u") else -math.inf
 
 
 def make_header(config: TrialConfig, data: EmbeddingSet, mc_seed: int = 0) -> Header:
@@ -140,7 +205,11 @@ def make_header(config: TrialConfig, data: EmbeddingSet, mc_seed: int = 0) -> He
 
 
 def packed_size_bytes(config: TrialConfig, data: EmbeddingSet) -> int:
-    """Length of the packed file that a configuration leads to, before any training."""
+    """Length of the packed file that a configuration leads to, before any training.
+
+    Raises:
+        ConfigError: No packed file can hold such a model (see `Header`), or all its class names.
+    """
     return sum(packed_size_parts(config, data).values())
 
 
@@ -173,6 +242,11 @@ def _head(header: Header, layout: _Layout) -> bytes:
     entries = {"__metadata__": header_to_text(header), _TENSOR: tensor}
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > _MAX_HEADER_BYTES:
+        raise ConfigError(
+            f"the header of a packed file has at most {_MAX_HEADER_BYTES} bytes, but with these "
+            f"{len(header.class_names)} class names it would have {len(text)}; shorten the names"
+        )
     return len(text).to_bytes(8, "little") + text
 
 
@@ -187,7 +261,8 @@ def _split(content: np.ndarray, layout: _Layout) -> dict[str, np.ndarray]:
     for name, (dtype, shape) in layout.items():
         end = start + dtype.itemsize * math.prod(shape)
         array = content[start:end].view(dtype.newbyteorder("<")).reshape(shape)
-        arrays[name] = array.astype(dtype, copy=False)
+        # Codes are unpacked; copies of the rest do not keep the whole file in memory.
+        arrays[name] = array if dtype == np.uint8 else array.astype(dtype)
         start = end
     return arrays
 

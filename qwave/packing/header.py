@@ -26,7 +26,6 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import get_args
 
 from qwave.config import (
     ConfigError,
@@ -34,12 +33,11 @@ from qwave.config import (
     ModelConfig,
     PackedFileError,
     RouterConfig,
+    TrialConfig,
 )
-from qwave.config.trial import Normalization
-from qwave.packing.model import Header
+from qwave.packing.model import MAX_LAYERS, Header
 
 FORMAT_VERSION = 1
-_MAX_MC_SAMPLES = 10_000
 _MAX_COUNT = 2**31
 
 
@@ -95,21 +93,20 @@ def header_from_text(text: Mapping[str, str]) -> Header:
         raise PackedFileError(f"the header has no {error}") from error
     except ConfigError as error:
         raise PackedFileError(f"impossible model: {error}") from error
+    _require_canonical(header.model)
     written = header_to_text(header)
     if written != dict(text):
         key = next(k for k in [*text, *written] if text.get(k) != written.get(k))
         raise PackedFileError(
-            f"{key}={text.get(key)!r} in the header, which would be {written.get(key)!r}"
+            f"{key}={text.get(key)!r:.200} in the header, which would be {written.get(key)!r:.200}"
         )
     return header
 
 
 def _parse(text: Mapping[str, str]) -> Header:
-    schemes = tuple(text["schemes"].split(","))
-    hidden = tuple(
-        _whole(width, f"hidden[{layer}]", 1)
-        for layer, width in enumerate(text["hidden"].split(",") if "hidden" in text else ())
-    )
+    schemes = tuple(_listed(text["schemes"], "schemes"))
+    widths = _listed(text["hidden"], "hidden") if "hidden" in text else []
+    hidden = tuple(_whole(w, f"hidden[{layer}]", 1) for layer, w in enumerate(widths))
     mc = re.fullmatch(r"([^,]*),([0-9a-f]{8}),([0-9a-f]{4})(?:,([0-9a-f]{4}))?", text["mc"])
     if mc is None:
         raise PackedFileError(
@@ -134,10 +131,8 @@ def _parse(text: Mapping[str, str]) -> Header:
         dropout=dropout,
         input_dropout=input_dropout,
         router=router,
-        curiosity=CuriosityConfig(alpha, _whole(samples, "mc samples", 2, _MAX_MC_SAMPLES)),
+        curiosity=CuriosityConfig(alpha, _whole(samples, "mc samples", 2)),
     )
-    if text["normalization"] not in get_args(Normalization):
-        raise PackedFileError(f"unknown normalization {text['normalization']!r}")
     return Header(
         model,
         text["normalization"],
@@ -147,6 +142,16 @@ def _parse(text: Mapping[str, str]) -> Header:
         text["data"],
         text["config"],
     )
+
+
+def _require_canonical(model: ModelConfig) -> None:
+    """Refuse a second form of the same model: experts in another order, keys without effect."""
+    canonical = TrialConfig(model=model).canonical().model
+    if model == canonical:
+        return
+    found, wanted = TrialConfig(model=model).flat(), TrialConfig(model=canonical).flat()
+    key = next(key for key in found if found[key] != wanted[key])
+    raise PackedFileError(f"{key}={found[key]!r:.200}, which would be {wanted[key]!r:.200}")
 
 
 def _row(values: Iterable[object]) -> str:
@@ -166,11 +171,21 @@ def _names(row: str) -> tuple[str, ...]:
     return tuple(rows[0])
 
 
-def _whole(text: str, key: str, least: int, most: int = _MAX_COUNT) -> int:
-    # Digits are counted before they are read: int() takes quadratic time for long ones.
-    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+def _listed(text: str, key: str) -> list[str]:
+    # Each is a layer at least. Half a million of them would take a second to look at.
+    n_listed = text.count(",") + 1
+    if n_listed > MAX_LAYERS:
         raise PackedFileError(
-            f"{key} must be a whole number from {least} to {most}, not {text[:20]!r}"
+            f"{key} lists {n_listed}, but a packed model has at most {MAX_LAYERS} layers"
+        )
+    return text.split(",")
+
+
+def _whole(text: str, key: str, least: int) -> int:
+    # Digits are counted before they are read: int() takes quadratic time for long ones.
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= _MAX_COUNT:
+        raise PackedFileError(
+            f"{key} must be a whole number from {least} to {_MAX_COUNT}, not {text[:20]!r}"
         )
     return int(text)
 

@@ -1,16 +1,38 @@
 """A quantized mixture as plain numbers: what a packed file holds, without torch.
 
 Notation: d features, h widths, c classes, e experts, s MC-dropout samples.
+
+Widths, experts and samples are only numbers in a file, so that a few bytes can name a model of
+gigabytes. A `Header` therefore has limits, far above what the sweeps ask for, and the same ones
+before training as when a file is read:
+
+| what | limit | because |
+|---|---|---|
+| layers, of all experts and the router | 1,000 | each is Python objects of a kilobyte |
+| weights | 2^28 | a gibibyte when unpacked |
+| MC-dropout samples | 1,000 | each is one more prediction |
+| samples times units of the masked network | 2^22 | 16 MiB of masks |
+| `curiosity.alpha` | 10^6 | times a share it must not overflow float32 |
+| characters of a class name | 100,000 | Python's CSV reader takes 131,072 |
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from qwave.config import ModelConfig
+from qwave.config import ConfigError, ModelConfig
+from qwave.config.trial import Normalization, require_choice
+
+MAX_LAYERS = 1_000
+_MAX_WEIGHTS = 2**28
+_MAX_MC_SAMPLES = 1_000
+_MAX_MASKED_UNITS = 2**22
+_MAX_ALPHA = 1_000_000
+_MAX_NAME_LENGTH = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +76,14 @@ class Header:
     Attributes:
         model: Canonical model configuration.
         normalization: Name of the normalisation.
-        in_features: d.
-        class_names: c names.
+        in_features: d, at least 1.
+        class_names: c names, at least one.
         mc_seed: Seed of the MC-dropout masks, 0 to 2^32 - 1.
-        data_digest: Of the embeddings that trained it.
-        config_digest: Of the trial configuration.
+        data_digest: Of the embeddings that trained it, 16 hexadecimal digits.
+        config_digest: Of the trial configuration, likewise.
+
+    Raises:
+        ConfigError: A value is not one of these, or beyond a limit of this module.
     """
 
     model: ModelConfig
@@ -68,6 +93,20 @@ class Header:
     mc_seed: int
     data_digest: str
     config_digest: str
+
+    def __post_init__(self) -> None:
+        require_choice(self.normalization, Normalization, "data.normalization")
+        for name, digest in (("data", self.data_digest), ("configuration", self.config_digest)):
+            if not re.fullmatch("[0-9a-f]{16}", digest):
+                raise ConfigError(
+                    f"the digest of the {name} must be 16 hexadecimal digits, not {digest!r}"
+                )
+        if not 0 <= self.mc_seed < 2**32:
+            raise ConfigError(f"`0 <= mc_seed < 2^32` must hold, but got {self.mc_seed}")
+        if self.in_features < 1:
+            raise ConfigError(f"`in_features >= 1` must hold, but got {self.in_features}")
+        _require_names(self.class_names)
+        _require_small(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +151,63 @@ def mc_masks(header: Header) -> list[np.ndarray]:
     the seed in the file by PCG64's raw output, which numpy promises not to change.
     """
     model = header.model
+    widths = _masked_widths(header)[:-1]
     if model.num_experts > 1:
-        widths = model.router_widths(header.in_features)[:-1]
-        layers = [(width, model.router.dropout) for width in widths]
+        rates = [model.router.dropout for _ in widths]
     else:
-        layers = [(header.in_features, model.input_dropout)]
-        layers += [(width, model.dropout) for width in model.hidden]
+        rates = [model.input_dropout, *(model.dropout for _ in model.hidden)]
     generator = np.random.PCG64(header.mc_seed)
     masks = []
-    for width, rate in layers:
-        raw = generator.random_raw(model.curiosity.mc_samples * width)
-        is_kept = (raw >> np.uint64(11)) * 2.0**-53 >= rate
-        mask = is_kept.astype(np.float32) / np.float32(1 - rate)
-        masks.append(mask.reshape(model.curiosity.mc_samples, width))
+    for width, rate in zip(widths, rates, strict=True):
+        mask = np.empty((model.curiosity.mc_samples, width), dtype=np.float32)
+        for row in mask:  # all at once, what is drawn takes six times the memory of the masks
+            is_kept = (generator.random_raw(width) >> np.uint64(11)) * 2.0**-53 >= rate
+            row[:] = is_kept / np.float32(1 - rate)
+        masks.append(mask)
     return masks
+
+
+def _masked_widths(header: Header) -> tuple[int, ...]:
+    """Inputs, hidden units and outputs of the network that MC-dropout runs."""
+    model = header.model
+    if model.num_experts > 1:
+        return model.router_widths(header.in_features)
+    return (header.in_features, *model.hidden, len(header.class_names))
+
+
+def _require_names(class_names: tuple[str, ...]) -> None:
+    if not class_names:
+        raise ConfigError("a packed model needs at least one class name")
+    for label, name in enumerate(class_names):
+        if len(name) > _MAX_NAME_LENGTH:
+            raise ConfigError(
+                f"the name of class {label} has {len(name)} characters, but a packed file's have "
+                f"at most {_MAX_NAME_LENGTH}: {name[:50]!r}..."
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"the name of class {label} is no text that UTF-8 can hold: {name[:50]!r}"
+            ) from error
+
+
+def _require_small(header: Header) -> None:
+    """The limits of this module, from numbers alone: nothing of their size is made."""
+    model = header.model
+    n_layers = model.num_experts * (len(model.hidden) + 1)
+    n_layers += max(0, len(model.router_widths(header.in_features)) - 1)
+    _require_at_most(MAX_LAYERS, n_layers, "layers")  # before they are listed
+    shapes = layer_shapes(model, header.in_features, len(header.class_names))
+    n_weights = sum(shape.out_features * shape.in_features for shape in shapes)
+    _require_at_most(_MAX_WEIGHTS, n_weights, "weights")
+    n_samples = model.curiosity.mc_samples
+    _require_at_most(_MAX_MC_SAMPLES, n_samples, "MC-dropout samples")
+    units = n_samples * sum(_masked_widths(header))
+    _require_at_most(_MAX_MASKED_UNITS, units, "MC-dropout samples times masked units")
+    _require_at_most(_MAX_ALPHA, model.curiosity.alpha, "of model.curiosity.alpha")
+
+
+def _require_at_most(limit: int, number: float, what: str) -> None:
+    if number > limit:
+        raise ConfigError(f"a packed model has at most {limit} {what}, but this one has {number}")

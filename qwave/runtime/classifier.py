@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwave.config import SCHEMES, PackedFileError, QwaveError
+from qwave.config import SCHEMES, QwaveError
 from qwave.data.normalization import Normalizer
-from qwave.packing import PackedModel, from_bytes, mc_masks, to_bytes
+from qwave.packing import PackedModel, from_file, mc_masks, to_bytes
 from qwave.runtime.arithmetic import softmax
 from qwave.runtime.kernels import Kernel, Network, network_maker
 
-_CURIOSITY_ROWS = 512  # clips at a time under MC-dropout: bounds the memory of masked copies
+# Of clips under MC-dropout at a time: bounds the memory of their probabilities under each mask.
+_MOST_ROWS, _MOST_PROBABILITIES = 512, 2**22
 
 
 class Prediction(NamedTuple):
@@ -150,9 +151,12 @@ class PackedClassifier:
         if all((mask == 1).all() for mask in self._masks):
             # Nothing is dropped: the passes agree, and what they would leave is rounding.
             return np.zeros(len(x), dtype=np.float32), np.zeros(len(x), dtype=np.float32)
+        n_outputs = self.packed.header.model.num_experts if self._router else len(self.class_names)
+        step = _MOST_PROBABILITIES // (len(self._masks[0]) * n_outputs)
+        step = max(1, min(_MOST_ROWS, step))
         parts = [
-            _spread(network.sample(x[start : start + _CURIOSITY_ROWS], self._masks))
-            for start in range(0, max(len(x), 1), _CURIOSITY_ROWS)
+            _spread(network.sample(x[start : start + step], self._masks))
+            for start in range(0, max(len(x), 1), step)
         ]
         information, variance = zip(*parts, strict=True)
         return np.concatenate(information), np.concatenate(variance)
@@ -175,10 +179,7 @@ def load_packed(path: str | os.PathLike[str], kernel: Kernel = "auto") -> Packed
         ConfigError: The kernel is unknown, or what it needs is not there.
         PackedFileError: The file is missing, damaged, or of another version.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise PackedFileError(f"no such file: {file}")
-    return PackedClassifier(from_bytes(file.read_bytes(), str(file)), kernel)
+    return PackedClassifier(from_file(path), kernel)
 
 
 def expert_cost(schemes: tuple[str, ...]) -> np.ndarray:

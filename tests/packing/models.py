@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,22 @@ from qwave.config import (
     CuriosityConfig,
     DataConfig,
     ModelConfig,
+    PackedFileError,
     RouterConfig,
     TrialConfig,
 )
 from qwave.data import EmbeddingSet
 from qwave.data.normalization import has_constants
-from qwave.packing import Header, PackedLayer, PackedModel, layer_shapes, make_header
+from qwave.packing import (
+    Header,
+    PackedLayer,
+    PackedModel,
+    from_bytes,
+    layer_shapes,
+    make_header,
+    to_bytes,
+)
+from qwave.runtime import PackedClassifier
 
 ALL = tuple(SCHEMES)
 MIXTURE = ("int1", "int4", "fp32")
@@ -126,17 +136,50 @@ def split(content: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
-def join(header: dict[str, Any], rest: bytes) -> bytes:
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+def with_head(text: bytes, rest: bytes) -> bytes:
+    """A file of a header's text and the rest, as they are."""
     return len(text).to_bytes(8, "little") + text + rest
 
 
-def edited(content: bytes, edit: Callable[[dict[str, Any]], object]) -> bytes:
-    """The file with its metadata changed in place by `edit`."""
+def join(header: dict[str, Any], rest: bytes) -> bytes:
+    """The reverse of `split`, written as qwave writes."""
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+    encoded = text.encode(errors="surrogatepass")
+    return with_head(encoded + b" " * (-len(encoded) % 8), rest)
+
+
+def changed(content: bytes, changes: Mapping[str, object]) -> bytes:
+    """The file with other values under some keys of its metadata."""
     header, rest = split(content)
-    edit(header["__metadata__"])
-    return join(header, rest)
+    return join({**header, "__metadata__": {**header["__metadata__"], **changes}}, rest)
+
+
+def outcome(content: bytes) -> str:
+    """What becomes of a hostile file: ``refused`` in one line, or ``accepted``, and it predicts.
+
+    Anything else is an error: another exception, predictions of another shape or that are no
+    probabilities, or a model that is not the same bytes when it is written again.
+    """
+    try:
+        model = from_bytes(content, "hostile.qwave")
+    except PackedFileError as error:
+        message = str(error)
+        assert message.startswith("hostile.qwave: not a "), message
+        assert message.isprintable(), message
+        assert len(message) < 600, message
+        return "refused"
+    header = model.header
+    clips = np.random.default_rng(0).normal(size=(2, header.in_features))
+    found = PackedClassifier(model).examine(clips)
+    shapes = [values.shape for values in found]
+    assert shapes == [(2, len(header.class_names)), (2, header.model.num_experts), (2,), (2,)]
+    for values in found:
+        assert np.isfinite(values).all()
+        assert (values >= 0).all()
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(found.gates.sum(axis=1), 1, rtol=1e-5)
+    assert to_bytes(model) == content
+    return "accepted"
 
 
 def in_file(rate: float) -> float:

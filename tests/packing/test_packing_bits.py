@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda s:
 every_narrow_scheme = pytest.mark.parametrize("scheme", NARROW, ids=lambda s: s.name)
 
 DIGITS_PER_BYTE = {"int1": 8, "ternary": 5, "popcount": 5, "int2": 4, "int4": 2}
-LARGEST_FLOAT = float(np.finfo(np.float32).max)
+LARGEST_FLOAT = float(np.finfo(np.float16).max)
 
 
 def all_codes(scheme: Scheme) -> list[int]:
@@ -194,8 +195,27 @@ def test_lowest_twos_complement_is_no_code(scheme: Scheme) -> None:
         unpack(packed, scheme.name, (1,))
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_floats_that_are_not_finite_are_refused(value: float) -> None:
+BEYOND = [float(np.nextafter(np.float32(LARGEST_FLOAT), np.float32(np.inf))), 3e38]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, *BEYOND, -BEYOND[0]])
+def test_floats_that_are_not_finite_or_beyond_float16_are_refused(value: float) -> None:
     packed = np.array([1.0, value], dtype="<f4").view(np.uint8)
-    with pytest.raises(PackedFileError, match="a weight is not a code of fp32, or not finite"):
+    match = "a weight is not a code of fp32, or not finite or beyond 65504"
+    with pytest.raises(PackedFileError, match=match):
         unpack(packed, "fp32", (2,))
+    with pytest.raises(AssertionError, match="codes beyond fp32"):
+        pack(np.array([1.0, value], dtype=np.float32), "fp32")
+
+
+@every_scheme
+def test_unpacking_takes_at_most_64_bits_a_code(scheme: Scheme) -> None:
+    n_codes = 100_000
+    packed = pack(random_codes(scheme, 10, n_codes), scheme.name)
+    tracemalloc.start()
+    codes = unpack(packed, scheme.name, (n_codes,))
+    left, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert codes.nbytes == 4 * n_codes
+    assert left < 4 * n_codes + 50_000
+    assert peak < 8.2 * n_codes + 50_000

@@ -9,13 +9,13 @@ import dataclasses
 import math
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-import qwave
 from qwave.config import (
     SCHEMES,
     CuriosityConfig,
@@ -132,6 +132,26 @@ def test_parts_of_the_size_are_those_of_the_stored_bits(seed: int) -> None:
     assert container > 0
 
 
+def test_arrays_of_other_shapes_than_the_headers_are_not_written() -> None:
+    model = small_model(*PLAIN)
+    bias = model.layers["e0.0"].bias
+    with pytest.raises(AssertionError, match=r"e0\.0\.b: \(2,\) instead of \(3,\)"):
+        to_bytes(with_layer(model, "e0.0", bias=bias[:2]))
+
+
+def test_model_that_was_read_keeps_nothing_of_the_file_in_memory() -> None:
+    config = TrialConfig(model=ModelConfig(("int8",), (100,))).canonical()
+    model = make_model(np.random.default_rng(9), config, make_data(2000, ("dog", "rain")))
+    content = to_bytes(model)
+    from_bytes(content, "before, what is made once")
+    tracemalloc.start()
+    found = from_bytes(content, "model")
+    left = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    n_weights = sum(layer.codes.size for layer in found.layers.values())
+    assert 4 * n_weights < left < 4.1 * n_weights
+
+
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 1 / 3, 0.1, 0.5, 0.999, 1 - 1e-9, 1 - 2**-53])
 @pytest.mark.parametrize("schemes", [MIXTURE, PLAIN], ids=["mixture", "plain"])
 def test_rates_are_stored_to_the_nearest_65536th_in_one_length(
@@ -194,18 +214,6 @@ def test_tensor_begins_at_a_multiple_of_8_bytes(n_letters: int) -> None:
     text = content[8 : 8 + length]
     assert len(text) - len(text.rstrip(b" ")) < 8
     assert text.rstrip(b" ").endswith(b"}")
-
-
-def test_linear_network_of_single_bits_is_hardly_longer_than_its_parameters() -> None:
-    data = qwave.load_embeddings("esc10")
-    assert (data.x.shape[1], data.num_classes) == (1280, 10)
-    config = TrialConfig(model=ModelConfig(("int1",), ()))
-    parts = packed_size_parts(config, data)
-    assert parts.pop("container") <= 400
-    assert parts == {"expert_0": 1280 * 10 // 8 + 2 * 10 + 2 * 10}
-    size = packed_size_bytes(config, data)
-    assert size <= 2000
-    assert len(to_bytes(make_model(np.random.default_rng(5), config, data))) == size
 
 
 # A mixture of one layer each, on three features and two classes, numbered through.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from qwave.config import CuriosityConfig, ModelConfig, PackedFileError, RouterCo
 from qwave.packing import FORMAT_VERSION, Header, PackedModel, from_bytes, to_bytes
 from qwave.packing.header import header_from_text, header_to_text, rounded_rate
 
-from .models import MIXTURE, PLAIN, as_stored, draw_model, edited, in_file, small_model
+from .models import MIXTURE, PLAIN, as_stored, draw_model, in_file, join, small_model, split
 
 
 def text_of(*schemes: str, hidden: tuple[int, ...] = (3,)) -> dict[str, str]:
@@ -60,7 +59,8 @@ def test_rounded_rate_is_the_nearest_65536th_below_one(rate: float) -> None:
     assert rounded_rate(rounded_rate(rate)) == rounded_rate(rate)
 
 
-HEADER = Header(ModelConfig(), "layer", 1280, ("Dog bark", "Rain"), 0x0123ABCD, "da7a", "c0f1")
+DATA, CONFIG = "da7a" * 4, "c0f1" * 4
+HEADER = Header(ModelConfig(), "layer", 1280, ("Dog bark", "Rain"), 0x0123ABCD, DATA, CONFIG)
 
 # Header to its text, in the order of the file.
 BY_HAND: dict[str, tuple[ModelConfig, dict[str, str]]] = {
@@ -90,7 +90,7 @@ BY_HAND: dict[str, tuple[ModelConfig, dict[str, str]]] = {
             (5,),
             top_k=2,
             router=RouterConfig(9, "int4", 0.5),
-            curiosity=CuriosityConfig(1e-7, 10_000),
+            curiosity=CuriosityConfig(1e-7, 1_000),
         ),
         {
             "schemes": "int1,fp32",
@@ -98,7 +98,7 @@ BY_HAND: dict[str, tuple[ModelConfig, dict[str, str]]] = {
             "router": "9,int4",
             "top_k": "2",
             "alpha": "1e-07",
-            "mc": "10000,0123abcd,8000",
+            "mc": "1000,0123abcd,8000",
         },
     ),
     "linear mixture": (
@@ -123,8 +123,8 @@ def test_text_is_the_one_written_by_hand(name: str) -> None:
         "features": "1280",
         "normalization": "layer",
         **middle,
-        "data": "da7a",
-        "config": "c0f1",
+        "data": DATA,
+        "config": CONFIG,
     }
     found = header_to_text(dataclasses.replace(HEADER, model=model))
     assert list(found.items()) == list(wanted.items())
@@ -174,13 +174,9 @@ def assert_refused(model: PackedModel, text: dict[str, str], match: str) -> None
     """As text, and in a file, whose name the message then has."""
     with pytest.raises(PackedFileError, match=f"^{match}"):
         header_from_text(text)
-
-    def replace(metadata: dict[str, Any]) -> None:
-        metadata.clear()
-        metadata.update(text)
-
+    header, rest = split(to_bytes(model))
     with pytest.raises(PackedFileError, match=rf"^odd\.qwave: not a readable .*: {match}"):
-        from_bytes(edited(to_bytes(model), replace), "odd.qwave")
+        from_bytes(join({**header, "__metadata__": text}, rest), "odd.qwave")
 
 
 @pytest.mark.parametrize("version", [str(FORMAT_VERSION + 1), "0", "", "01", "1.0", " 1", "1\n"])
@@ -260,11 +256,16 @@ IMPOSSIBLE: dict[str, tuple[str, str, str]] = {
     "alpha and a zero": ("alpha", "0.50", "alpha='0.50' in the header, which would be '0.5'$"),
     "whole alpha": ("alpha", "1", r"alpha='1' in the header, which would be '1\.0'$"),
     "alpha of 60 digits": ("alpha", "0.5" + "0" * 60, "alpha='0.50{60}' in .* would be '0.5'$"),
-    "one sample": ("mc", "1,00000000,8000", f"mc samples {WHOLE} 2 to 10000, not '1'"),
+    "alpha of 999 digits": ("alpha", "0.5" + "0" * 999, "alpha='0.50{196} in .* be '0.5'$"),
+    "one sample": ("mc", "1,00000000,8000", f"mc samples {WHOLE} 2 to 2147483648, not '1'"),
     "broken samples": ("mc", "2.5,00000000,8000", f"mc samples {WHOLE}"),
-    "many samples": ("mc", "10001,00000000,8000", f"mc samples {WHOLE} 2 to 10000, not '10001'"),
+    "many samples": (
+        "mc",
+        "1001,00000000,8000",
+        "impossible model: .* at most 1000 MC-dropout samples, but this one has 1001$",
+    ),
     "samples with a zero": ("mc", "04,00000000,8000", "mc='04,.*' in .* be '4,0{8},8000'$"),
-    "no samples": ("mc", ",00000000,8000", f"mc samples {WHOLE} 2 to 10000, not ''"),
+    "no samples": ("mc", ",00000000,8000", f"mc samples {WHOLE} 2 to 2147483648, not ''"),
     "negative seed": (
         "mc",
         "4,-0000001,8000",
@@ -299,9 +300,31 @@ IMPOSSIBLE: dict[str, tuple[str, str, str]] = {
     "endless features": ("features", str(2**40), f"features {WHOLE} 1 to .*'1099511627776'"),
     "features in words": ("features", "five", f"features {WHOLE}"),
     "features with a zero": ("features", "05", "features='05' in the header, .* be '5'$"),
-    "unknown normalization": ("normalization", "lazer", "unknown normalization 'lazer'$"),
-    "capital normalization": ("normalization", "Layer", "unknown normalization 'Layer'$"),
-    "no normalization": ("normalization", "", "unknown normalization ''$"),
+    "unknown normalization": (
+        "normalization",
+        "lazer",
+        "impossible model: `data.normalization` must be one of .*, but got 'lazer' .*'layer'",
+    ),
+    "capital normalization": ("normalization", "Layer", "impossible .*normalization.* 'Layer'"),
+    "no normalization": ("normalization", "", "impossible .*normalization.* but got ''$"),
+    "short digest": (
+        "data",
+        "0123456789abcde",
+        "impossible model: the digest of the data must be 16 hexadecimal digits, not '0.*e'$",
+    ),
+    "digest in capitals": ("data", "0123456789ABCDEF", "impossible .*digest of the data.* 16 hex"),
+    "digest and a newline": ("data", "0123456789abcdef\n", "impossible .*digest of the data"),
+    "no digest": ("config", "", "impossible .*digest of the configuration.* 16 hex.*, not ''$"),
+    "experts in another order": (
+        "schemes",
+        "int4,int1,fp32",
+        r"model\.schemes=\['int4', 'int1', 'fp32'\], which would be \['int1', 'int4', 'fp32'\]$",
+    ),
+    "alpha among equal experts": (
+        "schemes",
+        "int4,int4,int4",
+        r"model\.curiosity\.alpha=0\.5, which would be 0\.0$",
+    ),
     "no class": ("classes", "", "classes must be one row of names, but got ''$"),
     "two rows of classes": ("classes", "a,b\nc", r"classes must be one row of names.*'a,b\\nc'$"),
     "an empty row": ("classes", "\n", r"classes must be one row of names, but got '\\n'$"),
@@ -336,7 +359,7 @@ IMPOSSIBLE_PLAIN: dict[str, tuple[tuple[int, ...], str, str, str]] = {
         (),
         "mc",
         "4,00000000,2000,4000",
-        "mc='.*' in .* be '.*,2000'$",
+        r"model\.dropout=0\.25, which would be 0\.0$",
     ),
     "a rate too few": (
         (3,),
@@ -347,6 +370,18 @@ IMPOSSIBLE_PLAIN: dict[str, tuple[tuple[int, ...], str, str, str]] = {
     "router": ((3,), "router", "0,int8", "router='0,int8' in the header, which would be None$"),
     "top_k": ((3,), "top_k", "1", "top_k='1' in the header, which would be None$"),
     "alpha": ((3,), "alpha", "0.0", "alpha='0.0' in the header, which would be None$"),
+    "head of every layer's scheme": (
+        (3,),
+        "head",
+        "int8",
+        r"model\.head_scheme='int8', which would be None$",
+    ),
+    "head of a linear model": (
+        (),
+        "head",
+        "int4",
+        r"model\.head_scheme='int4', which would be None$",
+    ),
 }
 
 

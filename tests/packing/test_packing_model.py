@@ -48,7 +48,7 @@ def test_masks_are_numpys_uniform_numbers_below_or_above_the_rate(
 
 def test_masks_keep_their_share_and_are_ones_where_nothing_is_dropped() -> None:
     header = small_model(*PLAIN).header
-    curiosity = CuriosityConfig(0.0, 20_000)
+    curiosity = CuriosityConfig(0.0, 1_000)
     model = dataclasses.replace(header.model, curiosity=curiosity, input_dropout=0.0)
     inputs, hidden = mc_masks(dataclasses.replace(header, model=model))
     assert (inputs == 1).all()

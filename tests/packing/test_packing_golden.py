@@ -1,0 +1,95 @@
+"""Golden files: what was written once is read forever.
+
+``golden/v1`` holds files of format version 1, written once by `tests.packing.make_golden`, and
+beside each what the qwave of that day predicted with it. A new format version adds a folder of its
+own; the earlier files stay as they are and stay readable. Only files of the current version are
+the same bytes when they are written again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qwave.packing import FORMAT_VERSION, from_bytes, from_file, to_bytes
+from qwave.runtime import load_packed
+
+from . import make_golden
+from .make_golden import CASES, GOLDEN, TOLERANCE
+
+FILES = sorted(GOLDEN.glob("v*/*.qwave"))
+CURRENT = [file for file in FILES if file.parent.name == f"v{FORMAT_VERSION}"]
+
+
+def label(file: Path) -> str:
+    return f"{file.parent.name}/{file.stem}"
+
+
+def expected(file: Path) -> dict[str, Any]:
+    """Clips `x`, and what was predicted of them with a file."""
+    found: dict[str, Any] = json.loads(file.with_suffix(".json").read_text("utf-8"))
+    return found
+
+
+def test_every_version_up_to_this_one_has_golden_files() -> None:
+    versions = {file.parent.name for file in FILES}
+    assert versions == {f"v{version}" for version in range(1, FORMAT_VERSION + 1)}
+
+
+def test_this_version_has_a_golden_file_of_every_case() -> None:
+    assert {file.stem for file in CURRENT} == set(CASES)
+    assert all(file.stat().st_size < 2000 for file in CURRENT)
+
+
+@pytest.mark.parametrize("file", FILES, ids=label)
+def test_golden_file_predicts_what_it_did(file: Path) -> None:
+    wanted = expected(file)
+    model = load_packed(file)
+    assert list(model.class_names) == wanted.pop("class_names")
+    found = model.examine(np.array(wanted.pop("x"), dtype=np.float32))._asdict()
+    assert set(found) == set(wanted)
+    for key in wanted:
+        np.testing.assert_allclose(
+            found[key], wanted[key], rtol=0, atol=TOLERANCE, err_msg=f"{file.stem}: {key}"
+        )
+
+
+@pytest.mark.parametrize("file", FILES, ids=label)
+def test_predictions_of_golden_files_are_no_accident(file: Path) -> None:
+    # Were all classes equally likely everywhere, many a wrong reading would agree.
+    wanted = expected(file)
+    assert np.ptp(wanted["probabilities"], axis=1).max() > 0.2
+    assert (np.max(wanted["mutual_information"]) > 0) == (file.stem != "no_dropout")
+
+
+@pytest.mark.parametrize("file", CURRENT, ids=label)
+def test_golden_file_written_again_is_the_same_bytes(file: Path) -> None:
+    content = file.read_bytes()
+    assert to_bytes(from_file(file)) == content
+    assert to_bytes(from_bytes(content, "golden")) == content
+
+
+def test_golden_files_that_are_there_are_not_written_again() -> None:
+    before = {file: file.stat().st_mtime_ns for file in GOLDEN.rglob("*")}
+    make_golden.main()
+    assert {file: file.stat().st_mtime_ns for file in GOLDEN.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["linear_int4", "hidden_router"])
+def test_missing_golden_files_are_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make_golden, "GOLDEN", tmp_path)
+    monkeypatch.setattr(make_golden, "CASES", {name: CASES[name]})
+    make_golden.main()
+    (file,) = tmp_path.rglob("*.qwave")
+    assert file == tmp_path / f"v{FORMAT_VERSION}" / f"{name}.qwave"
+    wanted = expected(file)
+    found = load_packed(file).examine(np.array(wanted["x"], dtype=np.float32))
+    np.testing.assert_allclose(
+        found.probabilities, wanted["probabilities"], rtol=0, atol=TOLERANCE
+    )
