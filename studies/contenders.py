@@ -71,6 +71,13 @@ def qwave_runtime(packed: PackedModel, kernel: Kernel) -> Predict:
     return PackedClassifier(packed, kernel).predict_proba
 
 
+def exported(packed: PackedModel) -> Predict:
+    """The model.onnx of `qwave export --onnx`, in onnxruntime."""
+    from qwave.export.graph import onnx_model
+
+    return _session(onnx_model(packed, curiosity=False).SerializeToString())
+
+
 class _FloatNetwork(nn.Module):
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()

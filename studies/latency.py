@@ -108,14 +108,16 @@ def all_ways(
         "onnxruntime dynamic int8": contenders.onnx_int8(layers),
         "onnxruntime MatMulNBits 4 bits": contenders.onnx_4_bits(layers),
     }
+    models = {scheme: contenders.packed_model(layers, scheme, data) for scheme in SCHEMES}
     kernels = {"compiled": forward_library() is not None, "numkong": has_numkong(), "numpy": True}
     sizes = {}
     for kernel in (name for name, is_there in kernels.items() if is_there):
-        for scheme in SCHEMES:
-            packed = contenders.packed_model(layers, scheme, data)
+        for scheme, packed in models.items():
             name = f"qwave {scheme}, {kernel}"
             ways[name] = contenders.qwave_runtime(packed, kernel)  # type: ignore[arg-type]
             sizes[name] = len(to_bytes(packed))
+    for scheme, packed in models.items():
+        ways[f"qwave {scheme}, model.onnx"] = contenders.exported(packed)
     return ways, sizes
 
 

@@ -120,10 +120,13 @@ def show_outcome(outcome: Outcome, stream: TextIO) -> None:
         print(text, file=stream)
 
     say()
-    say(f"{'size':>10}  {'accuracy':>14}  {'digest':16}  configuration")
+    say(f"{'trial':>5}  {'size':>10}  {'accuracy':>14}  {'digest':16}  configuration")
     for point in outcome.front:
         accuracy = f"{point.accuracy:.2%} ± {point.standard_error:.2%}"
-        say(f"{size_text(point.size_bytes):>10}  {accuracy:>14}  {point.digest:16}  {point.label}")
+        say(
+            f"{point.number:5}  {size_text(point.size_bytes):>10}  {accuracy:>14}  "
+            f"{point.digest:16}  {point.label}"
+        )
     counts = outcome.counts
     say()
     say(

@@ -1,4 +1,4 @@
-"""The fold that the search never saw: trained by hand, and without any influence of its rows."""
+"""Models of all rows, and of all but a held-out fold: by hand, and by the rows that count."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ import pytest
 import torch
 
 from qwave import fit
-from qwave.config import ConfigError, DataConfig, DataError, ModelConfig, TrainConfig, TrialConfig
+from qwave.config import (
+    ConfigError,
+    DataConfig,
+    DataError,
+    DeviceError,
+    ModelConfig,
+    TrainConfig,
+    TrialConfig,
+)
 from qwave.data import EmbeddingSet, Fold, holdout_split
-from qwave.engine import TrainedFolds, pack_fold, teach, train_folds
-from qwave.fit import predict_holdout
+from qwave.engine import TrainedFolds, fold_seed, pack_fold, teach, train_folds
+from qwave.fit import FittedModel, fit_model, predict_holdout
+from qwave.packing import packed_size_bytes, to_bytes
 from qwave.runtime import PackedClassifier
 
 DATA = DataConfig(normalization="standard", n_folds=2, holdout_fold=1)
@@ -137,7 +146,7 @@ def test_held_out_clips_have_no_influence_on_any_parameter(
     x, y = data.x.copy(), data.y.copy()
     x[changed] = 100 * rng.normal(size=(len(changed), x.shape[1])).astype(np.float32)
     y[held_out] = (y[held_out] + 1) % 3
-    other = dataclasses.replace(data, x=x, y=y, digest="another")
+    other = dataclasses.replace(data, x=x, y=y, digest="f" * 16)
     after, predicted_after = _watched(configs, other, monkeypatch)
     for name, one, two in zip(names, before, after, strict=True):
         assert len(one) == len(two) > 0
@@ -203,3 +212,91 @@ def test_what_cannot_be_held_out_or_stored_is_refused(data: EmbeddingSet) -> Non
     wild = dataclasses.replace(PLAIN, train=TrainConfig(epochs=3, learning_rate=1e9))
     with pytest.raises(ConfigError, match=r"training diverged: .*lower train\.learning_rate"):
         predict_holdout([wild], data)
+
+
+# --- a model of all rows ---
+
+
+def _all_rows_by_hand(config: TrialConfig, data: EmbeddingSet) -> bytes:
+    """As a fold whose number is beyond those of the cross-validation."""
+    config = config.canonical()
+    rows = np.arange(len(data.y))
+    fold = Fold(2, rows, rows)
+    lessons = teach(config, data, [fold]) if config.train.distillation else None
+    return to_bytes(
+        pack_fold(train_folds(config, data, [fold], lessons=lessons), 0, config, data, fold)
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_model_of_all_rows_is_the_one_trained_by_hand(name: str, data: EmbeddingSet) -> None:
+    fitted = fit_model(CONFIGS[name], data)
+    assert to_bytes(fitted.packed) == _all_rows_by_hand(CONFIGS[name], data)
+    assert to_bytes(fit_model(CONFIGS[name], data).packed) == to_bytes(fitted.packed)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_its_file_has_the_size_known_before_training(name: str, data: EmbeddingSet) -> None:
+    config = CONFIGS[name]
+    assert len(to_bytes(fit_model(config, data).packed)) == packed_size_bytes(config, data)
+
+
+def test_its_header_names_configuration_data_and_the_seed_of_a_further_fold(
+    data: EmbeddingSet,
+) -> None:
+    header = fit_model(MIXTURE, data).packed.header
+    assert (header.config_digest, header.data_digest) == (MIXTURE.digest, data.digest)
+    assert header.mc_seed == fold_seed(MIXTURE.digest, DATA.n_folds, "mc") % 2**32
+    assert header.model.schemes == ("int1", "ternary", "int8")
+
+
+def test_configurations_that_train_the_same_are_one_file(data: EmbeddingSet) -> None:
+    turned = dataclasses.replace(
+        MIXTURE, model=dataclasses.replace(MIXTURE.model, schemes=("ternary", "int8", "int1"))
+    )
+    assert to_bytes(fit_model(turned, data).packed) == to_bytes(fit_model(MIXTURE, data).packed)
+    seeded = dataclasses.replace(MIXTURE, seed=1)
+    assert to_bytes(fit_model(seeded, data).packed) != to_bytes(fit_model(MIXTURE, data).packed)
+
+
+@pytest.mark.parametrize("name", ["plain", "taught"])
+@pytest.mark.parametrize("is_held_out", [True, False])
+def test_every_clip_trains_it_those_of_a_held_out_fold_too(
+    name: str, is_held_out: bool, data: EmbeddingSet
+) -> None:
+    assert data.fold is not None
+    row = int(np.flatnonzero((data.fold == 1) == is_held_out)[-1])
+    x = data.x.copy()
+    x[row] += 1
+    other = dataclasses.replace(data, x=x)  # with the same digest: the seeds do not change
+    before, after = (fit_model(CONFIGS[name], part).trained.mixture for part in (data, other))
+    assert not all(
+        torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)
+    )
+
+
+def test_its_normalisation_is_fitted_on_all_rows(data: EmbeddingSet) -> None:
+    packed = fit_model(PLAIN, data).packed
+    assert packed.offset is not None
+    np.testing.assert_array_equal(
+        packed.offset, data.x.mean(axis=0, dtype=np.float64).astype(np.float16)
+    )
+
+
+def test_what_was_trained_comes_along_with_what_was_packed(data: EmbeddingSet) -> None:
+    fitted = fit_model(PLAIN, data)
+    assert isinstance(fitted, FittedModel)
+    assert fitted.trained.epochs == (5,)
+    bias = fitted.trained.mixture.groups[0].layers[0].bias[0, 0].detach().half().numpy()
+    np.testing.assert_array_equal(fitted.packed.layers["e0.0"].bias, bias)
+    right = PackedClassifier(fitted.packed).predict_proba(data.x).argmax(axis=1) == data.y
+    assert right.mean() == pytest.approx(fitted.trained.checkpoints[-1].accuracy[0], abs=0.02)
+    assert right.mean() > 1 / data.num_classes
+
+
+def test_divergence_and_missing_devices_are_refused(data: EmbeddingSet) -> None:
+    wild = dataclasses.replace(PLAIN, train=TrainConfig(epochs=3, learning_rate=1e9))
+    with pytest.raises(ConfigError, match=r"training diverged: .*lower train\.learning_rate"):
+        fit_model(wild, data)
+    with pytest.raises(DeviceError, match="device 'cuda:99' is not there"):
+        fit_model(PLAIN, data, device="cuda:99")

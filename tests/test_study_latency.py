@@ -44,6 +44,7 @@ def test_the_float_network_is_trained_and_has_the_widths_asked_for(
         ("torch dynamic int8", 0.1),
         ("onnxruntime dynamic int8", 0.1),
         ("onnxruntime MatMulNBits 4 bits", 0.4),
+        ("qwave int8, model.onnx", 0.1),
         ("qwave fp32, numpy", 2e-3),  # biases are rounded to float16
         ("qwave int16, numpy", 2e-3),
         ("qwave int8, numpy", 0.1),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qwave import cli
 from studies.moe_pareto import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -149,3 +151,8 @@ def test_json_is_the_last_line_of_stdout_and_complete(
     )
     for word in ("front.csv", "front.png", "report.html", "mlflow ui", "optuna-dashboard"):
         assert word in captured.err
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("hand over a model:")]
+    program, *arguments = shlex.split(line.split(":", 1)[1])
+    assert program == "qwave"
+    assert cli.main(arguments) == 0, "the command that is printed can be pasted"
+    assert list(store.glob("models/*/trial_*/model.qwave"))

@@ -147,6 +147,9 @@ def _finish(
     commands = {
         "browse the trials": ui_command(store),
         "inspect the study": f"optuna-dashboard {journal_path(store).resolve()}",
+        "hand over a model": (
+            f"qwave export --budget 50kB --sweep {sweep.name} --store {store.resolve()}"
+        ),
     }
     summary = {
         "data": f"{plan.sweep.data.path} ({plan.data.digest})",

@@ -7,6 +7,7 @@
 | `mlflow.db`, `artifacts/` | MLflow's store: all experiments |
 | `repeats/` | what trials of other studies predicted, by the digests of data and configuration |
 | `reports/<study>/` | tables, pictures and a page, such as front.csv, front.png, report.html |
+| `models/<sweep>/trial_0012/` | what `qwave export` wrote: model.qwave, its card, model.onnx |
 | `store.lock` | held while a process uses the store |
 
 Optuna decides, MLflow tells people: nothing is read back from MLflow to make a choice.
@@ -26,7 +27,6 @@ from qwave.config import StoreError
 FORMAT_VERSION = 1
 _MARKER = "qwave.json"
 _CONTENT = {"format": "qwave-store", "version": FORMAT_VERSION}
-_OURS = {_MARKER, "optuna.journal", "mlflow.db", "artifacts", "reports", "repeats", "store.lock"}
 
 
 def check_store(store: Path) -> None:

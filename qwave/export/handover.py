@@ -1,0 +1,270 @@
+"""From a trial of a search to a folder that can be handed over, and to a registered model.
+
+| in the folder | what it is |
+|---|---|
+| `model.qwave` | the packed model |
+| `model_card.md` | what is known about it |
+| `model.onnx` | the same model for other runtimes, where it was asked for |
+
+Everything is written into a folder beside it, and moved only when it is proven.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qwave.config import StoreError, TrialConfig
+from qwave.data import EmbeddingSet
+from qwave.export.card import Facts, model_card
+from qwave.export.latency import measure_latency
+from qwave.export.onnx_file import write_onnx
+from qwave.export.provenance import present_provenance
+from qwave.export.record import (
+    OutOfFold,
+    Search,
+    cross_validated_scores,
+    load_searched,
+    read_out_of_fold,
+)
+from qwave.export.verify import (
+    TOLERANCE,
+    VerificationError,
+    require_agreement,
+    torch_probabilities,
+)
+from qwave.figures import FrontPoint, size_text
+from qwave.fit import fit_model
+from qwave.packing import packed_size_bytes, to_bytes
+from qwave.runtime import load_packed
+from qwave.tracking import RegisteredModel, Tracker, register_model
+
+MODEL_FILE, CARD_FILE, ONNX_FILE = "model.qwave", "model_card.md", "model.onnx"
+
+_N_EXAMPLES = 5  # rows of the input example of a registered model
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A trial that may become a model.
+
+    Attributes:
+        search: The sweep.
+        point: The trial's place and size, as the search saw it.
+        config: Its configuration.
+    """
+
+    search: Search
+    point: FrontPoint
+    config: TrialConfig
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """A model that was proven and written.
+
+    Attributes:
+        folder: Where it lies.
+        facts: What its card says.
+    """
+
+    folder: Path
+    facts: Facts
+
+    @property
+    def file(self) -> Path:
+        """The packed file."""
+        return self.folder / MODEL_FILE
+
+
+def export_model(
+    candidate: Candidate,
+    tracker: Tracker,
+    out: Path,
+    *,
+    is_refitted: bool = True,
+    with_onnx: bool = False,
+    device: str = "cpu",
+) -> ExportedModel:
+    """Train a trial's configuration on all rows, and write it into a folder of its own.
+
+    Files that an earlier export left in that folder are replaced, or removed where this one does
+    not write them; others stay. If anything fails, the folder is as it was.
+
+    Args:
+        candidate: The trial.
+        tracker: The store's, for what the trial left in its MLflow run.
+        out: The folder ``trial_0012`` is made in it.
+        is_refitted: Train again on all rows; False: take the model of the first fold.
+        with_onnx: Write ``model.onnx`` too.
+        device: Where to train.
+
+    Raises:
+        ConfigError: Training diverged.
+        DataError: The data are gone or have changed.
+        DeviceError: The device is not there.
+        StoreError: The trial's artifacts are not there, or `out` cannot be written.
+        VerificationError: The file does not predict what was trained, or has another length.
+    """
+    point, config = candidate.point, candidate.config.canonical()
+    data = load_searched(config, candidate.search)
+    artifacts = tracker.artifact_folder(point.mlflow_run_id)
+    said = read_out_of_fold(artifacts / "predictions.csv", data.searched)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        unfinished = tempfile.TemporaryDirectory(prefix=".unfinished_", dir=out)
+    except OSError as error:
+        raise StoreError(f"{out} cannot be written: {error}; choose another --out") from error
+    with unfinished as name:
+        place = Path(name)
+        file = place / MODEL_FILE
+        if is_refitted:
+            x, expected = _write_refitted(file, config, data.full, device)
+        else:
+            x, expected = _copy_first_fold(file, artifacts, data.searched, said)
+        _require_size(file, point, packed_size_bytes(config, data.full))
+        model = load_packed(file)
+        agreement = require_agreement(
+            expected,
+            model.predict_proba(x),
+            tolerance=TOLERANCE,
+            claim=f"trial {point.number}: {MODEL_FILE}, read back, does not predict what was "
+            f"{'trained' if is_refitted else 'recorded of its fold'}",
+        )
+        facts = Facts(
+            search=candidate.search,
+            point=point,
+            config=config,
+            data=data,
+            said=said,
+            scores=cross_validated_scores(data.searched, said),
+            is_refitted=is_refitted,
+            model=model,
+            seen=model.examine(data.full.x),
+            agreement=agreement,
+            onnx_agreement=write_onnx(model, data.full.x, place / ONNX_FILE)
+            if with_onnx
+            else None,
+            latency_ms=measure_latency(model, data.full.x),
+            provenance=present_provenance(),
+        )
+        (place / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
+        folder = out / f"trial_{point.number:04d}"
+        _move_files(place, folder)
+    return ExportedModel(folder, facts)
+
+
+def _write_refitted(
+    file: Path, config: TrialConfig, data: EmbeddingSet, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train on all rows and write the model; the clips, and what the mixture says of them."""
+    fitted = fit_model(config, data, device=device)
+    file.write_bytes(to_bytes(fitted.packed))
+    return data.x, torch_probabilities(fitted, data.x)
+
+
+def _copy_first_fold(
+    file: Path, artifacts: Path, searched: EmbeddingSet, said: OutOfFold
+) -> tuple[np.ndarray, np.ndarray]:
+    """Copy the first fold's model; the clips that it did not see, and what it said of them."""
+    source = artifacts / "fold_0" / MODEL_FILE
+    if not source.is_file():
+        raise StoreError(
+            f"no such file: {source}; the run's artifacts were removed: export with --refit"
+        )
+    shutil.copyfile(source, file)
+    is_unseen = said.fold == 0
+    return searched.x[is_unseen], said.probabilities[is_unseen]
+
+
+def _require_size(file: Path, point: FrontPoint, computed_bytes: int) -> None:
+    """The length of the file, what the configuration leads to, and what was searched: one."""
+    written_bytes = file.stat().st_size
+    if not written_bytes == computed_bytes == point.size_bytes:
+        raise VerificationError(
+            f"trial {point.number}: the file has {written_bytes} bytes, its configuration leads "
+            f"to {computed_bytes}, and the search saw {point.size_bytes}; nothing was exported "
+            "(a store of an older qwave? search again)"
+        )
+
+
+def _move_files(place: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in (MODEL_FILE, CARD_FILE, ONNX_FILE):
+        if (place / name).exists():
+            (place / name).replace(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def register_export(
+    exported: ExportedModel, tracker: Tracker, aliases: Sequence[str]
+) -> RegisteredModel:
+    """Log an export as a run of the sweep's experiment, and register its model.
+
+    The run, of the kind ``export``, holds the card, the ONNX file, and what was measured; the
+    registered model is named after the sweep.
+    """
+    facts = exported.facts
+    search, point = facts.search, facts.point
+    tags = {
+        "qwave.trial_number": str(point.number),
+        "qwave.config_digest": point.digest,
+        "qwave.data_digest": facts.data.full.digest,
+        "qwave.sweep_digest": search.sweep_digest,
+        "qwave.label": point.label,
+        "qwave.is_refitted": str(facts.is_refitted).lower(),
+    }
+    run_id = tracker.start_run(
+        tracker.experiment(search.name),
+        f"export {point.number:04d}: {point.label}",
+        params=facts.config.flat(),
+        metrics={
+            "size_bytes": float(point.size_bytes),
+            "largest_difference": facts.agreement.largest_difference,
+            **{f"latency_batch_{size}_ms": ms for size, ms in facts.latency_ms.items()},
+        },
+        tags={"qwave.kind": "export", **tags},
+    )
+    status = "FAILED"
+    try:
+        folder = tracker.artifact_folder(run_id)
+        for name in (CARD_FILE, ONNX_FILE):
+            if (exported.folder / name).exists():
+                shutil.copyfile(exported.folder / name, folder / name)
+        registered = register_model(
+            tracker,
+            run_id=run_id,
+            name=search.name,
+            model_file=exported.file,
+            input_example=facts.data.full.x[:_N_EXAMPLES],
+            class_names=facts.model.class_names,
+            aliases=aliases,
+            tags=tags,
+            description=_description(facts),
+        )
+        status = "FINISHED"
+    finally:
+        tracker.end_run(run_id, status)
+    return registered
+
+
+def _description(facts: Facts) -> str:
+    """A line for the registry; the card is in the run."""
+    point = facts.point
+    rows = (
+        f"refitted on all {len(facts.data.full.y)} clips"
+        if facts.is_refitted
+        else "the model of the first fold"
+    )
+    return (
+        f"{point.label}: {size_text(point.size_bytes)}, cross-validated accuracy "
+        f"{facts.accuracy.estimate:.2%} ({facts.accuracy.low:.2%} to {facts.accuracy.high:.2%}); "
+        f"{rows}. "
+        f"`{CARD_FILE}` is among the artifacts of its run."
+    )

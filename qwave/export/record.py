@@ -1,0 +1,148 @@
+"""What the search left about a trial: its data, its out-of-fold predictions, and their scores.
+
+Plain values: who calls takes them out of the study, of which this package knows nothing. A card
+tells people, and may therefore read what MLflow tells people.
+
+Shapes: n clips, c classes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from qwave.config import DataError, StoreError, TrialConfig
+from qwave.data import EmbeddingSet, leave_out, load_embeddings
+from qwave.evaluate import score_intervals, score_predictions
+from qwave.statistics import Interval, bootstrap_means
+
+RESAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Search:
+    """The sweep that a model comes from.
+
+    Attributes:
+        name: Of the sweep: its study, its MLflow experiment, and its registered model.
+        sweep_digest: Of its configuration.
+        data_digest: Of the rows that its trials had.
+        n_trained: Configurations that were trained; the front is the best of so many.
+    """
+
+    name: str
+    sweep_digest: str
+    data_digest: str
+    n_trained: int
+
+
+class SearchedData(NamedTuple):
+    """The data of a search.
+
+    Attributes:
+        full: All rows of the file.
+        searched: Those that trials had: all but those of `data.holdout_fold`.
+    """
+
+    full: EmbeddingSet
+    searched: EmbeddingSet
+
+
+class OutOfFold(NamedTuple):
+    """What a trial predicted: every clip by the model that did not see it.
+
+    Attributes:
+        probabilities: To seven digits, float64 [n, c].
+        fold: Fold in whose test part the clip stands, int64 [n], from 0.
+    """
+
+    probabilities: np.ndarray
+    fold: np.ndarray
+
+
+def load_searched(config: TrialConfig, search: Search) -> SearchedData:
+    """The data that a configuration was searched on.
+
+    Raises:
+        DataError: The file is gone, cannot be read, or has changed since the search.
+    """
+    path = config.data.path
+    try:
+        full = load_embeddings(path)
+        searched = leave_out(full, config.data.holdout_fold)
+    except DataError as error:
+        raise DataError(
+            f"{error}; the sweep {search.name!r} was searched on rows of {path} whose digest is "
+            f"{search.data_digest}: put the file back, with a relative path below the folder that "
+            "the search was started in, or search again"
+        ) from error
+    if searched.digest != search.data_digest:
+        raise DataError(
+            f"{path} has changed since the search: the digest of its rows was "
+            f"{search.data_digest} and is {searched.digest}; put the old file back, or search "
+            "again"
+        )
+    return SearchedData(full, searched)
+
+
+def read_out_of_fold(file: Path, searched: EmbeddingSet) -> OutOfFold:
+    """Read ``predictions.csv`` of a trial's MLflow run.
+
+    Raises:
+        StoreError: It is missing, damaged, or of other clips.
+    """
+    advice = "the run's artifacts were removed or changed; run the search again with --fresh"
+    if not file.is_file():
+        raise StoreError(f"no such file: {file}; {advice}")
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))[1:]
+    labels = [searched.class_names[label] for label in searched.y]
+    clips = list(zip(searched.names, labels, strict=True))
+    if [(row[0], row[2]) if len(row) > 4 else None for row in rows] != clips:
+        raise StoreError(
+            f"{file} is not about the {len(clips)} clips of the search, in their order; {advice}"
+        )
+    try:
+        fold = np.array([int(row[1]) for row in rows])
+        probabilities = np.array([[float(cell) for cell in row[4:]] for row in rows])
+    except ValueError as error:
+        raise StoreError(f"{file} is damaged: {error}; {advice}") from error
+    return OutOfFold(probabilities, fold)
+
+
+class Scores(NamedTuple):
+    """Scores of all out-of-fold predictions together.
+
+    Attributes:
+        values: As of `qwave.evaluate.score_predictions`.
+        intervals: 95 % intervals over recordings. Of means over clips and of what resampled
+            recordings leave defined: ECE grows where clips are drawn twice, macro F1 and ROC AUC
+            lose the classes that are not drawn.
+    """
+
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+
+
+def cross_validated_scores(searched: EmbeddingSet, said: OutOfFold) -> Scores:
+    """Score a trial's out-of-fold predictions."""
+    predicted = said.probabilities.argmax(axis=1)
+    shares = score_intervals(searched.y, predicted[None], searched.group, seed=RESAMPLE_SEED)
+    return Scores(
+        score_predictions(searched.y, said.probabilities),
+        {**shares, **_loss_intervals(searched, said.probabilities)},
+    )
+
+
+def _loss_intervals(searched: EmbeddingSet, probabilities: np.ndarray) -> dict[str, Interval]:
+    """Losses are means over clips."""
+    likelihood = probabilities[np.arange(len(searched.y)), searched.y]
+    nll = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny))
+    brier = ((probabilities - np.eye(searched.num_classes)[searched.y]) ** 2).sum(axis=1)
+    found = bootstrap_means(np.stack([nll, brier]), searched.group, seed=RESAMPLE_SEED)
+    return dict(zip(("nll", "brier"), found, strict=True))

@@ -1,0 +1,83 @@
+"""A store with trials that ran, made once a process: real folds, MLflow runs and files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qwave.config import TrialConfig
+from qwave.crossval import cross_validate
+from qwave.data import EmbeddingSet, leave_out, load_embeddings
+from qwave.export import Candidate, Search, latency
+from qwave.figures import FrontPoint
+from qwave.packing import packed_size_bytes, to_bytes
+from qwave.sweep.record import FinishedTrial, Recorder, config_label
+from qwave.tracking import Tracker
+
+SWEEP_NAME = "clouds"
+
+
+@pytest.fixture(autouse=True)
+def _short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a model takes is measured in every export, and matters in none of these."""
+    monkeypatch.setattr(latency, "_SECONDS", 0.01)
+
+
+@pytest.fixture(scope="session")
+def clouds(
+    tmp_path_factory: pytest.TempPathFactory, gaussians: Callable[..., EmbeddingSet]
+) -> Path:
+    """Embeddings in a file: three classes, three official folds, recordings of two clips."""
+    data = gaussians(5, distance=0.5)
+    path = tmp_path_factory.mktemp("data") / "clouds.npz"
+    assert data.fold is not None
+    assert data.group is not None
+    names, class_names = np.array(data.names), np.array(["dog", "rain|", "sea"])
+    arrays = {"x": data.x, "y": data.y, "fold": data.fold, "group": data.group}
+    np.savez(path, names=names, class_names=class_names, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(scope="session")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    return Tracker(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def ran(tracker: Tracker, clouds: Path) -> Callable[[TrialConfig, int], Candidate]:
+    """A trial that was cross-validated on the file and recorded, as a sweep does; each once."""
+    done: dict[tuple[str, int], Candidate] = {}
+
+    def run(config: TrialConfig, number: int) -> Candidate:
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, path=str(clouds))
+        ).canonical()
+        if (config.digest, number) not in done:
+            data = leave_out(load_embeddings(clouds), config.data.holdout_fold)
+            recorder = Recorder(tracker, tracker.experiment(SWEEP_NAME), data, str(clouds))
+            size_bytes = packed_size_bytes(config, data)
+            run_id = recorder.start(number, config, size_bytes)
+            result = cross_validate(config, data)
+            packed = tuple(to_bytes(model.packed) for model in result.models)
+            recorder.finish(run_id, FinishedTrial(result, packed))
+            point = FrontPoint(
+                number=number,
+                accuracy=result.scores["accuracy"],
+                standard_error=result.scores["accuracy_standard_error"],
+                size_bytes=size_bytes,
+                is_front=True,
+                num_experts=config.model.num_experts,
+                label=config_label(config),
+                configuration=config.flat(),
+                digest=config.digest,
+                mlflow_run_id=run_id,
+            )
+            search = Search(SWEEP_NAME, "0123456789abcdef", data.digest, n_trained=7)
+            done[config.digest, number] = Candidate(search, point, config)
+        return done[config.digest, number]
+
+    return run
