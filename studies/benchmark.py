@@ -5,7 +5,7 @@ python -m studies.benchmark [STUDY.yaml] [key=value ...] [--store DIR] [--device
 
 Every variant is trained with every seed. Its scores are means over the seeds, with intervals over
 recordings; its file and what one prediction reads of it are exact; its latency is that of the
-packed model in numpy on one thread. Seconds and memory of training are those of a worker beside
+packed model on one thread. Seconds and memory of training are those of a worker beside
 others; energy is measured where the machine counts it, in a run of its own.
 """
 
@@ -53,7 +53,7 @@ class Variant:
         scores: With 95 % intervals over recordings.
         size_bytes: Of the file.
         active_bytes: That one prediction reads, on average.
-        latency: Milliseconds of a prediction of one clip: median and 95th percentile.
+        latency: Microseconds of a prediction of one clip: median and 95th percentile.
         train_seconds: Median over the seeds.
         peak_memory_bytes: Largest over the seeds.
         joules: Of one cross-validation, or None where it cannot be measured.
@@ -153,7 +153,7 @@ def measured(
 
 
 def latency_of(model: PackedClassifier, clips: np.ndarray) -> tuple[float, float]:
-    """Median and 95th percentile of the milliseconds of one clip's prediction, on one thread."""
+    """Median and 95th percentile of the microseconds of one clip's prediction, on one thread."""
     with threadpool_limits(1):
         model.predict_proba(clips[:1])
         seconds = []
@@ -162,7 +162,7 @@ def latency_of(model: PackedClassifier, clips: np.ndarray) -> tuple[float, float
             model.predict_proba(clips[row : row + 1])
             seconds.append(time.perf_counter() - start)
     median, late = np.quantile(seconds, [0.5, 0.95])
-    return 1000 * float(median), 1000 * float(late)
+    return 1e6 * float(median), 1e6 * float(late)
 
 
 def energy_of(config: TrialConfig, data: EmbeddingSet, device: str) -> float:
@@ -221,8 +221,8 @@ def variants_table(variants: Sequence[Variant]) -> Table:
         Column("weighted F1", "share"),
         Column("file", "bytes"),
         Column("read", "bytes"),
-        Column("latency (ms)", "number"),
-        Column("95th percentile (ms)", "number"),
+        Column("latency (us)", "number", 1),
+        Column("95th percentile (us)", "number", 1),
         Column("training (s)", "number", 1),
         Column("peak memory", "bytes"),
         Column("energy (J)", "number", 0),

@@ -178,7 +178,7 @@ def _as_json(model: HandedOver) -> dict[str, object]:
         "accuracy_interval": [facts.accuracy.low, facts.accuracy.high],
         "largest_difference": facts.agreement.largest_difference,
         "n_other_class": facts.agreement.n_other_class,
-        "latency_ms": {str(size): ms for size, ms in facts.latency_ms.items()},
+        "latency_us": {str(size): us for size, us in facts.latency_us.items()},
         "uri": model.uri,
         "aliases": list(model.aliases),
     }

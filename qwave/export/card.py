@@ -51,7 +51,7 @@ class Facts:
         seen: What it says of all rows of the file.
         agreement: With the trained mixture; of a first fold's model, with what the trial recorded.
         onnx_agreement: Of the ONNX file with the packed model; None without one.
-        latency_ms: Batch size to milliseconds.
+        latency_us: Batch size to microseconds.
         provenance: Where it was made.
     """
 
@@ -66,7 +66,7 @@ class Facts:
     seen: Prediction
     agreement: Agreement
     onnx_agreement: Agreement | None
-    latency_ms: Mapping[int, float]
+    latency_us: Mapping[int, float]
     provenance: Provenance
 
     @property
@@ -240,12 +240,12 @@ def _size_and_speed(facts: Facts) -> str:
     active = sum(share[expert] * parts[f"expert_{expert}"] for expert in range(len(share)))
     active += parts.get("router", 0) + parts.get("normalization", 0)
     sizes = [(name.replace("_", " "), str(size)) for name, size in parts.items()]
-    times = [(str(batch), f"{ms:.3g}") for batch, ms in facts.latency_ms.items()]
+    times = [(str(batch), f"{us:.3g}") for batch, us in facts.latency_us.items()]
     return "\n\n".join(
         [
             _table(("part", "bytes"), [*sizes, ("all", str(sum(parts.values())))]),
             f"One prediction reads {active:.0f} bytes on average.",
-            _table(("clips at once", "ms, median"), times),
+            _table(("clips at once", "microseconds, median"), times),
             f"Embeddings to probabilities with `qwave.load_packed`, one thread of "
             f"{facts.provenance.processor}; on another device it takes another time.",
         ]

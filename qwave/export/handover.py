@@ -150,7 +150,7 @@ def export_model(
             onnx_agreement=write_onnx(model, data.full.x, place / ONNX_FILE)
             if with_onnx
             else None,
-            latency_ms=measure_latency(model, data.full.x),
+            latency_us=measure_latency(model, data.full.x),
             provenance=present_provenance(),
         )
         (place / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
@@ -227,7 +227,7 @@ def register_export(
         metrics={
             "size_bytes": float(point.size_bytes),
             "largest_difference": facts.agreement.largest_difference,
-            **{f"latency_batch_{size}_ms": ms for size, ms in facts.latency_ms.items()},
+            **{f"latency_batch_{size}_us": us for size, us in facts.latency_us.items()},
         },
         tags={"qwave.kind": "export", **tags},
     )

@@ -18,16 +18,16 @@ _LEAST_RUNS = 5
 
 
 def measure_latency(model: PackedClassifier, x: np.ndarray) -> dict[int, float]:
-    """Median time of `predict_proba` by batch size, in milliseconds.
+    """Median time of `predict_proba` by batch size, in microseconds.
 
     From raw embeddings to probabilities, with as many of the clips x [n, d], n >= 1, as the batch
     has, repeated where there are fewer.
     """
     with threadpool_limits(1):
-        return {size: _median_ms(model, x[np.arange(size) % len(x)]) for size in BATCHES}
+        return {size: _median_us(model, x[np.arange(size) % len(x)]) for size in BATCHES}
 
 
-def _median_ms(model: PackedClassifier, batch: np.ndarray) -> float:
+def _median_us(model: PackedClassifier, batch: np.ndarray) -> float:
     model.predict_proba(batch)  # the first run of anything is slow
     times: list[float] = []
     end = time.perf_counter() + _SECONDS
@@ -35,7 +35,7 @@ def _median_ms(model: PackedClassifier, batch: np.ndarray) -> float:
         start = time.perf_counter()
         model.predict_proba(batch)
         times.append(time.perf_counter() - start)
-    return 1000 * float(np.median(times))
+    return 1e6 * float(np.median(times))
 
 
 def processor_name() -> str:

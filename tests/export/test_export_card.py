@@ -46,7 +46,7 @@ def facts_of(
         candidate = ran(CONFIGS[name], 12)
         exported = export_model(candidate, tracker, out, is_refitted=is_refitted)
         return dataclasses.replace(
-            exported.facts, provenance=HERE, latency_ms={1: 0.0412, 64: 1.25}
+            exported.facts, provenance=HERE, latency_us={1: 0.0412, 64: 1.25}
         )
 
     return facts_of

@@ -196,7 +196,7 @@ def test_json_is_one_object_with_all_numbers(
         assert low <= model["accuracy"] <= high
         assert 0 <= model["largest_difference"] < 1e-5
         assert model["n_other_class"] == 0
-        assert set(model["latency_ms"]) == {"1", "64"}
+        assert set(model["latency_us"]) == {"1", "64"}
         assert (model["uri"], model["aliases"]) == (None, [])
 
 

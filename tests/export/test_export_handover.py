@@ -74,8 +74,8 @@ def test_an_export_is_the_model_fitted_on_all_rows_with_its_card(
     assert header.config_digest == exported.facts.point.digest
     assert exported.facts.agreement.n_clips == len(data.y)
     assert exported.facts.agreement.largest_difference < 1e-5
-    assert set(exported.facts.latency_ms) == {1, 64}
-    assert min(exported.facts.latency_ms.values()) > 0
+    assert set(exported.facts.latency_us) == {1, 64}
+    assert min(exported.facts.latency_us.values()) > 0
 
 
 def test_exporting_twice_writes_the_same_bytes(export: Callable[..., ExportedModel]) -> None:
@@ -284,8 +284,8 @@ def test_a_registered_export_is_a_run_with_its_card_and_a_version_with_aliases(
     assert run.data.metrics == {
         "size_bytes": point.size_bytes,
         "largest_difference": facts.agreement.largest_difference,
-        "latency_batch_1_ms": facts.latency_ms[1],
-        "latency_batch_64_ms": facts.latency_ms[64],
+        "latency_batch_1_us": facts.latency_us[1],
+        "latency_batch_64_us": facts.latency_us[64],
     }
     artifacts = tracker.artifact_folder(version.run_id)
     for name in ("model_card.md", "model.onnx"):
