@@ -57,6 +57,7 @@ TORCHLESS = (
     "figures",
     "runtime",
     "packing",
+    "pyfunc",
 )
 # The only homes of a library.
 HOMES = {

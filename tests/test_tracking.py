@@ -194,6 +194,11 @@ def test_a_param_cannot_be_changed_and_a_tag_can(tracker: Tracker, client: Mlflo
     assert (run.data.params["p"], run.data.tags["t"]) == ("1", "2")
 
 
+def test_the_folder_of_a_run_that_is_gone_is_refused_with_its_id(tracker: Tracker) -> None:
+    with pytest.raises(StoreError, match=r"MLflow has no run 0123abcd in sqlite:.*mlflow\.db"):
+        tracker.artifact_folder("0123abcd")
+
+
 def test_what_is_written_into_the_folder_becomes_artifacts(
     tracker: Tracker, client: MlflowClient, store: Path
 ) -> None:

@@ -46,7 +46,7 @@ from qwave.tracking import RegisteredModel, Tracker, register_model
 
 MODEL_FILE, CARD_FILE, ONNX_FILE = "model.qwave", "model_card.md", "model.onnx"
 
-_N_EXAMPLES = 5  # rows of the input example of a registered model
+_N_EXAMPLES = 2  # rows of the input example: 1280 features take 37 kB a row
 
 
 @dataclass(frozen=True, eq=False)

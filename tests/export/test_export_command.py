@@ -25,11 +25,7 @@ from qwave.space import load_sweep
 from qwave.sweep import collect_points, front_of, load_study, plan_sweep, point_config, run_sweep
 from qwave.sweep.store import opened_store
 
-pytestmark = [
-    pytest.mark.slow,
-    # MLflow keeps it from people by itself, which does not help where warnings are errors.
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
-]
+pytestmark = pytest.mark.slow
 
 SWEEP = """
 name: small

@@ -23,10 +23,6 @@ from qwave.tracking import Tracker
 from .examples import CURIOUS, DATA, LINEAR, config_of
 
 # MLflow keeps it from people by itself, which does not help where warnings are errors.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*Any type hint is inferred as AnyType:UserWarning"
-)
-
 Ran = Callable[[TrialConfig, int], Candidate]
 
 CONFIGS = {"linear": config_of(LINEAR), "curious": config_of(CURIOUS)}

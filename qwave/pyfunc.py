@@ -1,0 +1,58 @@
+"""A packed model as MLflow loads it: the loader module of the models that qwave registers.
+
+MLflow imports this module from the model's folder, which carries the source that it needs, and
+calls `_load_pyfunc` with the packed file. Nothing is unpickled on the way.
+
+Shapes: n clips, d features, c classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qwave.runtime import PackedClassifier, load_packed
+
+
+class PackedPyfunc:
+    """What MLflow calls: a table of answers for a table of embeddings."""
+
+    def __init__(self, classifier: PackedClassifier) -> None:
+        self.classifier = classifier
+
+    def predict(self, x: Any) -> pd.DataFrame:
+        """One row of answers a clip, as the runtime gives them.
+
+        A column a class, because MLflow writes a table as one JSON object a row: who reads it
+        needs no list of classes beside it, and the signature shows the classes.
+
+        Args:
+            x: Raw embeddings, [n, d] numbers: an array, a list of rows, or a `DataFrame` with its
+                columns in the order of the features.
+
+        Returns:
+            n rows; `label`, the name of the likeliest class, among equals the first; its
+            `probability`; `mutual_information`, the curiosity in nats; and ``p_<class>`` for each
+            class, which sum to 1. All but the label are float32.
+
+        Raises:
+            QwaveError: x has the wrong width or is not finite.
+        """
+        answers = self.classifier.examine(np.asarray(x))
+        names = self.classifier.class_names
+        table = pd.DataFrame(answers.probabilities, columns=[f"p_{name}" for name in names])
+        table.insert(0, "label", [names[i] for i in answers.probabilities.argmax(axis=1)])
+        table.insert(1, "probability", answers.probabilities.max(axis=1))
+        table.insert(2, "mutual_information", answers.mutual_information)
+        return table
+
+
+def _load_pyfunc(data_path: str) -> PackedPyfunc:
+    """The name that MLflow asks of a loader module.
+
+    Raises:
+        PackedFileError: The file is missing, damaged, or of another version.
+    """
+    return PackedPyfunc(load_packed(data_path))
