@@ -32,7 +32,9 @@ _FLAGS = (
 
 @functools.cache
 def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
-    """The library of a C source; None where there is no C compiler, or one that fails (a warning).
+    """The library of a C source; None without a C compiler.
+
+    None as well, with a warning, where the compiler fails, or what it made cannot be loaded.
 
     It lies in the user's cache folder, under a name that follows from the sources in its folder,
     the flags, and this processor: it is built for the processor that it runs on.
@@ -72,7 +74,11 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
             )
             return None
         made.replace(library)
-    return ctypes.CDLL(str(library))
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:  # such as a folder from which nothing may be run
+        _log.warning("%s cannot be loaded, goes on without it, slower: %s", library, error)
+        return None
 
 
 def _cache_folder() -> Path:

@@ -133,6 +133,17 @@ def test_a_compiler_that_fails_is_no_compiler_and_is_said(
 
 
 @needs_compiler
+def test_a_library_that_cannot_be_loaded_is_said_and_done_without(
+    cache: Path, small_source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A symbol that is nowhere: as in a folder that runs nothing, the linker's loader refuses."""
+    small_source.write_text("int nowhere(void);\nint answer(void) { return nowhere(); }\n")
+    assert compiled(small_source, ("-Wl,-z,now",)) is None
+    assert "cannot be loaded, goes on without it, slower" in caplog.text
+    assert "nowhere" in caplog.text
+
+
+@needs_compiler
 def test_what_a_compiler_complains_of_is_said(
     cache: Path, small_source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -256,6 +256,11 @@ def test_the_engine_needs_torch_numpy_and_scikit_learn_only(module: str) -> None
     assert not set(used) - ENGINE_LIBRARIES, used
 
 
+def test_the_runtime_needs_numpy_only() -> None:
+    used = libraries_on_import(ROOT, "runtime")
+    assert set(used) == {"numpy"}, used
+
+
 def test_there_is_no_module_of_leftovers() -> None:
     names = {path.stem for path in ROOT.rglob("*.py")} | {p.name for p in ROOT.rglob("*")}
     assert not names & {"utils", "util", "helpers", "common", "misc"}

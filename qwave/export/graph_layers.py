@@ -128,9 +128,10 @@ def _codes(graph: Graph, codes: np.ndarray, scheme: Scheme) -> str:
         return graph.constant(codes, "codes")
     if scheme.activations is None:
         return graph.cast(graph.constant(codes.astype(np.int16), "codes"), np.float32)
+    whole = codes.astype(np.int64)
     if _is_unsigned(scheme):
-        return graph.constant((codes + _UINT8_ZERO).astype(np.uint8), "codes")
-    digits = _digits(graph, (codes + grid.highest) / grid.spacing, grid.n_levels, "codes")
+        return graph.constant((whole + _UINT8_ZERO).astype(np.uint8), "codes")
+    digits = _digits(graph, (whole + grid.highest) // grid.spacing, grid.n_levels, "codes")
     inside = graph.within("codes")
     above = inside.node("Mul", digits, graph.value(grid.spacing, np.int32))
     return inside.cast(inside.node("Sub", above, graph.value(grid.highest, np.int32)), np.int8)

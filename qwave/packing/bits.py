@@ -69,10 +69,9 @@ def pack(codes: np.ndarray, scheme: str) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, scheme: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The codes that `pack` packed, as float32 of the given shape.
+    """The codes that `pack` packed, of the given shape: int8, of `int16` int16, of `fp32` float32.
 
-    Nothing is allocated before the length is right: then 32 bits a code for the result, and at
-    most as many again on the way.
+    Nothing is allocated before the length is right: then the result, and as much again on the way.
 
     Raises:
         PackedFileError: The length is wrong, a byte holds no codes of the scheme, padding is not
@@ -86,7 +85,7 @@ def unpack(packed: np.ndarray, scheme: str, shape: tuple[int, ...]) -> np.ndarra
         )
     highest = _highest(scheme)
     if scheme in _WIDE:
-        values = packed.view(_WIDE[scheme]).astype(np.float32)
+        values = packed.view(_WIDE[scheme]).astype(_WIDE[scheme].newbyteorder("="))
         # NaN is neither above nor below, and its minimum and maximum are NaN.
         if not (values.min(initial=0) >= -highest and values.max(initial=0) <= highest):
             raise PackedFileError(
@@ -107,7 +106,7 @@ def _highest(scheme: str) -> float:
 
 
 def _bytes_to_codes(scheme: str) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of every byte, float32 [256, digits a byte], and which bytes `pack` writes, [256]."""
+    """Codes of every byte, int8 [256, digits a byte], and which bytes `pack` writes, [256]."""
     grid = SCHEMES[scheme].weights
     assert grid is not None, f"{scheme} has no grid"
     base = _BASES[scheme]
@@ -115,4 +114,4 @@ def _bytes_to_codes(scheme: str) -> tuple[np.ndarray, np.ndarray]:
     byte = np.arange(256)
     digits = byte[:, None] // base ** np.arange(per_byte) % base
     is_code = (byte < base**per_byte) & (digits < grid.n_levels).all(axis=1)
-    return (digits * grid.spacing - grid.highest).astype(np.float32), is_code
+    return (digits * grid.spacing - grid.highest).astype(np.int8), is_code

@@ -86,8 +86,9 @@ def from_file(path: str | os.PathLike[str]) -> PackedModel:
     A file has one form: every byte before the tensor must be the one that `to_bytes` writes for
     the header that they hold, and every array must hold what training can leave. The header, of a
     megabyte at most, is checked first, then the length of the file against the layout that the
-    header asks for, and only then is the tensor read. Unpacking takes 32 bits a weight, 32 times
-    the file where these have one bit, and at most as many again for the layer at hand.
+    header asks for, and only then is the tensor read. Unpacking takes a byte a weight (two of
+    `int16`, four of `fp32`), 8 times the file where these have one bit, and as much again for the
+    layer at hand.
 
     Raises:
         PackedFileError: There is no such file, it is none that can be read to an end (a folder, a

@@ -9,7 +9,7 @@ before training as when a file is read:
 | what | limit | because |
 |---|---|---|
 | layers, of all experts and the router | 1,000 | each is Python objects of a kilobyte |
-| weights | 2^28 | a gibibyte when unpacked |
+| weights | 2^28 | a gibibyte when unpacked in float32 |
 | MC-dropout samples | 1,000 | each is one more prediction |
 | samples times units of the masked network | 2^22 | 16 MiB of masks |
 | `curiosity.alpha` | 10^6 | times a share it must not overflow float32 |
@@ -41,7 +41,8 @@ class PackedLayer:
 
     Attributes:
         scheme: Its scheme's name.
-        codes: float32 [o, i]; whole numbers on the scheme's grid, or the weights of fp32.
+        codes: [o, i]; whole numbers on the scheme's grid, of any number type (int8 or int16 where
+            they were read from a file), or the float32 weights of fp32.
         scale: float16 [o], or None for fp32.
         bias: float16 [o].
     """

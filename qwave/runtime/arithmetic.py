@@ -27,7 +27,7 @@ def float_product(layer: PackedLayer) -> Product:
 
     Sums of codes are exact up to 2^24: for 1,040 inputs of int8 whose codes are all the largest.
     """
-    transposed = layer.codes.T
+    transposed = layer.codes.astype(np.float32).T
     return lambda x: x @ transposed
 
 

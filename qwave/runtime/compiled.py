@@ -184,7 +184,7 @@ def fits_compiled(layers: Sequence[PackedLayer]) -> bool:
 def _byte_rows(codes: np.ndarray) -> np.ndarray:
     """Codes [o, i] as unsigned bytes, rows padded to whole vectors."""
     rows = np.zeros((len(codes), -(-codes.shape[1] // _LINE) * _LINE), dtype=np.uint8)
-    rows[:, : codes.shape[1]] = codes + _OFFSET
+    rows[:, : codes.shape[1]] = codes.astype(np.int16) + _OFFSET
     return rows
 
 
