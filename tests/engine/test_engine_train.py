@@ -537,7 +537,7 @@ def test_ptq_trains_in_fp32_and_quantizes_after(
     gaussians: Gaussians, monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
     # Seeds follow the digest; here both configurations get the same.
-    monkeypatch.setattr(TrialConfig, "digest", property(lambda self: "one digest for all"))
+    monkeypatch.setattr(TrialConfig, "digest", property(lambda self: "0123456789abcdef"))
     data = gaussians(6)
     after = _config(ModelConfig(schemes=("int1",), hidden=(8,)), mode="ptq")
     during = _config(ModelConfig(schemes=("int1",), hidden=(8,)), mode="qat")
