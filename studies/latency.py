@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from qwave.config import SCHEMES
 from qwave.data import EmbeddingSet, load_embeddings
+from qwave.export import require_onnx
 from qwave.packing import to_bytes
 from qwave.runtime.compiled import forward_library
 from qwave.runtime.integers import has_numkong
@@ -62,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         hidden = parse_hidden(arguments.hidden)
-    except ValueError as error:
+        require_onnx("studies.latency")
+    except ValueError as error:  # a QwaveError is one
         print(f"error: {error}", file=sys.stderr)
         return 2
     stream = sys.stderr if arguments.json else sys.stdout

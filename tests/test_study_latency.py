@@ -124,6 +124,18 @@ def test_widths_that_are_none_are_refused(text: str, capsys: pytest.CaptureFixtu
     assert f"error: --hidden must be widths such as 640-320, or linear, not '{text}'" in said
 
 
+def test_without_onnxruntime_the_extra_that_brings_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "qwave.export.onnx_file.find_spec", lambda name: None if name == "onnxruntime" else name
+    )
+    assert latency.main([]) == 2
+    said = capsys.readouterr().err
+    assert "error: studies.latency needs onnxruntime" in said
+    assert "pip install 'qwave[onnx]'" in said
+
+
 def test_widths_are_read() -> None:
     assert latency.parse_hidden("640-320") == (640, 320)
     assert latency.parse_hidden("linear") == ()

@@ -40,7 +40,7 @@ def export_and_show(arguments: argparse.Namespace) -> int:
     """Run ``qwave export``; returns the exit code."""
     budget_bytes = None if arguments.budget is None else parse_size(arguments.budget)
     if arguments.onnx:
-        require_onnx()
+        require_onnx("--onnx")
     resolve_device(arguments.device)
     study = load_study(arguments.store, arguments.sweep)
     with opened_store(arguments.store) as store:

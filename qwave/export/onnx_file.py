@@ -15,8 +15,11 @@ ONNX_TOLERANCE = 1e-4
 _MOST_ROWS = 256  # clips at a time: bounds the memory of a graph with MC-dropout
 
 
-def require_onnx() -> None:
+def require_onnx(purpose: str) -> None:
     """Refuse a machine without the libraries, before anything is trained.
+
+    Args:
+        purpose: What needs them.
 
     Raises:
         ConfigError: One is not installed.
@@ -24,7 +27,7 @@ def require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"--onnx needs {' and '.join(missing)}, which is not installed: "
+            f"{purpose} needs {' and '.join(missing)}, which is not installed: "
             "pip install 'qwave[onnx]'"
         )
 

@@ -2,7 +2,7 @@
 
 One layer of 1280 x 640 codes, one thread, batch 1 / 64, microseconds: NumKong's int8 8.4 / 252,
 its Hamming distances 2.6 / 77 (two of them are a ternary product), onnxruntime's MatMulInteger
-12 / 123. Its MatMulNBits was tried as well: it quantizes inputs by blocks instead of samples, which
+12 / 123. Its MatMulNBits was tried as well: it quantizes inputs by blocks instead of samples, and
 moves probabilities by up to 0.006 on ESC-10 (int4), where these are exact.
 """
 

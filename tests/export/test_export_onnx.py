@@ -123,8 +123,8 @@ def test_missing_libraries_are_named_with_the_extra_that_brings_them(
     monkeypatch.setattr(onnx_file, "find_spec", find)
     message = rf"^--onnx needs {named}.*not installed: pip install 'qwave\[onnx\]'$"
     with pytest.raises(ConfigError, match=message):
-        require_onnx()
+        require_onnx("--onnx")
 
 
 def test_nothing_is_refused_where_the_libraries_are() -> None:
-    require_onnx()
+    require_onnx("--onnx")
