@@ -16,6 +16,8 @@ Optuna decides, MLflow tells people: nothing is read back from MLflow to make a 
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from qwave.config import StoreError
 
 FORMAT_VERSION = 1
 _MARKER = "qwave.json"
+_LOCK_SECONDS = 1.0
 _CONTENT = {"format": "qwave-store", "version": FORMAT_VERSION}
 
 
@@ -69,7 +72,8 @@ def check_store(store: Path) -> None:
 def opened_store(store: Path) -> Iterator[Path]:
     """Make a folder a store where it is none yet, and hold its lock.
 
-    Repairs what a killed process can leave: a half-written last line of the journal.
+    Repairs what a killed process can leave: Optuna's lock on the journal, and a half-written last
+    line of it.
 
     Raises:
         StoreError: As `check_store`; or another process holds the lock, or the folder cannot be
@@ -89,7 +93,8 @@ def opened_store(store: Path) -> Iterator[Path]:
             f"--store {store} is in use by another process; wait for it, or choose another --store"
         ) from error
     try:
-        _cut_torn_line(store / "optuna.journal")
+        _drop_stale_lock(journal_path(store))
+        _cut_torn_line(journal_path(store))
         yield store
     finally:
         lock.release()
@@ -108,6 +113,20 @@ def report_folder(store: Path, sweep_name: str) -> Path:
 def repeats_folder(store: Path) -> Path:
     """Where studies of known configurations keep what was predicted."""
     return store / "repeats"
+
+
+def _drop_stale_lock(journal: Path) -> None:
+    """Drop Optuna's lock if nobody lets it go within a second.
+
+    The store's own lock keeps other sweeps out, and a dashboard writes a line within milliseconds.
+    Optuna itself would wait for half a minute.
+    """
+    lock = journal.with_name(f"{journal.name}.lock")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while os.path.lexists(lock):  # a link to the journal, which may not be there
+        if time.monotonic() > deadline:
+            lock.unlink(missing_ok=True)
+        time.sleep(0.01)
 
 
 def _cut_torn_line(journal: Path) -> None:

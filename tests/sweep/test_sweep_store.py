@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import (
+    JournalFileBackend,
+    JournalFileOpenLock,
+    JournalFileSymlinkLock,
+)
 
 from qwave.config import StoreError
+from qwave.sweep import store as store_module
 from qwave.sweep.store import check_store, opened_store
 
 
@@ -70,6 +77,42 @@ def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StoreError, match="cannot be written"), opened_store(tmp_path / "store"):
         pass
+
+
+@pytest.mark.parametrize("lock", [JournalFileSymlinkLock, JournalFileOpenLock])
+def test_a_lock_that_a_killed_process_left_on_the_journal_is_dropped(
+    tmp_path: Path, lock: type[JournalFileSymlinkLock | JournalFileOpenLock]
+) -> None:
+    with opened_store(tmp_path):
+        pass
+    left = lock(str(tmp_path / "optuna.journal"))
+    left.acquire()
+    with opened_store(tmp_path):
+        assert not [entry.name for entry in tmp_path.iterdir() if "journal.lock" in entry.name]
+        again = JournalFileSymlinkLock(str(tmp_path / "optuna.journal"))
+        assert again.acquire()
+        again.release()
+
+
+def test_a_lock_that_is_let_go_in_time_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a dashboard that writes a note: it finds its lock where it left it."""
+    monkeypatch.setattr(store_module, "_LOCK_SECONDS", 60.0)
+    with opened_store(tmp_path):
+        pass
+    held = JournalFileSymlinkLock(str(tmp_path / "optuna.journal"))
+    held.acquire()
+
+    def write() -> None:
+        time.sleep(0.2)
+        held.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        with opened_store(tmp_path):
+            assert writing.done()
+    writing.result()
 
 
 def test_a_torn_last_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
