@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from qwave import compiler
-from qwave.config import SCHEMES
+from qwave.config import SCHEMES, Scheme
+from qwave.config.trial import Normalization
 from qwave.data import Normalizer
 from qwave.packing import PackedLayer
+from qwave.runtime import arithmetic, compiled
 from qwave.runtime.arithmetic import NumpyNetwork, Product
 from qwave.runtime.compiled import CompiledNetwork, fits_compiled, forward_library
+from qwave.runtime.integers import integer_product
 from qwave.runtime.kernels import network_maker
 
 INTEGER = [name for name, scheme in SCHEMES.items() if scheme.activations is not None]
@@ -93,12 +98,41 @@ def test_two_layers_are_numpys_on_any_processor(library: ctypes.CDLL, scheme: st
 
 
 def test_a_layer_of_more_inputs_than_32_bits_can_sum_is_left_to_others() -> None:
-    if forward_library() is None:
-        pytest.skip("no C compiler here")
     narrow = _layer("int8", np.full((1, 2**16), 127))
     wide = _layer("int8", np.full((1, 2**16 + 1), 127))
-    assert fits_compiled([narrow])
-    assert not fits_compiled([narrow, wide])
+    raw = Normalizer("raw")
+    assert fits_compiled(raw, [narrow])
+    assert not fits_compiled(raw, [narrow, wide])
+    if forward_library() is None:
+        pytest.skip("no C compiler here")
     make = network_maker("compiled")
-    assert isinstance(make(Normalizer("raw"), [narrow]), CompiledNetwork)
-    assert isinstance(make(Normalizer("raw"), [wide]), NumpyNetwork)
+    assert isinstance(make(raw, [narrow]), CompiledNetwork)
+    assert isinstance(make(raw, [wide]), NumpyNetwork)
+
+
+def test_every_scheme_and_normalisation_there_is_can_be_compiled() -> None:
+    for scheme in SCHEMES:
+        for normalization in get_args(Normalization):
+            assert fits_compiled(Normalizer(normalization), [_layer(scheme, np.ones((2, 3)))])
+
+
+def test_what_c_does_not_know_is_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A normalisation, and codes or inputs beyond a byte, of schemes that somebody may add."""
+    assert not fits_compiled(Normalizer("logarithm"), [_layer("int4", np.ones((2, 3)))])  # type: ignore[arg-type]
+    bytes_, shorts = SCHEMES["int8"].weights, SCHEMES["int16"].weights
+    added = {
+        "wide weights": Scheme("wide weights", Fraction(16), shorts, bytes_),
+        "wide inputs": Scheme("wide inputs", Fraction(8), bytes_, shorts),
+    }
+    monkeypatch.setattr(arithmetic, "SCHEMES", {**SCHEMES, **added})
+    monkeypatch.setattr(compiled, "SCHEMES", {**SCHEMES, **added})
+    rng = np.random.default_rng(0)
+    for scheme in added.values():
+        assert scheme.weights is not None
+        assert scheme.activations is not None
+        codes = rng.integers(-scheme.weights.highest, scheme.weights.highest, size=(4, 9))
+        layer = _layer(scheme.name, codes)
+        assert not fits_compiled(Normalizer("raw"), [layer])
+        x = rng.integers(-scheme.activations.highest, scheme.activations.highest, size=(5, 9))
+        expected = (x @ codes.T).astype(np.float32)
+        np.testing.assert_allclose(integer_product(layer)(_floats(x)), expected, rtol=1e-6)

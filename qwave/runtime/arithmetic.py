@@ -102,6 +102,20 @@ def row_factor(layer: PackedLayer) -> np.ndarray | None:
     return layer.scale.astype(np.float32) / np.float32(grid.denominator)
 
 
+def multiplies_bytes(layer: PackedLayer) -> bool:
+    """Whether a layer multiplies codes with codes, all of which fit signed bytes."""
+    scheme = SCHEMES[layer.scheme]
+    grids = (scheme.weights, scheme.activations)
+    return all(grid is not None and grid.highest <= 127 for grid in grids)
+
+
+def is_ternary(layer: PackedLayer) -> bool:
+    """Whether it multiplies -1, 0 and 1 with the same: bits can be counted instead."""
+    scheme = SCHEMES[layer.scheme]
+    grids = (scheme.weights, scheme.activations)
+    return all(grid is not None and grid.highest == 1 for grid in grids)
+
+
 def quantise_samples(x: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Codes of each sample [n, i], and what they are multiples of [n, 1]."""
     if grid.scale == "absmax":

@@ -20,6 +20,8 @@ from qwave.packing import PackedLayer
 from qwave.runtime.arithmetic import (
     HIDDEN_EPSILON,
     SMALLEST_SAMPLE_SCALE,
+    is_ternary,
+    multiplies_bytes,
     refuse_not_finite,
     row_factor,
 )
@@ -31,6 +33,13 @@ _LINE = 64
 # An array as an argument in a quarter of the time that `array.ctypes.data` takes.
 _from_buffer = (ctypes.c_char * 0).from_buffer
 _OFFSET = 128
+# Steps of each normalisation per clip: square roots, mean and deviation, length.
+_NORMALIZATIONS = {
+    **dict.fromkeys(("raw", "standard", "min_max"), (False, False, False)),
+    "layer": (False, True, False),
+    "sqrt_layer": (True, True, False),
+    "l2": (False, False, True),
+}
 # Sums of products of bytes stay within 32 bits: 2^16 * 255 * 127 < 2^31.
 _MOST_INPUTS = 2**16
 
@@ -90,13 +99,13 @@ class CompiledNetwork:
         self.n_classes = len(layers[-1].bias)
         made = (_Layer * len(layers))(*map(self._layer, layers))
         self._kept.append(made)
-        normalization = normalizer.normalization
+        has_roots, has_standard, is_unit = _NORMALIZATIONS[normalizer.normalization]
         widths = [self.n_features, *(len(layer.bias) for layer in layers)]
         self._network = _Network(
             n_features=self.n_features,
-            has_roots=normalization == "sqrt_layer",
-            has_standard=normalization in ("layer", "sqrt_layer"),
-            is_unit=normalization == "l2",
+            has_roots=has_roots,
+            has_standard=has_standard,
+            is_unit=is_unit,
             epsilon=EPSILON,
             hidden_epsilon=HIDDEN_EPSILON,
             offset=self._floats(normalizer.offset),
@@ -145,7 +154,6 @@ class CompiledNetwork:
 
     def _layer(self, layer: PackedLayer) -> _Layer:
         n_out, n_in = layer.codes.shape
-        scheme = SCHEMES[layer.scheme]
         made = _Layer(
             n_in=n_in,
             n_out=n_out,
@@ -153,14 +161,14 @@ class CompiledNetwork:
             scale=self._floats(row_factor(layer)),
             bias=self._floats(layer.bias),
         )
-        grid = scheme.activations
+        grid = SCHEMES[layer.scheme].activations
         if grid is None:
             made.weights = self._floats(layer.codes)
             return made
         made.is_mean = grid.scale == "absmean"
         made.scale_factor, made.smallest_scale = grid.scale_factor, SMALLEST_SAMPLE_SCALE
         made.highest, made.denominator = grid.highest, grid.denominator
-        if scheme.weights is not None and scheme.weights.highest == grid.highest == 1:
+        if is_ternary(layer):
             made.kind, made.weights = _TRITS, self._keep(_bit_rows(layer.codes))
         else:
             made.kind, made.weights = _BYTES, self._keep(_byte_rows(layer.codes))
@@ -176,9 +184,13 @@ class CompiledNetwork:
         return held.ctypes.data
 
 
-def fits_compiled(layers: Sequence[PackedLayer]) -> bool:
-    """Whether sums of the layers' products fit 32 bits."""
-    return max(layer.codes.shape[1] for layer in layers) <= _MOST_INPUTS
+def fits_compiled(normalizer: Normalizer, layers: Sequence[PackedLayer]) -> bool:
+    """Whether C knows the normalisation and every layer's scheme, and its sums fit 32 bits."""
+    return normalizer.normalization in _NORMALIZATIONS and all(
+        layer.codes.shape[1] <= _MOST_INPUTS
+        and (SCHEMES[layer.scheme].activations is None or multiplies_bytes(layer))
+        for layer in layers
+    )
 
 
 def _byte_rows(codes: np.ndarray) -> np.ndarray:

@@ -12,9 +12,8 @@ import importlib.util
 
 import numpy as np
 
-from qwave.config import SCHEMES
 from qwave.packing import PackedLayer
-from qwave.runtime.arithmetic import Product, float_product
+from qwave.runtime.arithmetic import Product, float_product, is_ternary, multiplies_bytes
 
 
 def has_numkong() -> bool:
@@ -23,11 +22,10 @@ def has_numkong() -> bool:
 
 
 def integer_product(layer: PackedLayer) -> Product:
-    """The product of codes [n, i] with a layer's, [n, o]; of floats where the scheme has them."""
-    scheme = SCHEMES[layer.scheme]
-    if scheme.weights is None or scheme.activations is None:
+    """The product of codes [n, i] with a layer's, [n, o]; of floats where they are no bytes."""
+    if not multiplies_bytes(layer):
         return float_product(layer)
-    if scheme.weights.highest == scheme.activations.highest == 1:
+    if is_ternary(layer):
         return _ternary_product(layer.codes)
     return _byte_product(layer.codes)
 

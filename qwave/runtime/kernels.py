@@ -63,7 +63,7 @@ def network_maker(
         raise ConfigError("kernel='numkong' needs NumKong: pip install 'qwave[runtime]'")
 
     def make(normalizer: Normalizer, layers: Sequence[PackedLayer]) -> Network:
-        if library is not None and fits_compiled(layers):
+        if library is not None and fits_compiled(normalizer, layers):
             return CompiledNetwork(library, normalizer, layers)
         if kernel == "numkong" or (kernel == "auto" and has_numkong()):
             return NumpyNetwork(normalizer, layers, integer_product)
