@@ -27,32 +27,11 @@ from studies.confirm import (
     with_holdout,
 )
 
+from .front_points import dominates, front_points
+
 MakeSet = Callable[..., EmbeddingSet]
 REFERENCE = {"reference_accuracy": 0.1, "reference_bytes": 4_000_000}
 STUDY = cast(Study, SimpleNamespace(user_attrs=REFERENCE))
-
-
-def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """Whether (accuracy, size) a is no worse than b in both and better in one."""
-    return a[0] >= b[0] and a[1] <= b[1] and a != b
-
-
-def _points(values: Sequence[tuple[float, int]], errors: Sequence[float]) -> list[FrontPoint]:
-    return [
-        FrontPoint(
-            number=number,
-            accuracy=accuracy,
-            standard_error=errors[number],
-            size_bytes=size,
-            is_front=not any(_dominates(other, (accuracy, size)) for other in values),
-            num_experts=1,
-            label=f"model {number}",
-            configuration={},
-            digest=f"digest{number:02d}",
-            mlflow_run_id=f"run{number}",
-        )
-        for number, (accuracy, size) in enumerate(values)
-    ]
 
 
 def _repeats(
@@ -75,7 +54,7 @@ def _world(
     group = np.append(np.arange(25), rng.integers(25, size=35))
     y = rng.integers(3, size=60)
     data = make_set(np.zeros((60, 2)), np.append([0, 1, 2], y[3:]), group=group)
-    points = _points(
+    points = front_points(
         [
             (float(a), int(s) * 100)
             for a, s in zip(rng.random(5), rng.integers(1, 5, 5), strict=True)
@@ -140,9 +119,9 @@ def test_confirmation_is_that_of_plain_loops(make_set: MakeSet, seed: int, n_see
             assert np.isnan(entry.seed_deviation), hint
         else:
             assert entry.seed_deviation == pytest.approx(np.std(of_seeds, ddof=1)), hint
-        assert entry.is_front == (not any(_dominates(o, pairs[place]) for o in pairs)), hint
+        assert entry.is_front == (not any(dominates(o, pairs[place]) for o in pairs)), hint
         on_front = [
-            not any(_dominates((row[o], sizes[o]), (row[place], sizes[place])) for o in range(5))
+            not any(dominates((row[o], sizes[o]), (row[place], sizes[place])) for o in range(5))
             for row in resampled[::20]
         ]
         assert entry.probability == pytest.approx(np.mean(on_front), abs=0.15), hint
@@ -194,7 +173,7 @@ def _confirmed(
 
 def test_optimism_is_how_much_lower_the_front_of_the_search_lies() -> None:
     searched = [(0.6, 100), (0.8, 1000), (0.7, 1000), (0.8, 1000), (0.9, 10_000)]
-    points = _points(searched, [0.1] * 5)
+    points = front_points(searched, [0.1] * 5)
     assert [point.is_front for point in points] == [True, True, False, True, True]
     values = [0.5, 0.75, 0.85, 0.8, 0.7]
     confirmed = _confirmed(points, values, [True, False, True, False, False])
@@ -214,7 +193,7 @@ def test_optimism_is_how_much_lower_the_front_of_the_search_lies() -> None:
 
 
 def test_a_report_says_the_optimism_and_how_many_may_be_dominated() -> None:
-    points = _points([(0.6, 100), (0.8, 1000), (0.7, 1000)], [0.1] * 3)
+    points = front_points([(0.6, 100), (0.8, 1000), (0.7, 1000)], [0.1] * 3)
     confirmed = _confirmed(points, [0.5, 0.85, 0.7], [True, True, False])
     config = ConfirmationConfig("moe", seeds=(7, 8, 9))
     (section,) = report(confirmed, STUDY, config)
@@ -232,7 +211,7 @@ def test_a_report_says_the_optimism_and_how_many_may_be_dominated() -> None:
 
 
 def test_a_table_has_a_row_a_point_and_the_held_out_fold_where_there_is_one() -> None:
-    points = _points([(0.6, 100), (0.8, 1000)], [0.1] * 2)
+    points = front_points([(0.6, 100), (0.8, 1000)], [0.1] * 2)
     plain, other = _confirmed(points, [0.5, 0.85], [True, False])
     lines = confirmed_table([plain, other]).csv().splitlines()
     assert lines[0] == (
@@ -258,7 +237,7 @@ def test_only_the_confirmed_front_is_scored_on_the_held_out_fold(
         full = EmbeddingSet(**{**vars(full), "group": None})
     assert full.fold is not None
     rows = np.flatnonzero(full.fold == 1)
-    points = _points([(0.6, 100), (0.8, 1000), (0.7, 2000)], [0.1] * 3)
+    points = front_points([(0.6, 100), (0.8, 1000), (0.7, 2000)], [0.1] * 3)
     confirmed = _confirmed(points, [0.5, 0.6, 0.7], [True, False, True])
     configs = {p.digest: TrialConfig(data=DataConfig(n_folds=p.number + 2)) for p in points}
     rng = np.random.default_rng(4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -17,30 +17,9 @@ from qwave.data import EmbeddingSet, leave_out, load_embeddings
 from qwave.figures import FrontPoint
 from studies.confirm import near_front, refuse_stale, searched_data
 
+from .front_points import dominates, front_points
+
 MakeSet = Callable[..., EmbeddingSet]
-
-
-def _dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """Whether (accuracy, size) a is no worse than b in both and better in one."""
-    return a[0] >= b[0] and a[1] <= b[1] and a != b
-
-
-def _points(values: Sequence[tuple[float, int]], errors: Sequence[float]) -> list[FrontPoint]:
-    return [
-        FrontPoint(
-            number=number,
-            accuracy=accuracy,
-            standard_error=errors[number],
-            size_bytes=size,
-            is_front=not any(_dominates(other, (accuracy, size)) for other in values),
-            num_experts=1,
-            label=f"model {number}",
-            configuration={},
-            digest=f"digest{number:02d}",
-            mlflow_run_id=f"run{number}",
-        )
-        for number, (accuracy, size) in enumerate(values)
-    ]
 
 
 def _random_points(seed: int) -> list[FrontPoint]:
@@ -51,7 +30,7 @@ def _random_points(seed: int) -> list[FrontPoint]:
         (float(a) / 10, int(s) * 100)
         for a, s in zip(rng.integers(3, 10, n), rng.integers(1, 8, n), strict=True)
     ]
-    return _points(values, rng.choice([0.0, 0.05, 0.1, 0.3], size=n).tolist())
+    return front_points(values, rng.choice([0.0, 0.05, 0.1, 0.3], size=n).tolist())
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -66,7 +45,7 @@ def test_points_near_the_front_are_those_of_a_plain_loop(seed: int) -> None:
             if any((p.accuracy, p.size_bytes) == pair for p in front):
                 rest.append((0.0, point.size_bytes, point.number))
                 continue
-            if not any(_dominates((p.accuracy, p.size_bytes), pair) for p in points):
+            if not any(dominates((p.accuracy, p.size_bytes), pair) for p in points):
                 front.append(point)
                 continue
             best = max(p.accuracy for p in points if p.size_bytes <= point.size_bytes)

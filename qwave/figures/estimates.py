@@ -94,16 +94,8 @@ def estimates_png(
             x,
             y,
             yerr=np.maximum([below, above], 0),
-            linestyle="none",
-            marker=marker,
-            markersize=6.5,
-            color=colour,
-            markeredgecolor="white",
-            markeredgewidth=0.8,
-            elinewidth=1.1,
-            ecolor=tint(colour, 0.6),
             capsize=2.5,
-            zorder=3,
+            **_mark_style(colour, marker, 6.5),
         )
         handles.append(bars)
         if is_staircase is True or (is_staircase and name in is_staircase):
@@ -157,15 +149,7 @@ def forest_png(
             values[:, 0],
             [rows.index(row) + shift for row in rows if row in marks],
             xerr=np.maximum([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]], 0),
-            linestyle="none",
-            marker=marker,
-            markersize=5.5,
-            color=colour,
-            markeredgecolor="white",
-            markeredgewidth=0.7,
-            elinewidth=1.1,
-            ecolor=tint(colour, 0.6),
-            zorder=3,
+            **_mark_style(colour, marker, 5.5),
         )
         handles.append(bars)
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
@@ -226,6 +210,21 @@ def curves_png(
 def _check_series(series: Mapping[str, Any]) -> None:
     if not 0 < len(series) <= MAX_SERIES:
         raise ValueError(f"1 to {MAX_SERIES} series can be told apart, but got {len(series)}")
+
+
+def _mark_style(colour: str, marker: str, size: float) -> dict[str, Any]:
+    """Of estimates with their intervals."""
+    return {
+        "linestyle": "none",
+        "marker": marker,
+        "markersize": size,
+        "color": colour,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.8,
+        "elinewidth": 1.1,
+        "ecolor": tint(colour, 0.6),
+        "zorder": 3,
+    }
 
 
 def _new_figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
