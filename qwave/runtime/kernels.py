@@ -7,7 +7,8 @@
 | `numpy` | nothing (`qwave.runtime.arithmetic`) | 110 us |
 
 All are exact where codes are multiplied, and give the same predictions but for the rounding of
-means, deviations and exponentials. So `auto` takes the fastest that is there.
+means, deviations and exponentials. So `auto` takes the fastest that is there, and a network of a
+scheme or normalisation that a kernel does not know is left to one that does.
 """
 
 from __future__ import annotations

@@ -126,5 +126,13 @@ def test_missing_libraries_are_named_with_the_extra_that_brings_them(
         require_onnx("--onnx")
 
 
-def test_nothing_is_refused_where_the_libraries_are() -> None:
+def test_nothing_is_refused_where_the_libraries_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def find(name: str) -> Any:
+        asked.append(name)
+        return find_spec(name)
+
+    monkeypatch.setattr(onnx_file, "find_spec", find)
     require_onnx("--onnx")
+    assert asked == ["onnx", "onnxruntime"]

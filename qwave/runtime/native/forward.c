@@ -4,7 +4,7 @@
  * means and deviations are taken in double, everything else is rounded to float where numpy rounds
  * it. Both differ by the order of double sums, which now and then moves a last bit.
  *
- * Structures are mirrored in native.py.
+ * Structures are mirrored in compiled.py.
  */
 #include <float.h>
 #include <math.h>
@@ -21,7 +21,7 @@ typedef struct {
     int64_t n_in, n_out, kind;
     const void *weights; /* FLOATS: float [n_out, n_in]. BYTES: uint8 [n_out, padded n_in].
                             TRITS: which are not zero, then which are negative, a bit each,
-                            [n_out, 2, padded n_in / 8] */
+                            [n_out, 2, bit_bytes(n_in)] */
     const float *scale;  /* [n_out], by the denominator of the weights' grid; NULL: none */
     const float *bias;   /* [n_out] */
     int64_t is_mean;     /* the scale of a sample is its mean absolute, not its largest */
