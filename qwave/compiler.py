@@ -19,6 +19,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from qwave.caching import cache_folder
+
 _log = logging.getLogger(__name__)
 
 # Sums may be taken in any order; NaN stays NaN.
@@ -53,7 +55,7 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
     words = " ".join((compiler, *command[1:], *_FLAGS, *flags))
     for part in (*sources, words.encode(), _processor()):
         key.update(part)
-    folder = _cache_folder()
+    folder = cache_folder()
     library = folder / f"{source.stem}-{key.hexdigest()[:16]}.so"
     if library.exists():
         try:
@@ -79,18 +81,6 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
     except OSError as error:  # such as a folder from which nothing may be run
         _log.warning("%s cannot be loaded, goes on without it, slower: %s", library, error)
         return None
-
-
-def _cache_folder() -> Path:
-    """The user's cache folder; one for this process alone where that cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwave"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        _log.info("%s cannot be written (%s): compiled anew in this process", folder, error)
-        return Path(tempfile.mkdtemp(prefix="qwave-"))
 
 
 def _processor() -> bytes:

@@ -18,10 +18,10 @@ import qwave
 
 LAYERS: dict[str, int] = {
     "config": 0,
-    "compiler": 0,
+    "caching": 0,
+    "compiler": 1,
     "fusion": 0,
     "data": 1,
-    "audio": 1,
     "quant": 1,
     "dropout": 1,
     "pareto": 1,
@@ -34,10 +34,12 @@ LAYERS: dict[str, int] = {
     "figures": 1,
     "moe": 2,
     "packing": 2,
+    "audio": 2,
     "evaluate": 3,
     "runtime": 3,
     "engine": 4,
     "pyfunc": 4,
+    "inference": 4,
     "crossval": 5,
     "fit": 5,
     "sweep": 6,
@@ -69,6 +71,9 @@ HOMES = {
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "numkong": {"runtime"},
+    "soundfile": {"audio"},
+    "soxr": {"audio"},
+    "transformers": {"audio"},
 }
 # All that a GPU machine needs for the engine.
 ENGINE_LIBRARIES = {"torch", "numpy", "sklearn"}

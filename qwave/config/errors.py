@@ -21,6 +21,10 @@ class DataError(QwaveError):
     """An embeddings file cannot be used."""
 
 
+class AudioError(QwaveError):
+    """A recording cannot be decoded, or an encoder cannot be had."""
+
+
 class StoreError(QwaveError):
     """A store cannot be opened, is of another version, or holds another study."""
 

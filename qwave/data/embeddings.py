@@ -51,6 +51,8 @@ class EmbeddingSet:
         class_names: One name a class.
         names: One name a clip.
         digest: 16 hexadecimal digits over all of the above.
+        encoder: What made x from audio, ``name@digest`` (`qwave.audio.encoder_identity`); empty
+            where the file does not say.
     """
 
     x: np.ndarray
@@ -60,6 +62,7 @@ class EmbeddingSet:
     class_names: tuple[str, ...]
     names: tuple[str, ...]
     digest: str
+    encoder: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -113,7 +116,7 @@ def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
     group = None if data.group is None else data.group[rows]
     names = tuple(data.names[row] for row in rows)
     digest = _digest(x, y, fold, group, data.class_names, names)
-    return EmbeddingSet(x, y, fold, group, data.class_names, names, digest)
+    return EmbeddingSet(x, y, fold, group, data.class_names, names, digest, data.encoder)
 
 
 def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet:

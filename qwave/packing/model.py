@@ -82,6 +82,9 @@ class Header:
         mc_seed: Seed of the MC-dropout masks, 0 to 2^32 - 1.
         data_digest: Of the embeddings that trained it, 16 hexadecimal digits.
         config_digest: Of the trial configuration, likewise.
+        encoder: What makes its inputs from audio, ``name@digest``; empty where that is not known.
+        sure_probability: Largest probability from which on a prediction counts as sure, 0 to 1; 0
+            where none was fitted.
 
     Raises:
         ConfigError: A value is not one of these, or beyond a limit of this module.
@@ -94,6 +97,8 @@ class Header:
     mc_seed: int
     data_digest: str
     config_digest: str
+    encoder: str = ""
+    sure_probability: float = 0.0
 
     def __post_init__(self) -> None:
         require_choice(self.normalization, Normalization, "data.normalization")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LOADER_MODULE = "qwave.pyfunc"
 # It, and the modules that it imports: 0.15 MB of source. All of qwave would be five times as much,
 # and the embeddings of ESC-10 beside it.
-_SHIPPED_MODULES = ("compiler", "config", "data", "packing", "pyfunc", "runtime")
+_SHIPPED_MODULES = ("caching", "compiler", "config", "data", "packing", "pyfunc", "runtime")
 _REQUIREMENTS = ("numpy", "pandas")
 _OPTIONAL_REQUIREMENTS = ("numkong",)  # pinned where it is installed: the runtime's extra
 _DIGEST_TAG = "qwave.model_digest"

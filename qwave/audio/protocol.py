@@ -1,0 +1,58 @@
+"""What every encoder is: waveforms of one rate and length become embeddings.
+
+Shapes: n clips, s samples, d features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Protocol
+
+import numpy as np
+
+
+class Encoder(Protocol):
+    """A pretrained network, or plain statistics, behind one function.
+
+    Attributes:
+        name: As ``--encoder`` takes it.
+        sample_rate: Of its waveforms, in hertz.
+        clip_seconds: Length of its waveforms.
+        num_features: d.
+        parameters: Everything besides the weights that decides an embedding; JSON-able.
+        weights_digest: 16 hexadecimal digits over its weights; empty where it has none.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def clip_seconds(self) -> float: ...
+    @property
+    def num_features(self) -> int: ...
+    @property
+    def parameters(self) -> Mapping[str, object]: ...
+    @property
+    def weights_digest(self) -> str: ...
+
+    def encode(self, waveforms: np.ndarray) -> np.ndarray:
+        """Embeddings of mono waveforms: float32 [n, s] to float32 [n, d].
+
+        s is ``round(clip_seconds * sample_rate)``. A clip has the same embedding, bit for bit,
+        alone and among others.
+        """
+        ...
+
+
+def encoder_identity(encoder: Encoder) -> str:
+    """``name@digest``: equal where the same waveform gets the same embedding.
+
+    Eight hexadecimal digits over name, parameters and weights.
+    """
+    text = json.dumps(
+        [encoder.name, dict(encoder.parameters), encoder.weights_digest], sort_keys=True
+    )
+    return f"{encoder.name}@{sha256(text.encode()).hexdigest()[:8]}"
