@@ -1,4 +1,4 @@
-"""Recordings become embeddings (extra ``audio``): decoding, pretrained encoders, sources, cache."""
+"""Recordings become embeddings (extra ``audio``): decoding, encoders, sources, cache."""
 
 from __future__ import annotations
 
