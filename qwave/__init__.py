@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from qwave.crossval import TrialResult as TrialResult
     from qwave.crossval import cross_validate as cross_validate
     from qwave.data import EmbeddingSet as EmbeddingSet
+    from qwave.data import embeddings_from_arrays as embeddings_from_arrays
+    from qwave.data import embeddings_from_frame as embeddings_from_frame
     from qwave.data import load_embeddings as load_embeddings
     from qwave.packing import packed_size_bytes as packed_size_bytes
     from qwave.runtime import load_packed as load_packed
@@ -30,6 +32,8 @@ _HOMES = {
     "TrialResult": "crossval",
     "cross_validate": "crossval",
     "EmbeddingSet": "data",
+    "embeddings_from_arrays": "data",
+    "embeddings_from_frame": "data",
     "load_embeddings": "data",
     "packed_size_bytes": "packing",
     "load_packed": "runtime",
@@ -44,6 +48,8 @@ __all__ = [
     "QwaveError",
     "TrialResult",
     "cross_validate",
+    "embeddings_from_arrays",
+    "embeddings_from_frame",
     "load_embeddings",
     "load_packed",
     "load_sweep",

@@ -20,9 +20,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from qwave.audio import open_data
 from qwave.config import ComparisonConfig, TrialConfig
 from qwave.crossval import cross_validate
-from qwave.data import EmbeddingSet, leave_out, load_embeddings
+from qwave.data import EmbeddingSet, leave_out
 from qwave.energy import joules_of, why_not_measured
 from qwave.evaluate import score_intervals
 from qwave.figures import Cell, Column, Estimate, Section, SizedEstimate, Table, estimates_png
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     path, overrides = split_positionals(arguments.arguments, DEFAULT)
     config = load_comparison(path, overrides, is_smoke=arguments.smoke)
     source = next(iter(config.variants.values())).data
-    data = leave_out(load_embeddings(source.path), source.holdout_fold)
+    data = leave_out(open_data(source.path, source.encoder), source.holdout_fold)
     with opened_bench(
         config.name,
         data,

@@ -52,6 +52,9 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
     except StudyStoppedError as error:
         print(error, file=sys.stderr)
         return 130
+    except KeyboardInterrupt:  # before the study began: while clips were embedded
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 def _show_note(message: Warning | str, *_: object, **__: object) -> None:

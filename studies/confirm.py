@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from optuna.study import Study
 
+from qwave.audio import open_data
 from qwave.config import ConfigError, ConfirmationConfig, TrialConfig
-from qwave.data import EmbeddingSet, leave_out, load_embeddings
+from qwave.data import EmbeddingSet, leave_out
 from qwave.figures import (
     Cell,
     Column,
@@ -165,7 +166,7 @@ def refuse_stale(configs: Mapping[str, TrialConfig], seeds: Sequence[int]) -> No
 
 def searched_data(config: TrialConfig, study: Study) -> tuple[EmbeddingSet, EmbeddingSet]:
     """All rows, and those that the search had."""
-    full = load_embeddings(config.data.path)
+    full = open_data(config.data.path, config.data.encoder)
     data = leave_out(full, config.data.holdout_fold)
     expected = study.user_attrs["data_digest"]
     if data.digest != expected:

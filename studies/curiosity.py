@@ -18,8 +18,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from qwave.audio import open_data
 from qwave.config import ComparisonConfig, ConfigError, UncertaintyConfig, nearest
-from qwave.data import EmbeddingSet, leave_out, load_embeddings, take_classes
+from qwave.data import EmbeddingSet, leave_out, take_classes
 from qwave.figures import Column, Section, Table
 from qwave.space import load_uncertainty
 from qwave.sweep import Bench, opened_bench, write_study
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_uncertainty(path, overrides, is_smoke=arguments.smoke)
     comparison = config.comparison
     source = next(iter(comparison.variants.values())).data
-    data = leave_out(load_embeddings(source.path), source.holdout_fold)
+    data = leave_out(open_data(source.path, source.encoder), source.holdout_fold)
     reduced = without_classes(data, config)
     # First the splits: the store is open for one data set at a time, and the report belongs to
     # the last one.

@@ -6,7 +6,7 @@ Shapes: n clips, s samples, d features.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Protocol
 
@@ -42,7 +42,7 @@ class Encoder(Protocol):
         """Embeddings of mono waveforms: float32 [n, s] to float32 [n, d].
 
         s is ``round(clip_seconds * sample_rate)``. A clip has the same embedding, bit for bit,
-        alone and among others.
+        alone and among others. `embed_waveforms` checks what goes in and what comes out.
         """
         ...
 
@@ -56,3 +56,16 @@ def encoder_identity(encoder: Encoder) -> str:
         [encoder.name, dict(encoder.parameters), encoder.weights_digest], sort_keys=True
     )
     return f"{encoder.name}@{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def digest_weights(tensors: Iterable[np.ndarray]) -> str:
+    """16 hexadecimal digits over a network's tensors, in whatever order and under any names.
+
+    Of the values rather than of a file: the same weights lie in files of several layouts, and
+    libraries rename tensors from one version to the next.
+    """
+    digests = sorted(
+        sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).digest()
+        for array in tensors
+    )
+    return sha256(b"".join(digests)).hexdigest()[:16]

@@ -6,23 +6,25 @@ Those modules import what they need when they run: ``qwave --help`` takes a tent
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
 
-from qwave.cli import export
+from qwave.cli import embed, export, predict
 from qwave.config import QwaveError
 
-_COMMANDS = {"export": export}
+_COMMANDS = {"embed": embed, "export": export, "predict": predict}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command.
 
     Returns:
-        The exit code: 0 done, 1 a model failed its proof, 2 wrong input, 130 stopped by Ctrl-C.
-        Arguments that do not parse end the program with 2, as argparse does.
+        The exit code: 0 done, 1 a model failed its proof or some clips could not be decoded,
+        2 wrong input, 130 stopped by Ctrl-C, 141 nobody reads stdout any more. Arguments that do
+        not parse end the program with 2, as argparse does.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -35,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         return 130
+    except BrokenPipeError:  # what `| head` does when it has seen enough
+        # The interpreter flushes stdout when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """``qwave export``: models of a finished search, refitted, packed, proven, described, registered.
 
-qwave export TRIAL | --front | --budget 50kB [--sweep NAME] [--store DIR] [--out DIR] [--no-refit]
-    [--onnx] [--no-register] [--device cpu|cuda|mps] [--json]
+qwave export TRIAL | --front | --budget 50kB [--sweep NAME] [--store DIR] [--out DIR|FILE.qwave]
+    [--no-refit] [--onnx] [--no-register] [--device cpu|cuda|mps] [--json]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from qwave.config import ConfigError
 SUMMARY = "hand over models of a finished search"
 DESCRIPTION = (
     "Train a trial of a finished search on all rows, pack it, prove that the file predicts what "
-    "was trained, and write it with a model card."
+    "was trained, calibrate its probabilities, and write it with a model card."
 )
 
 
@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--budget", metavar="SIZE", help="the best that fits: 50kB, 2000, 20KiB")
     parser.add_argument("--sweep", default="moe_pareto", help="default: moe_pareto")
     parser.add_argument("--store", type=Path, default=Path("mlruns"), help="default: mlruns")
-    parser.add_argument("--out", type=Path, help="default: models/SWEEP in the store")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the folder that models are written in (default: models/SWEEP in the store), or "
+        "FILE.qwave for a copy of the one model",
+    )
     parser.add_argument(
         "--refit",
         action=switch,

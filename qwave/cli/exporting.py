@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from qwave.config import ConfigError
+from qwave.config import ConfigError, StoreError
 from qwave.engine import resolve_device
 from qwave.export import (
     Candidate,
@@ -27,11 +30,21 @@ from qwave.sweep import collect_points, front_of, load_study, point_config
 from qwave.sweep.store import opened_store
 from qwave.tracking import Tracker, ui_command
 
+_MODEL_SUFFIX = ".qwave"
+
 
 class HandedOver(NamedTuple):
-    """A model, and the names under which it is registered; none where it is not."""
+    """A model that was exported.
+
+    Attributes:
+        exported: It, in its folder.
+        file: The packed file that was asked for: the one in the folder, or a copy.
+        aliases: Names under which it is registered; none where it is not.
+        uri: Of its registered version, or None.
+    """
 
     exported: ExportedModel
+    file: Path
     aliases: Sequence[str]
     uri: str | None
 
@@ -56,6 +69,7 @@ def export_and_show(arguments: argparse.Namespace) -> int:
             chosen = [point_of_trial(arguments.trial, attributes, points)]
         if budget_bytes is not None:
             chosen = [_fitting(front, budget_bytes, arguments.budget)]
+        folder, copy = _places(arguments, len(chosen))
         search = Search(
             name=arguments.sweep,
             sweep_digest=study.user_attrs["sweep_digest"],
@@ -69,7 +83,7 @@ def export_and_show(arguments: argparse.Namespace) -> int:
             candidate = Candidate(search, point, point_config(study, point))
             aliases = aliases_of(point, front, budget_bytes)
             try:
-                models.append(_hand_over(candidate, aliases, tracker, arguments))
+                models.append(_hand_over(candidate, aliases, tracker, folder, copy, arguments))
             except VerificationError as error:
                 sys.stderr.write(f"error: {error}\n")
                 return 1
@@ -119,20 +133,52 @@ def _fitting(front: Sequence[FrontPoint], budget_bytes: int, text: str) -> Front
     return best
 
 
+def _places(arguments: argparse.Namespace, n_models: int) -> tuple[Path, Path | None]:
+    """The folder that models are written in, and the file that the only one is copied to."""
+    folder, out = arguments.store / "models" / arguments.sweep, arguments.out
+    if out is None or out.suffix != _MODEL_SUFFIX:
+        return out or folder, None
+    if n_models > 1:
+        raise ConfigError(
+            f"--out {out} is the file of one model, but the front has {n_models}: name a folder, "
+            "or choose one by --budget or a trial's number"
+        )
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: name a file that can be written")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"--out {out} cannot be written: {error}") from error
+    return folder, out
+
+
 def _hand_over(
-    candidate: Candidate, aliases: Sequence[str], tracker: Tracker, arguments: argparse.Namespace
+    candidate: Candidate,
+    aliases: Sequence[str],
+    tracker: Tracker,
+    folder: Path,
+    copy: Path | None,
+    arguments: argparse.Namespace,
 ) -> HandedOver:
     exported = export_model(
         candidate,
         tracker,
-        arguments.out or arguments.store / "models" / candidate.search.name,
+        folder,
         is_refitted=arguments.refit,
         with_onnx=arguments.onnx,
         device=arguments.device,
     )
+    if copy is not None:
+        try:
+            shutil.copyfile(exported.file, copy)
+        except OSError as error:
+            raise StoreError(
+                f"--out {copy} cannot be written: {error}; the model is {exported.file}"
+            ) from error
+    file = copy or exported.file
     if not arguments.register:
-        return HandedOver(exported, (), None)
-    return HandedOver(exported, aliases, register_export(exported, tracker, aliases).uri)
+        return HandedOver(exported, file, (), None)
+    return HandedOver(exported, file, aliases, register_export(exported, tracker, aliases).uri)
 
 
 def _show(models: Sequence[HandedOver], arguments: argparse.Namespace) -> None:
@@ -142,11 +188,21 @@ def _show(models: Sequence[HandedOver], arguments: argparse.Namespace) -> None:
     sys.stdout.write(f"{_table(models).text()}\n")
     if arguments.register:
         sys.stdout.write(f"browse the models:  {ui_command(arguments.store)}\n")
+    last = models[-1]
+    if last.file != last.exported.file:
+        sys.stdout.write(f"read its card:      {last.exported.card}\n")
+    sys.stdout.write(f"predict clips:      {_predict_command(last)}\n")
+
+
+def _predict_command(model: HandedOver) -> str:
+    """The command for a model; who made embeddings of unknown origin has to name their encoder."""
+    encoder = "" if model.exported.facts.model.packed.header.encoder else "--encoder NAME "
+    return f"qwave predict {shlex.quote(str(model.file))} {encoder}CLIP..."
 
 
 def _table(models: Sequence[HandedOver]) -> Table:
     columns = (
-        Column("folder"),
+        Column("file"),
         Column("size", "bytes"),
         Column("accuracy", "share"),
         Column("largest difference"),
@@ -159,7 +215,7 @@ def _row(model: HandedOver) -> tuple[str | int | Estimate, ...]:
     facts = model.exported.facts
     accuracy = facts.accuracy
     return (
-        str(model.exported.folder),
+        str(model.file),
         facts.point.size_bytes,
         Estimate(accuracy.estimate, accuracy.low, accuracy.high),
         f"{facts.agreement.largest_difference:.1e}",
@@ -170,6 +226,7 @@ def _row(model: HandedOver) -> tuple[str | int | Estimate, ...]:
 def _as_json(model: HandedOver) -> dict[str, object]:
     facts = model.exported.facts
     return {
+        "file": str(model.file),
         "folder": str(model.exported.folder),
         "trial": facts.point.number,
         "digest": facts.point.digest,
@@ -178,6 +235,8 @@ def _as_json(model: HandedOver) -> dict[str, object]:
         "accuracy_interval": [facts.accuracy.low, facts.accuracy.high],
         "largest_difference": facts.agreement.largest_difference,
         "n_other_class": facts.agreement.n_other_class,
+        "temperature": facts.calibration.temperature,
+        "sure_probability": facts.calibration.sure_probability,
         "latency_us": {str(size): us for size, us in facts.latency_us.items()},
         "uri": model.uri,
         "aliases": list(model.aliases),

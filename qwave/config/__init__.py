@@ -7,6 +7,7 @@ from qwave.config.comparison import (
     UncertaintyConfig,
 )
 from qwave.config.errors import (
+    AudioError,
     ConfigError,
     DataError,
     DeviceError,
@@ -42,6 +43,7 @@ from qwave.config.trial import (
 __all__ = [
     "SCHEMES",
     "SCORE_DIRECTIONS",
+    "AudioError",
     "Budget",
     "ChoiceDomain",
     "ComparisonConfig",

@@ -217,8 +217,7 @@ class SweepConfig:
         The number of trials and of workers, and the sampler, may change between two starts of one
         study without making its trials incomparable; they are left out.
         """
-        base = dataclasses.asdict(self.base)
-        del base["data"]["path"]
+        base = self.base.tree_without_source()
         search = {
             key: {"kind": type(domain).__name__, **dataclasses.asdict(domain)}
             for key, domain in sorted(self.search.items())

@@ -47,13 +47,16 @@ class DataConfig:
     """Which embeddings, how they are normalised, how they are split.
 
     Attributes:
-        path: ``esc10`` (ships with qwave), or a ``.npz`` or ``.csv`` file.
+        path: ``esc10`` (ships with qwave), a ``.npz``, ``.csv`` or ``.parquet`` file of
+            embeddings, or clips: a folder, or a ``.csv`` table of their paths and labels.
         normalization: See `qwave.data.Normalizer`.
         n_folds: Number of folds; must equal the file's own number where it has official folds.
         drop_overlap: Leave out of a fold's training rows the recordings that its test rows share.
         holdout_fold: Official fold that no trial sees, as the file numbers it; the others are the
             `n_folds` of the cross-validation. `studies.confirm` scores the final front on it.
         fold_seed: Seed of folds that qwave makes itself; official folds do not use it.
+        encoder: What clips are embedded with (`qwave.audio.ENCODERS`); None: its default. Of a
+            file of embeddings it is the encoder that the file must name.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_EXTRA
@@ -63,11 +66,13 @@ class DataConfig:
     drop_overlap: bool = False
     holdout_fold: int | None = None
     fold_seed: int = 0
+    encoder: str | None = None
 
     def __post_init__(self) -> None:
         require_choice(self.normalization, Normalization, "data.normalization")
         _require(self.n_folds >= 2, "data.n_folds >= 2", n_folds=self.n_folds)
         _require(self.fold_seed >= 0, "data.fold_seed >= 0", fold_seed=self.fold_seed)
+        _require(self.encoder != "", "len(data.encoder) >= 1", encoder=self.encoder)
 
 
 @dataclass(frozen=True)
@@ -294,14 +299,17 @@ class TrialConfig:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of the canonical form.
+        """16 hexadecimal digits of the canonical form."""
+        return digest_of(self.canonical().tree_without_source())
 
-        The path of the data is left out: the same rows may lie elsewhere, and have a digest of
-        their own.
+    def tree_without_source(self) -> dict[str, Any]:
+        """All values, nested, but for where the rows come from: what digests are made of.
+
+        The same rows may lie elsewhere, or be embedded anew, and have a digest of their own.
         """
-        tree = dataclasses.asdict(self.canonical())
-        del tree["data"]["path"]
-        return digest_of(tree)
+        tree = dataclasses.asdict(self)
+        del tree["data"]["path"], tree["data"]["encoder"]
+        return tree
 
     def flat(self) -> dict[str, Any]:
         """Dotted keys to values, as MLflow and the report show them."""

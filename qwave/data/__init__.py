@@ -1,15 +1,20 @@
 """Embeddings with labels, folds and recordings; how they are read, split and normalised."""
 
-from qwave.data.embeddings import EmbeddingSet, load_embeddings, take_classes, take_rows
+from qwave.data.arrays import embeddings_from_arrays
+from qwave.data.embeddings import EmbeddingSet, take_classes, take_rows
+from qwave.data.files import load_embeddings
 from qwave.data.folds import Fold, holdout_split, inner_split, leave_out, make_folds
 from qwave.data.names import ClipName, parse_clip_name
 from qwave.data.normalization import Normalizer, fit_normalizer, normalize_clips
+from qwave.data.tables import embeddings_from_frame
 
 __all__ = [
     "ClipName",
     "EmbeddingSet",
     "Fold",
     "Normalizer",
+    "embeddings_from_arrays",
+    "embeddings_from_frame",
     "fit_normalizer",
     "holdout_split",
     "inner_split",

@@ -6,73 +6,15 @@ and the cards of Hugging Face. Every section is a function from `Facts` to Markd
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
-from qwave.config import TrialConfig
-from qwave.data import EmbeddingSet
-from qwave.export.provenance import Provenance
-from qwave.export.record import OutOfFold, Scores, Search, SearchedData
+from qwave.export import card_evaluation
+from qwave.export.calibration import CALIBRATED_TOLERANCE
+from qwave.export.facts import Facts
+from qwave.export.markdown import percent, table
 from qwave.export.sources import source_of
 from qwave.export.verify import TOLERANCE, Agreement
-from qwave.figures import FrontPoint
 from qwave.packing import packed_size_parts
-from qwave.runtime import PackedClassifier, Prediction
-from qwave.statistics import Interval
-
-# Score to its name, and whether it is a share.
-_SCORES = {
-    "accuracy": ("accuracy", True),
-    "balanced_accuracy": ("balanced accuracy", True),
-    "weighted_f1": ("weighted F1", True),
-    "macro_f1": ("macro F1", True),
-    "nll": ("negative log likelihood, nats", False),
-    "brier": ("Brier score", False),
-    "ece": ("expected calibration error", True),
-    "roc_auc": ("ROC AUC", True),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Facts:
-    """Everything that a card says.
-
-    Attributes:
-        search: The sweep.
-        point: The trial, as the search saw it.
-        config: Its canonical configuration.
-        data: All rows of the file, and those that the search had.
-        said: Out-of-fold predictions of the trial.
-        scores: Of them.
-        is_refitted: Trained again on all rows; else it is the model of the first fold.
-        model: As read back from the file.
-        seen: What it says of all rows of the file.
-        agreement: With the trained mixture; of a first fold's model, with what the trial recorded.
-        onnx_agreement: Of the ONNX file with the packed model; None without one.
-        latency_us: Batch size to microseconds.
-        provenance: Where it was made.
-    """
-
-    search: Search
-    point: FrontPoint
-    config: TrialConfig
-    data: SearchedData
-    said: OutOfFold
-    scores: Scores
-    is_refitted: bool
-    model: PackedClassifier
-    seen: Prediction
-    agreement: Agreement
-    onnx_agreement: Agreement | None
-    latency_us: Mapping[int, float]
-    provenance: Provenance
-
-    @property
-    def accuracy(self) -> Interval:
-        """Out-of-fold, with its interval over recordings."""
-        return self.scores.intervals["accuracy"]
 
 
 def model_card(facts: Facts) -> str:
@@ -81,7 +23,8 @@ def model_card(facts: Facts) -> str:
         "Model details": _details,
         "Use": _use,
         "Training data": _training_data,
-        "Evaluation": _evaluation,
+        "Evaluation": card_evaluation.evaluation,
+        "Calibration": card_evaluation.calibration,
         "Size and speed": _size_and_speed,
         "Routing and curiosity": _routing,
         "Agreement": _agreement,
@@ -111,19 +54,22 @@ def _details(facts: Facts) -> str:
         **(of_mixture if model.num_experts > 1 else {}),
         "input": f"embeddings of {header.in_features} numbers, normalised by "
         f"`{header.normalization}` inside the model",
+        "encoder": f"`{header.encoder}`" if header.encoder else "not known",
         "output": f"probabilities of {len(header.class_names)} classes: "
         + ", ".join(header.class_names),
         "training": f"{train.mode}, {train.epochs} epochs, batches of {train.batch_size}, "
         f"learning rate {train.learning_rate:.4g}, distillation {train.distillation:g}",
     }
-    return _table(("", ""), rows.items())
+    return table(("", ""), rows.items())
 
 
 def _use(facts: Facts) -> str:
-    width = facts.model.packed.header.in_features
-    source = source_of(facts.config.data.path)
+    header = facts.model.packed.header
+    width, encoder = header.in_features, header.encoder
+    source = source_of(facts.config.data.path, encoder)
+    command = "```bash\nqwave predict model.qwave CLIP.wav\n```\n\n" if encoder else ""
     return (
-        "```python\nimport qwave\n\n"
+        f"{command}```python\nimport qwave\n\n"
         'model = qwave.load_packed("model.qwave")\n'
         f"labels = model.predict(x)  # x: embeddings, float32 [clips, {width}]\n```\n\n"
         f"{source.embedding} Embeddings of another kind are accepted if they are as wide, and the "
@@ -140,9 +86,9 @@ def _training_data(facts: Facts) -> str:
         "clips": str(len(rows)),
         "classes": str(full.num_classes),
         "recordings": recordings,
-        "licence": source_of(facts.config.data.path).licence,
+        "licence": source_of(facts.config.data.path, full.encoder).licence,
     }
-    return f"{_what_it_saw(facts)}\n\n{_table(('', ''), values.items())}"
+    return f"{_what_it_saw(facts)}\n\n{table(('', ''), values.items())}"
 
 
 def _training_rows(facts: Facts) -> np.ndarray:
@@ -170,70 +116,6 @@ def _what_it_saw(facts: Facts) -> str:
     return text
 
 
-def _evaluation(facts: Facts) -> str:
-    searched, said = facts.data.searched, facts.said
-    return "\n\n".join(
-        [
-            f"{_folds(facts)} Each clip was predicted by the packed model that did not see its "
-            "fold; scores are of all clips together, with 95 % intervals over recordings (BCa "
-            f"bootstrap). The search went by the mean of the folds' accuracies, "
-            f"{_percent(facts.point.accuracy)}.",
-            _table(("score", "value", "95 % interval"), _score_rows(facts.scores)),
-            _own_accuracy(facts),
-            _table(("class", "clips", "recall", "precision"), _by_class(searched, said)),
-        ]
-    )
-
-
-def _score_rows(scores: Scores) -> list[tuple[str, str, str]]:
-    rows = []
-    for score, (name, is_share) in _SCORES.items():
-        show = _percent if is_share else "{:.3f}".format
-        interval = scores.intervals.get(score)
-        ends = f"{show(interval.low)} to {show(interval.high)}" if interval else "-"
-        rows.append((name, show(scores.values[score]), ends))
-    return rows
-
-
-def _folds(facts: Facts) -> str:
-    data, searched = facts.config.data, facts.data.searched
-    kind = "official folds" if searched.fold is not None else "folds made by qwave"
-    if searched.fold is None and searched.group is None:
-        kind += ", stratified by class; recordings are not known, so clips of one may be on both "
-        kind += "sides of a split"
-    elif searched.fold is None:
-        kind += ", stratified by class, no recording in two of them"
-    elif data.drop_overlap:
-        kind += ", recordings that span two of them left out of training"
-    return f"{data.n_folds} {kind}; {len(searched.y)} clips."
-
-
-def _own_accuracy(facts: Facts) -> str:
-    if facts.is_refitted:
-        return (
-            "These are scores of the folds' models, of the same configuration. **The accuracy of "
-            "this model has not been measured**: it was trained on all clips."
-        )
-    unseen = facts.said.fold == 0
-    is_right = facts.said.probabilities.argmax(axis=1) == facts.data.searched.y
-    return (
-        f"This very model was right on {_percent(is_right[unseen].mean())} of the "
-        f"{int(unseen.sum())} clips that it has not seen; the other folds have models of their "
-        "own."
-    )
-
-
-def _by_class(searched: EmbeddingSet, said: OutOfFold) -> list[tuple[str, ...]]:
-    predicted = said.probabilities.argmax(axis=1)
-    rows: list[tuple[str, ...]] = []
-    for label, name in enumerate(searched.class_names):
-        is_true, is_claimed = searched.y == label, predicted == label
-        n_hits = int((is_true & is_claimed).sum())
-        precision = _percent(n_hits / is_claimed.sum()) if is_claimed.any() else "never predicted"
-        rows.append((name, str(is_true.sum()), _percent(n_hits / is_true.sum()), precision))
-    return rows
-
-
 def _size_and_speed(facts: Facts) -> str:
     parts = packed_size_parts(facts.config, facts.data.full)
     share = (facts.seen.gates > 0).mean(axis=0)
@@ -243,9 +125,9 @@ def _size_and_speed(facts: Facts) -> str:
     times = [(str(batch), f"{us:.3g}") for batch, us in facts.latency_us.items()]
     return "\n\n".join(
         [
-            _table(("part", "bytes"), [*sizes, ("all", str(sum(parts.values())))]),
+            table(("part", "bytes"), [*sizes, ("all", str(sum(parts.values())))]),
             f"One prediction reads {active:.0f} bytes on average.",
-            _table(("clips at once", "microseconds, median"), times),
+            table(("clips at once", "microseconds, median"), times),
             f"Embeddings to probabilities with `qwave.load_packed`, one thread of "
             f"{facts.provenance.processor}; on another device it takes another time.",
         ]
@@ -264,7 +146,7 @@ def _routing(facts: Facts) -> str:
     assert facts.model.packed.curiosity_range is not None, "a mixture carries its range"
     low, high = facts.model.packed.curiosity_range
     load = [
-        (f"{expert}: {scheme}", _percent(gates.mean()), _percent((gates > 0).mean()))
+        (f"{expert}: {scheme}", percent(gates.mean()), percent((gates > 0).mean()))
         for expert, (scheme, gates) in enumerate(zip(model.schemes, seen.gates.T, strict=True))
     ]
     tilt = (
@@ -274,7 +156,7 @@ def _routing(facts: Facts) -> str:
     )
     return "\n\n".join(
         [
-            _table(("expert", "weight", "clips sent to it"), load),
+            table(("expert", "weight", "clips sent to it"), load),
             "Over all clips of the file. Curiosity is the mutual information of the router under "
             f"MC-dropout ({n_samples} samples): {seen.mutual_information.mean():.3g} nats on "
             f"average; {low:.3g} counts as none and {high:.3g} as full. {tilt} How well it finds "
@@ -291,6 +173,11 @@ def _agreement(facts: Facts) -> str:
         else "what the trial recorded of the fold that this model has not seen"
     )
     lines = [f"- with {against}: {_difference(facts.agreement)}, {TOLERANCE:g} allowed"]
+    lines.append(
+        "- after the calibration, with what it said before, at that temperature: "
+        f"{_difference(facts.calibrated_agreement)}, {CALIBRATED_TOLERANCE:g} allowed (the file "
+        "rounds to float16)"
+    )
     if facts.onnx_agreement is not None:
         lines.append(
             f"- of `model.onnx`, run in onnxruntime, with it: {_difference(facts.onnx_agreement)}"
@@ -314,8 +201,9 @@ def _caveats(facts: Facts) -> str:
         "The intervals say what other recordings of the same kind might have given. They do not "
         "cover other seeds, microphones, places or classes: nothing of that was tested.",
         "Neither were clips with several sounds, noise that was added, or inputs made to mislead.",
-        "Probabilities were not calibrated on data of their own; the calibration error above says "
-        "how far they are off on these clips.",
+        "Temperature and threshold were fitted on predictions of the folds' models, not of this "
+        "one, and on no data of their own: on other recordings probabilities may be further off, "
+        "and more or fewer answers unsure.",
     ]
     if facts.data.searched.group is None:
         lines.append("Recordings are not known: intervals take every clip for a recording.")
@@ -337,18 +225,4 @@ def _provenance(facts: Facts) -> str:
         f"{header.mc_seed}",
     }
     settings = "\n".join(f"{key}={value}" for key, value in facts.config.flat().items())
-    return f"{_table(('', ''), rows.items())}\n\n```\n{settings}\n```"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; what would end a cell or a row is written so that it does not."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return f"{table(('', ''), rows.items())}\n\n```\n{settings}\n```"

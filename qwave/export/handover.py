@@ -6,7 +6,9 @@
 | `model_card.md` | what is known about it |
 | `model.onnx` | the same model for other runtimes, where it was asked for |
 
-Everything is written into a folder beside it, and moved only when it is proven.
+What was trained is packed and proven first; then it is calibrated on the trial's out-of-fold
+predictions, and proven to say the same at another temperature. Everything is written into a folder
+beside it, and moved only after that.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ import numpy as np
 
 from qwave.config import StoreError, TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.export.card import Facts, model_card
+from qwave.export.calibration import (
+    CALIBRATED_TOLERANCE,
+    Calibration,
+    apply_calibration,
+    cross_fit,
+    fit_calibration,
+    tempered,
+)
+from qwave.export.card import model_card
+from qwave.export.facts import Facts
 from qwave.export.latency import measure_latency
 from qwave.export.onnx_file import write_onnx
 from qwave.export.provenance import present_provenance
@@ -34,6 +45,7 @@ from qwave.export.record import (
 )
 from qwave.export.verify import (
     TOLERANCE,
+    Agreement,
     VerificationError,
     require_agreement,
     torch_probabilities,
@@ -41,7 +53,7 @@ from qwave.export.verify import (
 from qwave.figures import FrontPoint, size_text
 from qwave.fit import fit_model
 from qwave.packing import packed_size_bytes, to_bytes
-from qwave.runtime import load_packed
+from qwave.runtime import PackedClassifier, load_packed
 from qwave.tracking import RegisteredModel, Tracker, register_model
 
 MODEL_FILE, CARD_FILE, ONNX_FILE = "model.qwave", "model_card.md", "model.onnx"
@@ -81,6 +93,11 @@ class ExportedModel:
         """The packed file."""
         return self.folder / MODEL_FILE
 
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return self.folder / CARD_FILE
+
 
 def export_model(
     candidate: Candidate,
@@ -91,7 +108,7 @@ def export_model(
     with_onnx: bool = False,
     device: str = "cpu",
 ) -> ExportedModel:
-    """Train a trial's configuration on all rows, and write it into a folder of its own.
+    """Train a trial's configuration on all rows, calibrate it, and write it into its own folder.
 
     Files that an earlier export left in that folder are replaced, or removed where this one does
     not write them; others stay. If anything fails, the folder is as it was.
@@ -127,15 +144,19 @@ def export_model(
             x, expected = _write_refitted(file, config, data.full, device)
         else:
             x, expected = _copy_first_fold(file, artifacts, data.searched, said)
-        _require_size(file, point, packed_size_bytes(config, data.full))
-        model = load_packed(file)
+        trained = load_packed(file)
         agreement = require_agreement(
             expected,
-            model.predict_proba(x),
+            trained.predict_proba(x),
             tolerance=TOLERANCE,
             claim=f"trial {point.number}: {MODEL_FILE}, read back, does not predict what was "
             f"{'trained' if is_refitted else 'recorded of its fold'}",
         )
+        calibration = fit_calibration(trained.packed, said.probabilities, data.searched.y)
+        model, calibrated_agreement = _write_calibrated(
+            file, trained, calibration, data.full.x, point
+        )
+        _require_size(file, point, packed_size_bytes(config, data.full))
         facts = Facts(
             search=candidate.search,
             point=point,
@@ -144,9 +165,12 @@ def export_model(
             said=said,
             scores=cross_validated_scores(data.searched, said),
             is_refitted=is_refitted,
+            calibration=calibration,
+            cross_fitted=cross_fit(said.probabilities, data.searched.y, said.fold),
             model=model,
             seen=model.examine(data.full.x),
             agreement=agreement,
+            calibrated_agreement=calibrated_agreement,
             onnx_agreement=write_onnx(model, data.full.x, place / ONNX_FILE)
             if with_onnx
             else None,
@@ -180,6 +204,29 @@ def _copy_first_fold(
     shutil.copyfile(source, file)
     is_unseen = said.fold == 0
     return searched.x[is_unseen], said.probabilities[is_unseen]
+
+
+def _write_calibrated(
+    file: Path,
+    trained: PackedClassifier,
+    calibration: Calibration,
+    x: np.ndarray,
+    point: FrontPoint,
+) -> tuple[PackedClassifier, Agreement]:
+    """Write the calibrated model over the one that was proven; as it is read back, and its proof.
+
+    All clips x [n, d] are compared: that they were trained on does not matter here.
+    """
+    file.write_bytes(to_bytes(apply_calibration(trained.packed, calibration)))
+    model = load_packed(file)
+    agreement = require_agreement(
+        tempered(trained.predict_proba(x), calibration.temperature),
+        model.predict_proba(x),
+        tolerance=CALIBRATED_TOLERANCE,
+        claim=f"trial {point.number}: {MODEL_FILE}, calibrated and read back, does not predict "
+        f"what was proven, at temperature {calibration.temperature:.4g}",
+    )
+    return model, agreement
 
 
 def _require_size(file: Path, point: FrontPoint, computed_bytes: int) -> None:
@@ -220,6 +267,8 @@ def register_export(
         "qwave.label": point.label,
         "qwave.is_refitted": str(facts.is_refitted).lower(),
     }
+    if facts.data.full.encoder:
+        tags["qwave.encoder"] = facts.data.full.encoder
     run_id = tracker.start_run(
         tracker.experiment(search.name),
         f"export {point.number:04d}: {point.label}",
@@ -227,6 +276,8 @@ def register_export(
         metrics={
             "size_bytes": float(point.size_bytes),
             "largest_difference": facts.agreement.largest_difference,
+            "temperature": facts.calibration.temperature,
+            "sure_probability": facts.calibration.sure_probability,
             **{f"latency_batch_{size}_us": us for size, us in facts.latency_us.items()},
         },
         tags={"qwave.kind": "export", **tags},

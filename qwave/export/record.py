@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwave.config import DataError, StoreError, TrialConfig
-from qwave.data import EmbeddingSet, leave_out, load_embeddings
+from qwave.audio import open_data
+from qwave.config import AudioError, DataError, StoreError, TrialConfig
+from qwave.data import EmbeddingSet, leave_out
 from qwave.evaluate import score_intervals, score_predictions
 from qwave.statistics import Interval, bootstrap_means
 
@@ -73,9 +74,9 @@ def load_searched(config: TrialConfig, search: Search) -> SearchedData:
     """
     path = config.data.path
     try:
-        full = load_embeddings(path)
+        full = open_data(path, config.data.encoder)
         searched = leave_out(full, config.data.holdout_fold)
-    except DataError as error:
+    except (AudioError, DataError) as error:
         raise DataError(
             f"{error}; the sweep {search.name!r} was searched on rows of {path} whose digest is "
             f"{search.data_digest}: put the file back, with a relative path below the folder that "

@@ -27,14 +27,19 @@ _ESC10 = Source(
     "2015. https://doi.org/10.1145/2733373.2806390. Authors and licences of the single recordings "
     "stand in `qwave/data/esc10/attribution.csv`; keep that file with the model.",
 )
-_OTHER = Source(
+_UNKNOWN_ENCODER = (
     "Each row of `x` must come from the encoder, and the preparation of the audio, that the "
-    "training file was made with. The file does not say which: **write it here**.",
+    "training file was made with. The file does not say which: **write it here**."
+)
+_UNKNOWN_LICENCE = (
     "**Not known to qwave**: the file does not say it. Write it here before the model is handed "
-    "on.",
+    "on."
 )
 
 
-def source_of(path: str) -> Source:
-    """What is known about the data of `data.path`; of a person's own file, that it is not."""
-    return _ESC10 if path == "esc10" else _OTHER
+def source_of(path: str, encoder: str) -> Source:
+    """What is known about the data of `data.path`; of a person's own, at most their encoder."""
+    if path == "esc10":
+        return _ESC10
+    known = f"Each row of `x` must be what the encoder `{encoder}` makes of a clip."
+    return Source(known if encoder else _UNKNOWN_ENCODER, _UNKNOWN_LICENCE)

@@ -9,6 +9,7 @@ from qwave.figures.points import FrontPoint, attainment_staircase, size_text
 from qwave.figures.report import report_html
 from qwave.figures.study_page import Section, study_html
 from qwave.figures.table import Cell, Column, Estimate, Table
+from qwave.figures.timeline import timeline_png
 
 __all__ = [
     "Cell",
@@ -27,4 +28,5 @@ __all__ = [
     "report_html",
     "size_text",
     "study_html",
+    "timeline_png",
 ]

@@ -34,7 +34,12 @@ from qwave.config import ConfigError, PackedFileError, QwaveError, TrialConfig
 from qwave.data import EmbeddingSet
 from qwave.data.normalization import has_constants
 from qwave.packing.bits import pack, packed_length, unpack
-from qwave.packing.header import header_from_text, header_to_text, rounded_rate
+from qwave.packing.header import (
+    FORMAT_VERSION,
+    header_from_text,
+    header_to_text,
+    rounded_rate,
+)
 from qwave.packing.model import Header, PackedLayer, PackedModel, layer_shapes
 
 # Names of 20,000 classes. As much hostile text takes up to 40 MB and 0.2 seconds to refuse.
@@ -83,8 +88,9 @@ def from_bytes(content: bytes, source: str) -> PackedModel:
 def from_file(path: str | os.PathLike[str]) -> PackedModel:
     """Read a packed file.
 
-    A file has one form: every byte before the tensor must be the one that `to_bytes` writes for
-    the header that they hold, and every array must hold what training can leave. The header, of a
+    A file has one form in each version of the format: every byte before the tensor must be the one
+    that `to_bytes` writes, or wrote in that version, for the header that they hold, and every
+    array must hold what training can leave. The header, of a
     megabyte at most, is checked first, then the length of the file against the layout that the
     header asks for, and only then is the tensor read. Unpacking takes a byte a weight (two of
     `int16`, four of `fp32`), 8 times the file where these have one bit, and as much again for the
@@ -113,12 +119,13 @@ def _read(file: BinaryIO, size: int, source: str) -> PackedModel:
         )
     head = start + file.read(length)
     try:
-        header = header_from_text(_metadata(head[8:]))
+        text = _metadata(head[8:])
+        header = header_from_text(text)
         layout = _layout(header)
         wanted = len(head) + _data_length(layout)
         if size != wanted:
             raise PackedFileError(f"{size} bytes, but its header is that of a file of {wanted}")
-        _require_written(head, _head(header, layout))
+        _require_written(head, _head(header, layout, int(text["qwave"])))
         return _decode(header, layout, file.read(_data_length(layout)))
     except QwaveError as error:
         reason = str(error)[:_MAX_REASON]  # may quote a megabyte
@@ -202,6 +209,7 @@ def make_header(config: TrialConfig, data: EmbeddingSet, mc_seed: int = 0) -> He
         mc_seed,
         data.digest,
         config.digest,
+        data.encoder,
     )
 
 
@@ -232,7 +240,7 @@ def packed_size_parts(config: TrialConfig, data: EmbeddingSet) -> dict[str, int]
     return {**parts, "container": len(_head(header, layout))}
 
 
-def _head(header: Header, layout: _Layout) -> bytes:
+def _head(header: Header, layout: _Layout, version: int = FORMAT_VERSION) -> bytes:
     """Everything before the tensor: its length in 8 bytes, and the JSON header padded to 8.
 
     Written out after safetensors' format description: the library writes metadata in no fixed
@@ -240,7 +248,7 @@ def _head(header: Header, layout: _Layout) -> bytes:
     """
     length = _data_length(layout)
     tensor = {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}
-    entries = {"__metadata__": header_to_text(header), _TENSOR: tensor}
+    entries = {"__metadata__": header_to_text(header, version), _TENSOR: tensor}
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > _MAX_HEADER_BYTES:

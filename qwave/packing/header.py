@@ -8,15 +8,22 @@ rules of CSV), and keys that follow from others are left out.
 |---|---|---|
 | `qwave` | format version | always |
 | `classes` | names | always |
-| `features` | d | always |
-| `normalization` | name | always |
+| `features` | d, and the encoder that makes them: ``1280,mel-statistics@1a2b3c4d`` | always |
+| `normalization` | name | where it is not `sqrt_layer` |
 | `schemes` | one an expert | always |
 | `hidden` | widths | with hidden layers |
 | `head` | scheme | where it is not the expert's own |
 | `router` | hidden width, scheme | mixtures |
 | `top_k`, `alpha` | numbers | mixtures |
 | `mc` | MC-dropout: samples, seed, and rates of inputs and hidden units | always |
-| `data`, `config` | digests | always |
+| `sure` | probability from which on a prediction counts as sure, in units of 2^-16 | always |
+| `digests` | of the data and of the configuration | always |
+
+The encoder is left out where it is not known. `sure` is not, being fitted after training, when the
+size of the file must be known: it is ``0000`` where it was not fitted.
+
+Files of version 1 are read as well. They have `normalization` always, the digests as `data` and
+`config`, and neither an encoder nor `sure`.
 """
 
 from __future__ import annotations
@@ -37,8 +44,11 @@ from qwave.config import (
 )
 from qwave.packing.model import MAX_LAYERS, Header
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # what is written
+_READ_VERSIONS = ("1", "2")
 _MAX_COUNT = 2**31
+# The format's own: another default of `data.normalization` must not change what files mean.
+_IMPLIED_NORMALIZATION = "sqrt_layer"
 
 
 def rounded_rate(rate: float) -> float:
@@ -46,16 +56,25 @@ def rounded_rate(rate: float) -> float:
     return _rate(_rate_text(rate))
 
 
-def header_to_text(header: Header) -> dict[str, str]:
-    """Keys and values in the order in which they are written."""
+def header_to_text(header: Header, version: int = FORMAT_VERSION) -> dict[str, str]:
+    """Keys and values in the order in which they are written.
+
+    Args:
+        header: What version 1 has no place for, it leaves out.
+        version: An earlier one is only for comparing with a file that was read.
+    """
     model, router = header.model, header.model.router
+    is_first = version == 1
     text = {
-        "qwave": str(FORMAT_VERSION),
+        "qwave": str(version),
         "classes": _row(header.class_names),
         "features": str(header.in_features),
-        "normalization": header.normalization,
-        "schemes": _row(model.schemes),
     }
+    if header.encoder and not is_first:
+        text["features"] += f",{header.encoder}"
+    if is_first or header.normalization != _IMPLIED_NORMALIZATION:
+        text["normalization"] = header.normalization
+    text["schemes"] = _row(model.schemes)
     if model.hidden:
         text["hidden"] = _row(model.hidden)
     if model.head_scheme is not None:
@@ -67,12 +86,12 @@ def header_to_text(header: Header) -> dict[str, str]:
         text["alpha"] = repr(float(model.curiosity.alpha))
         rates = [router.dropout]
     numbers = (model.curiosity.mc_samples, f"{header.mc_seed:08x}", *map(_rate_text, rates))
-    return {
-        **text,
-        "mc": _row(numbers),
-        "data": header.data_digest,
-        "config": header.config_digest,
-    }
+    text["mc"] = _row(numbers)
+    if is_first:
+        return {**text, "data": header.data_digest, "config": header.config_digest}
+    text["sure"] = _rate_text(header.sure_probability)
+    text["digests"] = _row((header.data_digest, header.config_digest))
+    return text
 
 
 def header_from_text(text: Mapping[str, str]) -> Header:
@@ -83,9 +102,9 @@ def header_from_text(text: Mapping[str, str]) -> Header:
             have written.
     """
     version = text.get("qwave")
-    if version != str(FORMAT_VERSION):
+    if version not in _READ_VERSIONS:
         raise PackedFileError(
-            f"format version {version!r}; this qwave reads version {FORMAT_VERSION}"
+            f"format version {version!r}; this qwave reads versions {' and '.join(_READ_VERSIONS)}"
         )
     try:
         header = _parse(text)
@@ -94,7 +113,7 @@ def header_from_text(text: Mapping[str, str]) -> Header:
     except ConfigError as error:
         raise PackedFileError(f"impossible model: {error}") from error
     _require_canonical(header.model)
-    written = header_to_text(header)
+    written = header_to_text(header, int(text["qwave"]))
     if written != dict(text):
         key = next(k for k in [*text, *written] if text.get(k) != written.get(k))
         raise PackedFileError(
@@ -133,14 +152,25 @@ def _parse(text: Mapping[str, str]) -> Header:
         router=router,
         curiosity=CuriosityConfig(alpha, _whole(samples, "mc samples", 2)),
     )
+    in_features, _, encoder = text["features"].partition(",")
+    is_first = text["qwave"] == "1"
+    if is_first:
+        normalization, data_digest, config_digest = (
+            text[key] for key in ("normalization", "data", "config")
+        )
+    else:
+        normalization = text.get("normalization", _IMPLIED_NORMALIZATION)
+        data_digest, _, config_digest = text["digests"].partition(",")
     return Header(
         model,
-        text["normalization"],
-        _whole(text["features"], "features", 1),
+        normalization,
+        _whole(in_features, "features", 1),
         _names(text["classes"]),
         int(seed, 16),
-        text["data"],
-        text["config"],
+        data_digest,
+        config_digest,
+        encoder,
+        0.0 if is_first else _sure(text["sure"]),
     )
 
 
@@ -200,8 +230,14 @@ def _number(text: str, key: str) -> float:
     return number
 
 
+def _sure(text: str) -> float:
+    if not re.fullmatch("[0-9a-f]{4}", text):
+        raise PackedFileError(f"sure must be four hexadecimal digits, not {text[:20]!r}")
+    return _rate(text)
+
+
 def _rate_text(rate: float) -> str:
-    """A dropout rate as four hexadecimal digits, in units of 2^-16.
+    """A dropout rate, or another share below 1, as four hexadecimal digits, in units of 2^-16.
 
     That is how finely training draws (`qwave.dropout.DropMask`), and unlike a decimal fraction it
     has one length: the size of a file must not depend on the digits of a rate.

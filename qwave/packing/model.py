@@ -26,6 +26,7 @@ import numpy as np
 
 from qwave.config import ConfigError, ModelConfig
 from qwave.config.trial import Normalization, require_choice
+from qwave.data.embeddings import is_encoder_identity
 
 MAX_LAYERS = 1_000
 _MAX_WEIGHTS = 2**28
@@ -82,9 +83,10 @@ class Header:
         mc_seed: Seed of the MC-dropout masks, 0 to 2^32 - 1.
         data_digest: Of the embeddings that trained it, 16 hexadecimal digits.
         config_digest: Of the trial configuration, likewise.
-        encoder: What makes its inputs from audio, ``name@digest``; empty where that is not known.
-        sure_probability: Largest probability from which on a prediction counts as sure, 0 to 1; 0
-            where none was fitted.
+        encoder: What makes its inputs from audio, ``name@digest``
+            (`qwave.audio.encoder_identity`); empty where that is not known.
+        sure_probability: A prediction is sure if its largest probability is not below it, 0 to
+            below 1, stored to 2^-16; 0 where none was fitted.
 
     Raises:
         ConfigError: A value is not one of these, or beyond a limit of this module.
@@ -111,6 +113,15 @@ class Header:
             raise ConfigError(f"`0 <= mc_seed < 2^32` must hold, but got {self.mc_seed}")
         if self.in_features < 1:
             raise ConfigError(f"`in_features >= 1` must hold, but got {self.in_features}")
+        if self.encoder and not is_encoder_identity(self.encoder):
+            raise ConfigError(
+                "an encoder must be `name@digest`, a name of 1 to 64 of the characters a-z, 0-9, "
+                f"'.', '_' and '-', and 8 hexadecimal digits, but got {self.encoder[:100]!r}"
+            )
+        if not 0 <= self.sure_probability < 1:
+            raise ConfigError(
+                f"`0 <= sure_probability < 1` must hold, but got {self.sure_probability}"
+            )
         _require_names(self.class_names)
         _require_small(self)
 

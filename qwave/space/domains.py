@@ -25,7 +25,10 @@ from qwave.config import (
 
 _KINDS = ("int", "float", "choice", "mix")
 _SCHEME_KEYS = ("model.head_scheme", "model.router.scheme")
-_UNSEARCHED = ("data.path", "data.n_folds", "data.drop_overlap", "data.fold_seed", "seed")
+_UNSEARCHED = (
+    *("data.path", "data.encoder", "data.n_folds", "data.drop_overlap", "data.fold_seed"),
+    "seed",
+)
 
 
 def parse_domain(value: Any, source: str) -> Domain:

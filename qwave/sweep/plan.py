@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from qwave.audio import open_data
 from qwave.config import ConfigError, SweepConfig
-from qwave.data import EmbeddingSet, leave_out, load_embeddings, make_folds
+from qwave.data import EmbeddingSet, leave_out, make_folds
 from qwave.engine import resolve_device
 from qwave.packing import packed_size_bytes
 from qwave.space import extreme_configs
@@ -33,12 +34,14 @@ class Plan:
 def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
     """Check a sweep against its data and the machine, before anything is written.
 
+    Clips are embedded, which may take a while; what is done is kept in the cache.
+
     Raises:
         QwaveError: The data cannot be used or split, the device is not there, or no
             configuration fits the size budget.
     """
     resolve_device(device)
-    data = leave_out(load_embeddings(sweep.data.path), sweep.data.holdout_fold)
+    data = leave_out(open_data(sweep.data.path, sweep.data.encoder), sweep.data.holdout_fold)
     make_folds(data, sweep.data)
     sizes = sorted(packed_size_bytes(config, data) for config in extreme_configs(sweep))
     if sweep.budget.max_size_bytes < sizes[0]:

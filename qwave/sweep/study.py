@@ -33,7 +33,11 @@ _MAX_DRAWS_PER_TRIAL = 20
 # Study attribute: numbers of trials that were stopped and queued again. A trial of a killed
 # process can be told its state, but no longer be given attributes of its own.
 _INTERRUPTED = "interrupted_trials"
-
+# What a differing attribute means to people.
+_REASONS = {
+    "data_digest": ", because the rows of data.path have changed: clips were added, removed or "
+    "replaced, or another encoder embedded them"
+}
 
 _SEES_HYPERVOLUME = ("tpe", "gp")
 
@@ -81,9 +85,9 @@ def open_study(
             if study.user_attrs.get(key) != value:
                 raise StoreError(
                     f"--store {store} holds a study {sweep.name!r} with another {key} "
-                    f"(there {study.user_attrs.get(key)!r}, here {value!r}): its trials cannot be "
-                    "compared with new ones; use --fresh to start again, name=OTHER, or another "
-                    "--store"
+                    f"(there {study.user_attrs.get(key)!r}, here {value!r})"
+                    f"{_REASONS.get(key, '')}: its trials cannot be compared with new ones; use "
+                    "--fresh to start again, name=OTHER, or another --store"
                 )
         return study
     study = optuna.create_study(

@@ -164,6 +164,7 @@ def test_the_data_of_a_sweep_is_that_of_its_base() -> None:
         {"budget": Budget(workers=3)},
         {"sampler": SamplerConfig(name="random", seed=4, in_flight=9)},
         {"base": TrialConfig(data=DataConfig(path="elsewhere.npz"))},
+        {"base": TrialConfig(data=DataConfig(path="clips", encoder="logmel"))},
     ],
 )
 def test_what_may_change_between_two_starts_does_not_change_the_digest(

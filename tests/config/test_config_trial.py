@@ -71,6 +71,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TrainConfig, {"patience": 0}, "`train.patience >= 1` must hold, but got patience=0"),
     (TrainConfig, {"validation_share": 0}, "`0 < train.validation_share < 1` must hold"),
     (TrainConfig, {"validation_share": 1}, "`0 < train.validation_share < 1` must hold"),
+    (DataConfig, {"encoder": ""}, "`len(data.encoder) >= 1` must hold, but got encoder=''"),
     (TrialConfig, {"seed": -1}, "`seed >= 0` must hold, but got seed=-1"),
 ]
 
@@ -148,6 +149,7 @@ def _mixture() -> TrialConfig:
 # Every key, and another value for it. The test below proves that none is missing.
 OTHER: dict[str, Any] = {
     "data.path": "elsewhere.npz",
+    "data.encoder": "logmel",
     "data.normalization": "layer",
     "data.n_folds": 4,
     "data.drop_overlap": True,
@@ -189,7 +191,11 @@ def test_the_table_of_other_values_has_every_key() -> None:
     assert set(OTHER) | {"model.num_experts"} == set(TrialConfig().flat())
 
 
-@pytest.mark.parametrize("key", [key for key in OTHER if key != "data.path"])
+# Where the rows come from, not what they are: rows have a digest of their own.
+SOURCE = ("data.path", "data.encoder")
+
+
+@pytest.mark.parametrize("key", [key for key in OTHER if key not in SOURCE])
 def test_every_key_that_matters_changes_the_digest(key: str) -> None:
     mixture = _mixture()
     changed = _replaced(mixture, key, OTHER[key])
@@ -197,10 +203,17 @@ def test_every_key_that_matters_changes_the_digest(key: str) -> None:
     assert changed.digest != mixture.digest
 
 
-def test_the_path_of_the_data_does_not_change_the_digest() -> None:
-    changed = _replaced(_mixture(), "data.path", "elsewhere.npz")
+@pytest.mark.parametrize("key", SOURCE)
+def test_where_the_rows_come_from_does_not_change_the_digest(key: str) -> None:
+    changed = _replaced(_mixture(), key, OTHER[key])
     assert changed.digest == _mixture().digest
-    assert changed.canonical().data.path == "elsewhere.npz"
+    assert changed.canonical().flat()[key] == OTHER[key]
+
+
+def test_digests_are_those_of_studies_that_are_stored() -> None:
+    assert TrialConfig().digest == "4825e11471b851d7"
+    linear = ModelConfig(schemes=("int1", "int8"), hidden=())
+    assert TrialConfig(model=linear).digest == "ff25ffe540426887"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -249,7 +262,7 @@ def test_inert_keys_follow_from_the_experts(
         model=ModelConfig(schemes=schemes, hidden=hidden), train=TrainConfig(patience=5)
     )
     for key, value in OTHER.items():
-        if key in {"model.schemes", "model.hidden", "data.path"}:
+        if key in {"model.schemes", "model.hidden", *SOURCE}:
             continue
         if key == "model.top_k" and len(schemes) == 1:
             continue  # refused: more experts than there are

@@ -1,22 +1,30 @@
-"""A store with trials that ran, made once a process: real folds, MLflow runs and files."""
+"""Trials and a sweep that ran, made once a process: real folds, MLflow runs and files."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from qwave.config import TrialConfig
 from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, leave_out, load_embeddings
-from qwave.export import Candidate, Search, latency
+from qwave.export import Candidate, Search, export_model, latency
+from qwave.export.facts import Facts
 from qwave.figures import FrontPoint
 from qwave.packing import packed_size_bytes, to_bytes
+from qwave.space import load_sweep
+from qwave.sweep import collect_points, front_of, load_study, plan_sweep, run_sweep
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
 from qwave.tracking import Tracker
+
+from .examples import CARDS, HERE, SWEEP, Swept
 
 SWEEP_NAME = "clouds"
 
@@ -81,3 +89,45 @@ def ran(tracker: Tracker, clouds: Path) -> Callable[[TrialConfig, int], Candidat
         return done[config.digest, number]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def facts_of(
+    ran: Callable[[TrialConfig, int], Candidate],
+    tracker: Tracker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Facts]:
+    @cache
+    def facts_of(name: str, *, is_refitted: bool = True) -> Facts:
+        out = tmp_path_factory.mktemp("models")
+        candidate = ran(CARDS[name], 12)
+        exported = export_model(candidate, tracker, out, is_refitted=is_refitted)
+        return dataclasses.replace(
+            exported.facts, provenance=HERE, latency_us={1: 0.0412, 64: 1.25}
+        )
+
+    return facts_of
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory, clouds: Path) -> Swept:
+    """A sweep that ran, and three more trials that were not trained."""
+    folder = tmp_path_factory.mktemp("swept")
+    file = folder / "small.yaml"
+    file.write_text(SWEEP.replace("PATH", str(clouds)))
+    run_sweep(plan_sweep(load_sweep(file)), folder / "store")
+    study = load_study(folder / "store", "small")
+    points = collect_points(study)
+    first = study.trials[points[0].number]
+    added = [
+        add(study, TrialState.PRUNED, digest="f" * 16, outcome="over_budget"),
+        add(study, TrialState.FAIL, **{**first.user_attrs, "outcome": "duplicate"}),
+        add(study, TrialState.FAIL),
+    ]
+    return Swept(folder / "store", points, front_of(points), *added)
+
+
+def add(study: optuna.Study, state: TrialState, **attributes: object) -> int:
+    trial: FrozenTrial = create_trial(state=state, user_attrs=attributes)
+    study.add_trial(trial)
+    return len(study.trials) - 1

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import importlib.resources
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +15,17 @@ import pytest
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet, load_embeddings
 from qwave.export import Candidate, export_model
-from qwave.export.card import Facts, model_card
-from qwave.export.provenance import Provenance
+from qwave.export.card import model_card
+from qwave.export.facts import Facts
 from qwave.export.record import OutOfFold, SearchedData, cross_validated_scores
 from qwave.export.sources import source_of
 from qwave.export.verify import Agreement
 from qwave.statistics import Interval
 from qwave.tracking import Tracker
 
-from .examples import CURIOUS, DATA, LINEAR, config_of
+from .examples import CARDS, HERE, rows_of, section_of
 
 Ran = Callable[[TrialConfig, int], Candidate]
-HERE = Provenance("0.1.0", "abc123", "A Processor", "Linux x86_64, Python 3.12.1", "2026-02-28")
-CONFIGS = {
-    "linear": config_of(LINEAR),
-    "curious": config_of(CURIOUS),
-    "two at once": config_of(dataclasses.replace(CURIOUS, top_k=2)),
-    "held out": config_of(LINEAR, data=dataclasses.replace(DATA, n_folds=2, holdout_fold=1)),
-}
-
-
-@pytest.fixture(scope="module")
-def facts_of(
-    ran: Ran, tracker: Tracker, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Facts]:
-    @cache
-    def facts_of(name: str, *, is_refitted: bool = True) -> Facts:
-        out = tmp_path_factory.mktemp("models")
-        candidate = ran(CONFIGS[name], 12)
-        exported = export_model(candidate, tracker, out, is_refitted=is_refitted)
-        return dataclasses.replace(
-            exported.facts, provenance=HERE, latency_us={1: 0.0412, 64: 1.25}
-        )
-
-    return facts_of
-
-
-def rows_of(card: str, heading: str) -> dict[str, list[str]]:
-    """First cell to the other cells of a section's tables."""
-    section = card.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| ")]
-    cells = [
-        [cell.strip().replace("\\|", "|") for cell in line.strip("| ").split(" | ")]
-        for line in lines
-    ]
-    return {row[0]: row[1:] for row in cells}
-
-
-def section_of(card: str, heading: str) -> str:
-    return card.split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
 def test_a_card_has_its_sections_in_order(facts_of: Callable[..., Facts]) -> None:
@@ -72,7 +33,7 @@ def test_a_card_has_its_sections_in_order(facts_of: Callable[..., Facts]) -> Non
     headings = [line for line in card.splitlines() if line.startswith("#")]
     assert headings == [
         "# clouds, trial 12: int4, linear",
-        *("## Model details", "## Use", "## Training data", "## Evaluation"),
+        *("## Model details", "## Use", "## Training data", "## Evaluation", "## Calibration"),
         *("## Size and speed", "## Routing and curiosity", "## Agreement", "## Caveats"),
         "## Provenance",
     ]
@@ -81,7 +42,7 @@ def test_a_card_has_its_sections_in_order(facts_of: Callable[..., Facts]) -> Non
 
 
 def test_a_card_is_the_file_beside_the_model(ran: Ran, tracker: Tracker, tmp_path: Path) -> None:
-    exported = export_model(ran(CONFIGS["linear"], 12), tracker, tmp_path)
+    exported = export_model(ran(CARDS["linear"], 12), tracker, tmp_path)
     written = (exported.folder / "model_card.md").read_text(encoding="utf-8")
     assert written == model_card(exported.facts)
 
@@ -266,9 +227,15 @@ def test_folds_are_described_as_they_were_made(facts_of: Callable[..., Facts]) -
 
 
 def test_agreement_is_said_in_numbers(facts_of: Callable[..., Facts]) -> None:
-    facts = dataclasses.replace(facts_of("linear"), agreement=Agreement(60, 2.34e-7, 1))
+    facts = dataclasses.replace(
+        facts_of("linear"),
+        agreement=Agreement(60, 2.34e-7, 1),
+        calibrated_agreement=Agreement(60, 5.67e-4, 2),
+    )
     text = section_of(model_card(facts), "Agreement")
     assert "60 clips, largest difference of a probability 2.3e-07, 1 with another class" in text
+    assert "- after the calibration, with what it said before, at that temperature: 60 c" in text
+    assert "largest difference of a probability 5.7e-04, 2 with another class, 0.02 allo" in text
     assert "model.onnx" not in text
     with_onnx = dataclasses.replace(facts, onnx_agreement=Agreement(60, 1e-6, 0))
     assert "- of `model.onnx`, run in onnxruntime, with it: 60 clips, largest" in model_card(
@@ -309,7 +276,7 @@ def test_a_card_warns_of_the_winners_curse(is_front: bool, facts_of: Callable[..
 def test_how_to_use_it_runs(
     ran: Ran, tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exported = export_model(ran(CONFIGS["linear"], 12), tracker, tmp_path)
+    exported = export_model(ran(CARDS["linear"], 12), tracker, tmp_path)
     facts = exported.facts
     text = section_of(model_card(facts), "Use")
     code = text.split("```python\n")[1].split("```")[0]
@@ -349,7 +316,7 @@ def test_the_bundled_data_come_with_their_licence_as_it_stands_beside_them(
         assert words in licence, words
         assert words in card, words
     assert (folder / "attribution.csv").is_file()
-    assert source_of("esc10").licence in card
+    assert source_of("esc10", "").licence in card
     assert "Not known to qwave" not in card
 
 

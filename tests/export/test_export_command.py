@@ -9,81 +9,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import optuna
 import pytest
 from mlflow import MlflowClient
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from qwave.cli import exporting, main
 from qwave.export import handover, onnx_file
-from qwave.figures import FrontPoint
 from qwave.packing import packed_size_bytes
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import load_sweep
-from qwave.sweep import collect_points, front_of, load_study, plan_sweep, point_config, run_sweep
+from qwave.sweep import load_study, plan_sweep, point_config
 from qwave.sweep.store import opened_store
 
+from .examples import Swept
+
 pytestmark = pytest.mark.slow
-
-SWEEP = """
-name: small
-data: {path: PATH, normalization: layer, n_folds: 3}
-budget: {n_trials: 7, max_size_bytes: 100000, workers: 1}
-sampler: {name: random, seed: 3}
-fixed:
-  train: {epochs: 3, batch_size: 16, distillation: 0.0, learning_rate: 0.02}
-  model: {curiosity: {mc_samples: 3, alpha: 1.0}, top_k: 1}
-search:
-  model.num_experts: {int: [1, 3]}
-  model.schemes: {mix: [int1, int4, int8]}
-  model.hidden: {choice: {linear: [], small: [16]}}
-"""
-
-
-class Swept(NamedTuple):
-    store: Path
-    points: list[FrontPoint]
-    front: list[FrontPoint]
-    over_budget: int
-    repeat: int
-    cut_off: int
-
-    @property
-    def beside_front(self) -> FrontPoint:
-        numbers = {point.number for point in self.front}
-        return next(point for point in self.points if point.number not in numbers)
-
-    @property
-    def curious(self) -> FrontPoint:
-        """A mixture whose uncertain clips are tilted toward experts with more bits."""
-        tilted = [p for p in self.points if p.num_experts > 1 and " + " in p.label]
-        return next(p for p in tilted if p.configuration["model.curiosity.alpha"] == 1.0)
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, clouds: Path) -> Swept:
-    """A sweep that ran, and three more trials that were not trained."""
-    folder = tmp_path_factory.mktemp("swept")
-    file = folder / "small.yaml"
-    file.write_text(SWEEP.replace("PATH", str(clouds)))
-    run_sweep(plan_sweep(load_sweep(file)), folder / "store")
-    study = load_study(folder / "store", "small")
-    points = collect_points(study)
-    first = study.trials[points[0].number]
-    added = [
-        add(study, TrialState.PRUNED, digest="f" * 16, outcome="over_budget"),
-        add(study, TrialState.FAIL, **{**first.user_attrs, "outcome": "duplicate"}),
-        add(study, TrialState.FAIL),
-    ]
-    return Swept(folder / "store", points, front_of(points), *added)
-
-
-def add(study: optuna.Study, state: TrialState, **attributes: object) -> int:
-    trial: FrozenTrial = create_trial(state=state, user_attrs=attributes)
-    study.add_trial(trial)
-    return len(study.trials) - 1
 
 
 @pytest.fixture
@@ -121,10 +62,14 @@ def test_a_trial_is_exported_by_its_number(
     assert load_packed(folder / "model.qwave").packed.header.config_digest == point.digest
     card = (folder / "model_card.md").read_text(encoding="utf-8")
     assert f"{len(swept.points)} configurations were trained, and this one is not on" in card
-    heading, row = out.splitlines()
-    assert heading.split("  ")[0] == "folder"
-    assert row.startswith(f"{folder}  {point.size_bytes} B")
+    heading, row, command = out.splitlines()
+    assert heading.split("  ")[0] == "file"
+    assert row.startswith(f"{folder / 'model.qwave'}  {point.size_bytes} B")
     assert row.endswith("  -")
+    # Who made embeddings of unknown origin has to say by what.
+    assert command == (
+        f"predict clips:      qwave predict {folder / 'model.qwave'} --encoder NAME CLIP..."
+    )
 
 
 def test_the_front_is_exported_member_by_member(
@@ -132,7 +77,10 @@ def test_the_front_is_exported_member_by_member(
 ) -> None:
     code, out, _ = export("--front", "--no-register")
     assert code == 0
-    assert len(out.splitlines()) == 1 + len(swept.front)
+    *table, command = out.splitlines()
+    assert len(table) == 1 + len(swept.front)
+    last = tmp_path / f"trial_{swept.front[-1].number:04d}" / "model.qwave"
+    assert command.startswith(f"predict clips:      qwave predict {last} ")
     assert {folder.name for folder in tmp_path.iterdir()} == {
         f"trial_{point.number:04d}" for point in swept.front
     }
@@ -185,7 +133,11 @@ def test_json_is_one_object_with_all_numbers(
     assert code == 0
     models = json.loads(out)["models"]
     for model, point in zip(models, swept.front, strict=True):
-        assert model["folder"] == str(tmp_path / f"trial_{point.number:04d}")
+        folder = tmp_path / f"trial_{point.number:04d}"
+        assert (model["folder"], model["file"]) == (str(folder), str(folder / "model.qwave"))
+        header = load_packed(folder / "model.qwave").packed.header
+        assert model["sure_probability"] == header.sure_probability > 0
+        assert 0.05 <= model["temperature"] <= 10
         assert (model["trial"], model["digest"]) == (point.number, point.digest)
         assert model["size_bytes"] == point.size_bytes
         low, high = model["accuracy_interval"]
@@ -204,7 +156,8 @@ def test_without_a_refit_it_is_the_first_folds_model(
     folder = tmp_path / f"trial_{point.number:04d}"
     artifacts = swept.store / "artifacts" / "small" / point.mlflow_run_id / "artifacts"
     recorded = artifacts / "fold_0" / "model.qwave"
-    assert (folder / "model.qwave").read_bytes() == recorded.read_bytes()
+    shipped, first = (load_packed(file).packed for file in (folder / "model.qwave", recorded))
+    assert {**vars(shipped.header), "sure_probability": 0.0} == vars(first.header)
     assert "the model of the first fold" in (folder / "model_card.md").read_text(encoding="utf-8")
 
 

@@ -103,8 +103,7 @@ def test_metadata_say_what_the_graph_was_made_from() -> None:
     graph = onnx_model(model)
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert metadata["qwave"] == str(FORMAT_VERSION)
-    assert metadata["data"] == model.header.data_digest
-    assert metadata["config"] == model.header.config_digest
+    assert metadata["digests"] == f"{model.header.data_digest},{model.header.config_digest}"
     assert metadata["schemes"] == "int1,int8"
     assert (graph.producer_name, graph.producer_version) == ("qwave", qwave.__version__)
     assert "5 features to probabilities of 3 classes" in graph.doc_string

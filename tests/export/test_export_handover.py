@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,16 @@ from mlflow import MlflowClient
 from qwave.config import ConfigError, DataConfig, DataError, DeviceError, StoreError, TrialConfig
 from qwave.data import load_embeddings
 from qwave.export import Candidate, ExportedModel, VerificationError, export_model, handover
+from qwave.export.calibration import (
+    Calibration,
+    apply_calibration,
+    fit_sure_probability,
+    fit_temperature,
+    tempered,
+)
 from qwave.export.handover import register_export
 from qwave.fit import fit_model
-from qwave.packing import to_bytes
+from qwave.packing import PackedModel, to_bytes
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.tracking import Tracker
 
@@ -62,7 +70,8 @@ def test_an_export_is_the_model_fitted_on_all_rows_with_its_card(
         *("trial_0012", "trial_0012/model.qwave", "trial_0012/model_card.md")
     ]
     data = load_embeddings(clouds)
-    expected = fit_model(exported.facts.config, data).packed
+    trained = fit_model(exported.facts.config, data).packed
+    expected = apply_calibration(trained, exported.facts.calibration)
     assert exported.file.read_bytes() == to_bytes(expected)
     assert exported.file.stat().st_size == exported.facts.point.size_bytes
     header = load_packed(exported.file).packed.header
@@ -70,6 +79,8 @@ def test_an_export_is_the_model_fitted_on_all_rows_with_its_card(
     assert header.config_digest == exported.facts.point.digest
     assert exported.facts.agreement.n_clips == len(data.y)
     assert exported.facts.agreement.largest_difference < 1e-5
+    assert exported.facts.calibrated_agreement.n_clips == len(data.y)
+    assert exported.facts.calibrated_agreement.largest_difference < 0.005
     assert set(exported.facts.latency_us) == {1, 64}
     assert min(exported.facts.latency_us.values()) > 0
 
@@ -95,19 +106,40 @@ def test_the_fold_that_the_search_never_saw_trains_the_model(
 ) -> None:
     exported = export(HELD_OUT)
     data = load_embeddings(clouds)
-    assert exported.file.read_bytes() == to_bytes(fit_model(exported.facts.config, data).packed)
+    trained = fit_model(exported.facts.config, data).packed
+    expected = apply_calibration(trained, exported.facts.calibration)
+    assert exported.file.read_bytes() == to_bytes(expected)
     assert load_packed(exported.file).packed.header.data_digest == data.digest
     assert exported.facts.data.searched.digest == exported.facts.search.data_digest != data.digest
     assert exported.facts.agreement.n_clips == len(data.y)
     assert len(exported.facts.said.fold) == len(exported.facts.data.searched.y) < len(data.y)
 
 
-def test_without_a_refit_the_first_folds_model_is_shipped_as_it_was_recorded(
+@pytest.mark.parametrize("is_refitted", [True, False])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_shipped_is_calibrated_on_the_out_of_fold_predictions(
+    name: str, is_refitted: bool, export: Callable[..., ExportedModel]
+) -> None:
+    exported = export(CONFIGS[name], is_refitted=is_refitted)
+    facts, y = exported.facts, exported.facts.data.searched.y
+    temperature, sure_probability = facts.calibration
+    assert temperature == pytest.approx(fit_temperature(facts.said.probabilities, y))
+    assert abs(math.log(temperature)) > 0.02, "else this test says nothing"
+    calibrated = tempered(facts.said.probabilities, temperature)
+    assert sure_probability == fit_sure_probability(calibrated, y)
+    header = load_packed(exported.file).packed.header
+    assert header.sure_probability == facts.model.packed.header.sure_probability
+    assert header.sure_probability == sure_probability > 0
+
+
+def test_without_a_refit_the_first_folds_model_is_shipped_as_it_was_recorded_but_calibrated(
     export: Callable[..., ExportedModel], tracker: Tracker
 ) -> None:
     exported = export(CONFIGS["curious"], is_refitted=False)
     artifacts = tracker.artifact_folder(exported.facts.point.mlflow_run_id)
-    assert exported.file.read_bytes() == (artifacts / "fold_0" / "model.qwave").read_bytes()
+    recorded = load_packed(artifacts / "fold_0" / "model.qwave").packed
+    expected = apply_calibration(recorded, exported.facts.calibration)
+    assert exported.file.read_bytes() == to_bytes(expected)
     data = exported.facts.data.full
     assert data.fold is not None
     assert exported.facts.agreement.n_clips == int((data.fold == 0).sum())
@@ -152,6 +184,32 @@ def test_a_file_that_says_something_else_is_refused(
     )
     with pytest.raises(VerificationError, match=message):
         export(CONFIGS["linear"], is_refitted=is_refitted)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("part", ["one expert", "all experts", "upside down"])
+def test_a_calibration_that_changes_anything_else_is_refused(
+    part: str,
+    export: Callable[..., ExportedModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong(packed: PackedModel, calibration: Calibration) -> PackedModel:
+        if part == "upside down":
+            other = calibration._replace(temperature=1 / calibration.temperature)
+            return apply_calibration(packed, other)
+        right = apply_calibration(packed, calibration)
+        kept = ["e0.1"] if part == "one expert" else [f"e{i}.1" for i in range(3)]
+        layers = {**right.layers, **{name: packed.layers[name] for name in kept}}
+        return dataclasses.replace(right, layers=layers)
+
+    monkeypatch.setattr(handover, "apply_calibration", wrong)
+    message = (
+        r"^trial 12: model\.qwave, calibrated and read back, does not predict what was proven, at "
+        r"temperature [0-9.]+: of 60 clips, .* \(0\.02 is allowed"
+    )
+    with pytest.raises(VerificationError, match=message):
+        export(CONFIGS["curious"])
     assert files_in(tmp_path) == []
 
 
@@ -280,12 +338,30 @@ def test_a_registered_export_is_a_run_with_its_card_and_a_version_with_aliases(
     assert run.data.metrics == {
         "size_bytes": point.size_bytes,
         "largest_difference": facts.agreement.largest_difference,
+        "temperature": facts.calibration.temperature,
+        "sure_probability": facts.calibration.sure_probability,
         "latency_batch_1_us": facts.latency_us[1],
         "latency_batch_64_us": facts.latency_us[64],
     }
     artifacts = tracker.artifact_folder(version.run_id)
     for name in ("model_card.md", "model.onnx"):
         assert (artifacts / name).read_bytes() == (exported.folder / name).read_bytes()
+
+
+def test_an_encoder_is_a_tag_of_the_registered_model_where_it_is_known(
+    export: Callable[..., ExportedModel], tracker: Tracker
+) -> None:
+    exported = export(CONFIGS["linear"], 24)
+    known = dataclasses.replace(exported.facts.data.full, encoder="mel@01234567")
+    data = exported.facts.data._replace(full=known)
+    facts = dataclasses.replace(exported.facts, data=data)
+    for model, tag in (
+        (exported, None),
+        (dataclasses.replace(exported, facts=facts), "mel@01234567"),
+    ):
+        registered = register_export(model, tracker, ["trial-24"])
+        version = client(tracker).get_model_version("clouds", str(registered.version))
+        assert version.tags.get("qwave.encoder") == tag
 
 
 def test_the_same_model_registered_again_is_the_same_version(

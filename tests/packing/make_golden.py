@@ -2,9 +2,10 @@
 
     python -m tests.packing.make_golden
 
-writes ``golden/v<FORMAT_VERSION>/<case>.qwave`` beside this file, and in ``<case>.json`` clips and
-what the model says of them. A new case adds its two files, a new format version a folder: files of
-earlier versions are read by `test_packing_golden` as long as there is a qwave.
+writes ``golden/v<FORMAT_VERSION>/<case>.qwave`` beside this file, and in ``<case>.json`` clips,
+what the model says of them, and what its header says besides. A new case adds its two files, a new
+format version a folder: files of earlier versions are read by `test_packing_golden` as long as
+there is a qwave.
 
 Models are made of random codes, none of the clips near a tie: codes of activations are rounded,
 and other processors add in another order.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,41 +44,59 @@ def mixture(*schemes: str, top_k: int, router: RouterConfig, alpha: float) -> Mo
     return ModelConfig(schemes, (5,), None, top_k, router=router, curiosity=curiosity)
 
 
-# Name of the file to model, normalisation, names of classes.
-CASES: dict[str, tuple[ModelConfig, str, tuple[str, ...]]] = {
-    **{f"linear_{scheme}": (plain(scheme), "sqrt_layer", THREE) for scheme in ALL},
-    **{f"hidden_{scheme}": (plain(scheme, 5), "sqrt_layer", THREE) for scheme in ALL},
+class Case(NamedTuple):
+    """What a golden file holds besides random codes."""
+
+    model: ModelConfig
+    normalization: str
+    class_names: tuple[str, ...]
+    encoder: str = ""
+    sure_probability: float = 0.0
+
+
+CASES: dict[str, Case] = {
+    **{f"linear_{scheme}": Case(plain(scheme), "sqrt_layer", THREE) for scheme in ALL},
+    **{f"hidden_{scheme}": Case(plain(scheme, 5), "sqrt_layer", THREE) for scheme in ALL},
     **{
-        f"normalized_{name}": (plain("int4"), name, THREE)
+        f"normalized_{name}": Case(plain("int4"), name, THREE)
         for name in ("standard", "l2", "min_max", "raw", "layer")
     },
-    "deep": (plain("int2", 5, 4, 3), "layer", THREE),
-    "other_head": (plain("ternary", 5, head="int8"), "layer", THREE),
-    "no_dropout": (ModelConfig(("int8",), (5,), curiosity=FEW), "layer", THREE),
-    "linear_router": (
+    "deep": Case(plain("int2", 5, 4, 3), "layer", THREE),
+    "other_head": Case(plain("ternary", 5, head="int8"), "layer", THREE),
+    "no_dropout": Case(ModelConfig(("int8",), (5,), curiosity=FEW), "layer", THREE),
+    "linear_router": Case(
         mixture("int1", "int4", top_k=1, router=RouterConfig(0, "int8", 0.5), alpha=0.0),
         "sqrt_layer",
         THREE,
     ),
-    "hidden_router": (
+    "hidden_router": Case(
         mixture("int1", "int4", "fp32", top_k=2, router=RouterConfig(4, "int4", 0.3), alpha=1.5),
         "standard",
         THREE,
     ),
-    "all_schemes": (
+    "all_schemes": Case(
         mixture(*ALL, top_k=3, router=RouterConfig(0, "int1", 0.25), alpha=1e-3),
         "sqrt_layer",
         THREE,
     ),
-    "equal_bits": (
+    "equal_bits": Case(
         mixture("ternary", "popcount", top_k=2, router=RouterConfig(3, "fp32", 0.5), alpha=1.0),
         "min_max",
         THREE,
     ),
     **{
-        f"names_{number}": (plain("int1"), "sqrt_layer", names)
+        f"names_{number}": Case(plain("int1"), "sqrt_layer", names)
         for number, names in enumerate(names[:7] for names in CLASS_NAMES)
     },
+    "encoder": Case(plain("int1"), "sqrt_layer", THREE, "efficientnet-lite0@1a2b3c4d"),
+    "sure": Case(plain("int2", 5), "layer", THREE, sure_probability=0.65625),
+    "encoder_and_sure": Case(
+        mixture("int1", "int8", top_k=2, router=RouterConfig(0, "int4", 0.5), alpha=0.5),
+        "standard",
+        THREE,
+        "z" * 64 + "@00ff00ff",
+        1 - 2**-16,
+    ),
 }
 
 
@@ -91,10 +111,12 @@ def golden_model(name: str) -> tuple[PackedModel, np.ndarray]:
 
 
 def random_model(name: str, rng: np.random.Generator, x: np.ndarray) -> PackedModel:
-    model, normalization, class_names = CASES[name]
-    data = DataConfig(normalization=normalization)  # type: ignore[arg-type]
-    config = TrialConfig(data=data, model=model).canonical()
-    packed = make_model(rng, config, make_data(NUM_FEATURES, class_names))
+    case = CASES[name]
+    data = DataConfig(normalization=case.normalization)  # type: ignore[arg-type]
+    config = TrialConfig(data=data, model=case.model).canonical()
+    packed = make_model(rng, config, make_data(NUM_FEATURES, case.class_names, case.encoder))
+    header = dataclasses.replace(packed.header, sure_probability=case.sure_probability)
+    packed = dataclasses.replace(packed, header=header)
     if packed.curiosity_range is None:
         return packed
     information = PackedClassifier(packed).examine(x).mutual_information
@@ -123,7 +145,8 @@ def main() -> None:
             packed, x = golden_model(name)
             found = PackedClassifier(packed).examine(x)._asdict()
             expected = {key: as_lists(values) for key, values in {"x": x, **found}.items()}
-            expected["class_names"] = packed.header.class_names
+            for key in ("class_names", "encoder", "sure_probability"):
+                expected[key] = getattr(packed.header, key)
             file.write_bytes(to_bytes(packed))
             file.with_suffix(".json").write_text(json.dumps(expected) + "\n")
 

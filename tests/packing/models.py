@@ -24,6 +24,7 @@ from qwave.config import (
 from qwave.data import EmbeddingSet
 from qwave.data.normalization import has_constants
 from qwave.packing import (
+    FORMAT_VERSION,
     Header,
     PackedLayer,
     PackedModel,
@@ -49,15 +50,24 @@ CLASS_NAMES = (
 )
 
 
-def make_data(n_features: int, class_names: tuple[str, ...]) -> EmbeddingSet:
+ENCODERS = (
+    "",
+    "mel@00000000",
+    "a.b_c-9@12345678",
+    "efficientnet-lite0@1a2b3c4d",
+    "z" * 64 + "@ffffffff",
+)
+
+
+def make_data(n_features: int, class_names: tuple[str, ...], encoder: str = "") -> EmbeddingSet:
     y = np.arange(len(class_names), dtype=np.int64)
     x = np.zeros((len(y), n_features), dtype=np.float32)
     names = tuple(map(str, y))
-    return EmbeddingSet(x, y, None, None, class_names, names, "0123456789abcdef")
+    return EmbeddingSet(x, y, None, None, class_names, names, "0123456789abcdef", encoder)
 
 
 def make_model(rng: np.random.Generator, config: TrialConfig, data: EmbeddingSet) -> PackedModel:
-    """A model of random codes, as training could have left it."""
+    """A model of random codes, as training and export could have left it."""
     header = make_header(config, data, mc_seed=int(rng.integers(2**32)))
     layers = {}
     for shape in layer_shapes(header.model, header.in_features, len(header.class_names)):
@@ -76,6 +86,8 @@ def make_model(rng: np.random.Generator, config: TrialConfig, data: EmbeddingSet
         offset = rng.normal(size=header.in_features).astype(np.float16)
         factor = rng.uniform(0.5, 2, header.in_features).astype(np.float16)
     limits = (0.125, 0.375) if header.model.num_experts > 1 else None
+    sure_probability = float(rng.choice([0.0, 1 - 2**-16, rng.integers(2**16) / 2**16]))
+    header = dataclasses.replace(header, sure_probability=sure_probability)
     return PackedModel(header, layers, offset, factor, limits)
 
 
@@ -104,7 +116,9 @@ def draw_config(rng: np.random.Generator) -> TrialConfig:
 def draw_model(seed: int) -> tuple[TrialConfig, EmbeddingSet, PackedModel]:
     rng = np.random.default_rng(seed)
     config = draw_config(rng)
-    data = make_data(int(rng.integers(1, 40)), CLASS_NAMES[rng.integers(len(CLASS_NAMES))])
+    encoder = ENCODERS[rng.integers(len(ENCODERS))]
+    class_names = CLASS_NAMES[rng.integers(len(CLASS_NAMES))]
+    data = make_data(int(rng.integers(1, 40)), class_names, encoder)
     return config, data, make_model(rng, config, data)
 
 
@@ -178,7 +192,10 @@ def outcome(content: bytes) -> str:
         assert (values >= 0).all()
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(found.gates.sum(axis=1), 1, rtol=1e-5)
-    assert to_bytes(model) == content
+    written = to_bytes(model)
+    if split(content)[0]["__metadata__"]["qwave"] == str(FORMAT_VERSION):
+        assert written == content
+    assert to_bytes(from_bytes(written, "written")) == written
     return "accepted"
 
 
@@ -194,4 +211,5 @@ def as_stored(header: Header) -> Header:
     )
     if model.num_experts > 1:
         model = dataclasses.replace(model, dropout=0.0, input_dropout=0.0)
-    return dataclasses.replace(header, model=model)
+    sure_probability = in_file(header.sure_probability)
+    return dataclasses.replace(header, model=model, sure_probability=sure_probability)

@@ -20,7 +20,10 @@ from qwave.packing.header import header_from_text
 from .make_golden import GOLDEN
 from .models import join, split, with_head
 
-CORPUS = {file.stem: file.read_bytes() for file in sorted((GOLDEN / "v1").glob("*.qwave"))}
+CORPUS = {
+    f"{file.parent.name}/{file.stem}": file.read_bytes()
+    for file in sorted(GOLDEN.glob("v*/*.qwave"))
+}
 MOST_DATA = 20_000  # bytes; larger models are as hostile, but slow
 
 NUMBERS = (
@@ -44,6 +47,7 @@ VALUES = (
         "2,00000000,0000",
     ),
     *("1000,00000000,ffff,ffff", "0123456789abcdef", "0123456789abcde\u0301"),
+    *("0000", "ffff", "10000", "8,mel@01234567", "mel@01234567", "0123456789abcdef," * 2),
 )
 FLOATS = np.array([0, -1, 1, 6e-8, 6e-5, 65504, -65504, np.inf, -np.inf, np.nan])
 

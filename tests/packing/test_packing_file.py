@@ -238,7 +238,9 @@ def twin_model() -> PackedModel:
     def codes(*rows: tuple[float, float, float]) -> np.ndarray:
         return np.array(rows, dtype=np.float32)
 
-    header = make_header(TWIN_CONFIG, make_data(3, ('a "b", c', "犬\n")), mc_seed=0xBEEF)
+    data = make_data(3, ('a "b", c', "犬\n"), "mel@00c0ffee")
+    header = make_header(TWIN_CONFIG, data, mc_seed=0xBEEF)
+    header = dataclasses.replace(header, sure_probability=0.65625)  # 0xa800 / 2^16
     layers = {
         "e0.0": PackedLayer("ternary", codes((-1, 0, 1), (1, 0, -1)), half(1, 2), half(3, 4)),
         "e1.0": PackedLayer("int4", codes((-7, 0, 7), (1, 2, 3)), half(5, 6), half(7, 8)),
@@ -266,10 +268,11 @@ def test_bytes_are_those_laid_out_by_hand() -> None:
     for code in (-2, -1, 0, 1, 2, 3, 300, 5, 6):
         data += code.to_bytes(2, "little", signed=True)
     text = (
-        r'{"__metadata__":{"qwave":"1","classes":"\"a \"\"b\"\", c\",\"犬\n\"","features":"3",'
+        r'{"__metadata__":{"qwave":"2","classes":"\"a \"\"b\"\", c\",\"犬\n\"",'
+        r'"features":"3,mel@00c0ffee",'
         r'"normalization":"standard","schemes":"ternary,int4,fp32","router":"0,int16","top_k":"2",'
-        r'"alpha":"0.5","mc":"4,0000beef,4000","data":"0123456789abcdef",'
-        f'"config":"{TWIN_CONFIG.digest}"}},'
+        r'"alpha":"0.5","mc":"4,0000beef,4000","sure":"a800",'
+        f'"digests":"0123456789abcdef,{TWIN_CONFIG.digest}"}},'
         f'"t":{{"dtype":"U8","shape":[{len(data)}],"data_offsets":[0,{len(data)}]}}}}'
     ).encode()
     while len(text) % 8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,14 +105,17 @@ def test_a_lock_that_is_let_go_in_time_is_waited_for(
     held = JournalFileSymlinkLock(str(tmp_path / "optuna.journal"))
     held.acquire()
 
+    is_written = threading.Event()
+
     def write() -> None:
         time.sleep(0.2)
+        is_written.set()
         held.release()
 
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(write)
         with opened_store(tmp_path):
-            assert writing.done()
+            assert is_written.is_set()
     writing.result()
 
 

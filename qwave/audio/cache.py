@@ -1,0 +1,189 @@
+"""Embeddings that were made before, found by what the clips' files contain.
+
+``embeddings.db`` in the cache folder is a SQLite file of two tables: `embeddings`, from the
+SHA-256 of a clip's bytes and the identity of an encoder to float16 [d]; and `files`, from a path,
+a size and a time of change to that SHA-256, so that a file that has not changed is not read again.
+Every row is a transaction: a process that is killed loses the row it was writing, and several
+processes may share the file. It may be removed at any time; what it held is then made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qwave.caching import cache_folder
+from qwave.config import AudioError
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS embeddings (content TEXT NOT NULL, encoder TEXT NOT NULL, "
+    "x BLOB NOT NULL, is_silent INTEGER NOT NULL, checksum INTEGER NOT NULL, "
+    "PRIMARY KEY (content, encoder))",
+    "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER NOT NULL, "
+    "mtime_ns INTEGER NOT NULL, content TEXT NOT NULL)",
+)
+# A file may change again within one tick of its file system's clock, and neither its size nor its
+# time would tell: like git's index, files this fresh are not taken for known. FAT ticks in 2 s.
+_SETTLED_NS = 2_000_000_000
+_WAIT_SECONDS = 30  # for another process that is writing
+# Faults of the machine: the cache is done without. All others are faults of the file.
+_MACHINE_FAULTS = {
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_PERM),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS),
+}
+
+
+class ClipEmbedding(NamedTuple):
+    """What is kept of a clip.
+
+    Attributes:
+        x: float16 [d].
+        is_silent: Whether all of its samples are zero.
+    """
+
+    x: np.ndarray
+    is_silent: bool
+
+
+class EmbeddingCache:
+    """An open cache; one that cannot be written warns once, and is then empty."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._connection: sqlite3.Connection | None = None
+        try:
+            self._connection = sqlite3.connect(file, timeout=_WAIT_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            self._handle(error)
+        # A row is safe once it is in the log beside the file, and readers do not wait for writers.
+        self._run("PRAGMA journal_mode = WAL")
+        self._run("PRAGMA synchronous = NORMAL")
+        for table in _TABLES:
+            self._run(table)
+
+    def content_of(self, path: Path) -> str:
+        """SHA-256 of a file's bytes, 64 hexadecimal digits; read only if it may have changed.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        key, stat = os.fsencode(os.path.realpath(path)), path.stat()
+        is_settled = stat.st_mtime_ns < time.time_ns() - _SETTLED_NS  # before it is read
+        found = self._run(
+            "SELECT content FROM files WHERE path = ? AND size = ? AND mtime_ns = ?",
+            (key, stat.st_size, stat.st_mtime_ns),
+        )
+        if found:
+            return str(found[0][0])
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        if is_settled:
+            self._run(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                (key, stat.st_size, stat.st_mtime_ns, content),
+            )
+        return content
+
+    def forget(self, path: Path) -> None:
+        """Read this file again next time."""
+        self._run("DELETE FROM files WHERE path = ?", (os.fsencode(os.path.realpath(path)),))
+
+    def find(self, content: str, encoder: str, num_features: int) -> ClipEmbedding | None:
+        """The embedding of a clip with this content, or None.
+
+        Raises:
+            AudioError: What is kept is damaged.
+        """
+        rows = self._run(
+            "SELECT x, is_silent, checksum FROM embeddings WHERE content = ? AND encoder = ?",
+            (content, encoder),
+        )
+        if not rows:
+            return None
+        x, is_silent, checksum = rows[0]
+        if not isinstance(x, bytes) or checksum != _checksum(content, encoder, x, is_silent):
+            raise self._damaged("an embedding does not match its checksum")
+        if len(x) != 2 * num_features:
+            raise self._damaged(f"an embedding has {len(x) // 2} features, not {num_features}")
+        return ClipEmbedding(np.frombuffer(x, dtype="<f2"), bool(is_silent))
+
+    def keep(self, content: str, encoder: str, embedding: ClipEmbedding) -> None:
+        """Keep an embedding, unless another process did."""
+        x, is_silent = embedding.x.astype("<f2").tobytes(), int(embedding.is_silent)
+        self._run(
+            "INSERT OR IGNORE INTO embeddings VALUES (?, ?, ?, ?, ?)",
+            (content, encoder, x, is_silent, _checksum(content, encoder, x, is_silent)),
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            return []
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # of messages that quote the file
+            self._handle(error)
+            return []
+
+    def _handle(self, error: Exception) -> None:
+        """Do without the cache, or say that it is damaged."""
+        code = getattr(error, "sqlite_errorcode", None)
+        # The lower byte is the kind of fault, the rest says more about it.
+        if code is None or code & 0xFF not in _MACHINE_FAULTS:
+            raise self._damaged(str(error)) from error
+        self.close()
+        warnings.warn(
+            f"{self._file} cannot be used ({error}): embeddings made from here on are not kept",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def _damaged(self, fault: str) -> AudioError:
+        self.close()
+        return AudioError(
+            f"{self._file} is damaged ({fault}): remove it, and {self._file.name}-wal beside it; "
+            "embeddings are then made again"
+        )
+
+
+@contextmanager
+def open_cache() -> Iterator[EmbeddingCache]:
+    """The cache of this user; where its folder cannot be written, one that ends with the process.
+
+    Raises:
+        AudioError: Its file is damaged.
+    """
+    folder = cache_folder()
+    if folder.name != "qwave":  # a temporary one
+        warnings.warn(
+            "the cache folder cannot be written: embeddings are not kept for the next time; "
+            "XDG_CACHE_HOME may name another one",
+            UserWarning,
+            stacklevel=3,
+        )
+    cache = EmbeddingCache(folder / "embeddings.db")
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
+def _checksum(content: str, encoder: str, x: bytes, is_silent: object) -> int:
+    """SQLite does not notice a flipped bit in a value."""
+    return zlib.crc32(x, zlib.crc32(f"{content} {encoder} {is_silent}".encode()))

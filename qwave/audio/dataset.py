@@ -1,0 +1,49 @@
+"""The data of a study: embeddings as they are, or clips, which are embedded first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qwave.audio.sources import is_source
+from qwave.config import DataError
+from qwave.data import EmbeddingSet, load_embeddings
+
+
+def open_data(path: str, encoder: str | None = None) -> EmbeddingSet:
+    """The rows that ``data.path`` names.
+
+    Args:
+        path: ``esc10``, a file of embeddings, or clips: a folder or a table of their paths and
+            labels. Clips are embedded by `embed_source`, or found in its cache.
+        encoder: Of clips, as `make_encoder` takes it; None: the default. Of embeddings, the
+            encoder that the file must name, weights from a folder apart.
+
+    Raises:
+        DataError: The file cannot be used, or was not made by that encoder.
+        AudioError: The clips cannot be embedded.
+    """
+    source = Path(path)
+    if path != "esc10" and is_source(source):
+        # Imported here: embeddings need no encoder.
+        from qwave.audio.embed import embed_source
+        from qwave.audio.encoders import DEFAULT_ENCODER
+
+        return embed_source(source, encoder=encoder or DEFAULT_ENCODER).data
+    data = load_embeddings(path)
+    if encoder is not None:
+        _require_encoder(data, path, encoder)
+    return data
+
+
+def _require_encoder(data: EmbeddingSet, path: str, encoder: str) -> None:
+    name, made_by = encoder.split(":")[0], data.encoder.split("@")[0]
+    if not made_by:
+        raise DataError(
+            f"data.encoder={encoder}, but {path} does not say which encoder made its rows; leave "
+            "data.encoder out, or embed the clips again with `qwave embed`"
+        )
+    if name != made_by:
+        raise DataError(
+            f"data.encoder={encoder}, but the rows of {path} were made by {data.encoder}; leave "
+            f"data.encoder out, or embed the clips again with `qwave embed --encoder {encoder}`"
+        )

@@ -1,0 +1,311 @@
+"""A recording becomes a mono waveform at the rate that is asked for, or an error that names it.
+
+libsndfile decodes, by content and not by suffix; soxr resamples, from block to block with its
+state, which gives the samples of one call on the whole, bit for bit. Headers are not trusted:
+memory is taken for what was decoded, not for what was announced.
+
+Shapes: s samples, w windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from qwave.config import AudioError
+
+if TYPE_CHECKING:
+    import soundfile
+
+MAX_SECONDS = 3600.0  # of a clip in one piece: half a gigabyte at 32 kHz
+_FORMATS = "wav, flac, ogg, opus, mp3 or aiff"
+# What a file of these formats begins with. libsndfile knows 20 more, recognises some by little,
+# and its reader of one (SDS) prints to stdout.
+_SIGNATURES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
+_SAMPLE_RATES = (100, 768_000)
+_MAX_CHANNELS = 64
+_MAX_AMPLITUDE = 2.0**32  # full scale is 1; some programs write floats in steps of integers
+_BLOCK_SAMPLES = 2**18  # of all channels: a mebibyte
+# Less than a hundredth is lost to padding and tags that were counted in, more to damage.
+_MIN_PRESENT = 0.99
+# libsndfile reads what is left of a file that was cut off, and says so in its log only.
+_CUT_OFF = re.compile(r"^ ?(?:data|SSND) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# From here on a length means "not known": written to a pipe, before the end was seen.
+_UNKNOWN_BYTES = 0x7FFF_0000
+_UNKNOWN_FRAMES = 2**62
+
+
+def read_clip(
+    file: Path | str | BinaryIO, sample_rate: int, *, name: str | None = None
+) -> np.ndarray:
+    """The whole of a recording, of at most an hour: mono float32 [s], s at least 1, finite.
+
+    Silence is a waveform of zeros and no error. A clip shorter than a sample of `sample_rate` is
+    its mean. A file that ends early is an error where its header says how long it is (wav, flac,
+    aiff, mp3 with a Xing header, all within one in a hundred), and for an ogg that ends within a
+    page. An mp3 of variable rate without a Xing header may be cut short: libsndfile guesses its
+    length.
+
+    Args:
+        file: wav, flac, ogg (Vorbis, Opus), mp3 or aiff, whatever its suffix says; or a stream of
+            its bytes that can seek, read from its start and left open.
+        sample_rate: In hertz; the recording's own may be 100 Hz to 768 kHz.
+        name: Of the recording, for errors; the file's by default.
+
+    Raises:
+        AudioError: There is no such file, or it cannot be decoded; it ends early, is empty, too
+            long, or holds samples that are not finite.
+    """
+    blocks = read_blocks(file, sample_rate, name=name, max_seconds=MAX_SECONDS)
+    return np.concatenate(list(blocks))
+
+
+def read_blocks(
+    file: Path | str | BinaryIO,
+    sample_rate: int,
+    *,
+    name: str | None = None,
+    max_seconds: float = math.inf,
+) -> Iterator[np.ndarray]:
+    """A recording of any length in blocks, each mono float32 [s]; some may be empty.
+
+    Joined they are the waveform of `read_clip`, with its arguments and errors. What is wrong with
+    the header is raised before the first block, damage further on when it is reached.
+    """
+    if not isinstance(file, str | os.PathLike):
+        yield from _decode(file, sample_rate, name or str(getattr(file, "name", "")), max_seconds)
+        return
+    path, name = Path(file), name or str(file)
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it
+            what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+            raise AudioError(f"{name} is {what}, not a file")
+        stream = path.open("rb")
+    except OSError as error:
+        raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
+    with stream:
+        yield from _decode(stream, sample_rate, name, max_seconds)
+
+
+def fit_length(waveform: np.ndarray, num_samples: int) -> np.ndarray:
+    """The first `num_samples` of a waveform [s], which is looped from its start if it is shorter.
+
+    Raises:
+        AudioError: s is 0, or `num_samples` below 1.
+    """
+    if not len(waveform) or num_samples < 1:
+        raise AudioError(f"{len(waveform)} samples cannot be looped or cut to {num_samples}")
+    return np.resize(waveform[:num_samples], num_samples)
+
+
+def slide_windows(
+    waveform: np.ndarray, sample_rate: int, window_seconds: float, hop_seconds: float
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Windows that start at 0, one hop, two hops and so on.
+
+    The end of the waveform cuts the last one, and drops it where it adds less than half a hop of
+    new sound, unless it is the only one. A hop longer than a window leaves gaps.
+
+    Args:
+        waveform: Mono [s], s at least 1.
+        sample_rate: In hertz.
+        window_seconds: Length of a window, at least a sample.
+        hop_seconds: From start to start, at least a sample.
+
+    Returns:
+        Starts in seconds, float64 [w], and the windows, views of `waveform`.
+
+    Raises:
+        AudioError: s is 0, or a length is below a sample or not finite.
+    """
+    for key, seconds in (("window_seconds", window_seconds), ("hop_seconds", hop_seconds)):
+        if not (math.isfinite(seconds) and round(seconds * sample_rate) >= 1):
+            raise AudioError(
+                f"{key} must be at least one sample (1/{sample_rate} s), but got {seconds}"
+            )
+    if not len(waveform):
+        raise AudioError("a waveform of 0 samples has no windows")
+    length, hop = round(window_seconds * sample_rate), hop_seconds * sample_rate
+    starts = [0]
+    for index in itertools.count(1):
+        start, heard_to = round(index * hop), round((index - 1) * hop) + length
+        if start >= len(waveform):
+            break
+        n_new = len(waveform) - max(start, heard_to)
+        if start + length <= len(waveform) or n_new >= hop / 2:
+            starts.append(start)
+    windows = [waveform[start : start + length] for start in starts]
+    return np.array(starts) / sample_rate, windows
+
+
+class _Stream:
+    """A stream as libsndfile may use it: from C, errors would be printed instead of raised."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.fault: OSError | None = None
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        # In damaged files libsndfile seeks to places before the start, and then finds out.
+        with contextlib.suppress(ValueError, OSError):
+            self._stream.seek(offset, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self._stream.read(count)
+        except OSError as error:
+            self.fault = error
+            return b""
+
+
+def _decode(
+    stream: BinaryIO, sample_rate: int, name: str, max_seconds: float
+) -> Iterator[np.ndarray]:
+    """Blocks of a stream at its start; see `read_blocks`."""
+    try:
+        import soundfile
+        import soxr
+    except (ImportError, OSError) as error:  # OSError: soundfile without libsndfile
+        raise AudioError(
+            f"decoding needs soundfile and soxr ({error}): pip install 'qwave[audio]'"
+        ) from error
+    name = name or "recording"
+    source = _Stream(stream)
+    try:
+        _check_signature(stream, name)
+        with soundfile.SoundFile(source) as recording:
+            _check_header(recording, name, max_seconds)
+            resampler = soxr.ResampleStream(recording.samplerate, sample_rate, 1)
+            n_frames, n_samples = 0, 0
+            block_frames = _BLOCK_SAMPLES // recording.channels
+            for _ in range(0, recording.frames, block_frames):
+                block = recording.read(block_frames, dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                _check_samples(block, n_frames, name)
+                mono = block.mean(axis=1)
+                samples = resampler.resample_chunk(mono)
+                n_frames, n_samples = n_frames + len(block), n_samples + len(samples)
+                yield samples
+        if source.fault is not None:
+            raise source.fault
+        _check_end(recording, n_frames, stream, name)
+        samples = resampler.resample_chunk(mono[:0], last=True)
+        yield samples if n_samples + len(samples) else mono.mean(keepdims=True)
+    except soundfile.LibsndfileError as error:
+        fault = source.fault or f'libsndfile says "{error.error_string}"'
+        raise AudioError(f"{name} cannot be decoded: {fault} (allowed: {_FORMATS})") from error
+    except OSError as error:
+        raise AudioError(f"{name} cannot be read: {error}") from error
+
+
+def _check_signature(stream: BinaryIO, name: str) -> None:
+    stream.seek(0)
+    head = stream.read(16)
+    stream.seek(0)
+    if not head:
+        raise AudioError(f"{name} is empty: it has 0 bytes")
+    is_mp3 = len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0  # the sync word
+    if not is_mp3 and not head.startswith(_SIGNATURES):
+        raise AudioError(f"{name} is not {_FORMATS}: it begins with {head!r}")
+
+
+def _check_header(recording: soundfile.SoundFile, name: str, max_seconds: float) -> None:
+    """Refuse what cannot be a clip, before any memory is taken for it."""
+    rate, frames = recording.samplerate, recording.frames
+    if not _SAMPLE_RATES[0] <= rate <= _SAMPLE_RATES[1]:
+        raise AudioError(
+            f"{name} says that it has {rate} samples a second "
+            f"(allowed: {_SAMPLE_RATES[0]} to {_SAMPLE_RATES[1]})"
+        )
+    if not 1 <= recording.channels <= _MAX_CHANNELS:
+        raise AudioError(
+            f"{name} says that it has {recording.channels} channels "
+            f"(allowed: 1 to {_MAX_CHANNELS})"
+        )
+    if frames >= _UNKNOWN_FRAMES:
+        raise AudioError(
+            f"{name} does not say how long it is, as if it had been written to a pipe; "
+            "encode it again, to a file"
+        )
+    if frames > max_seconds * rate:
+        raise AudioError(
+            f"{name} is {frames / rate:.0f} s long by its header ({frames} frames at {rate} Hz), "
+            f"but a clip may have {max_seconds:.0f} s at most; cut it into clips"
+        )
+    cut_off = _CUT_OFF.search(recording.extra_info)
+    announced, present = map(int, cut_off.groups()) if cut_off else (0, 0)
+    if announced < _UNKNOWN_BYTES and present < _MIN_PRESENT * announced:
+        raise AudioError(
+            f"{name} ends early: of {announced} bytes of sound that its header announces, "
+            f"{present} are there"
+        )
+    if frames < 1:
+        raise AudioError(f"{name} holds no samples")
+
+
+def _check_samples(block: np.ndarray, start: int, name: str) -> None:
+    """Refuse samples [frames, channels] that are not finite, or far from any sound."""
+    if np.abs(block).max() <= _MAX_AMPLITUDE:  # false for NaN
+        return
+    frame, channel = np.argwhere(~(np.abs(block) <= _MAX_AMPLITUDE))[0]
+    raise AudioError(
+        f"{name}: sample {start + frame} of channel {channel + 1} is {block[frame, channel]:g}; "
+        "samples must be finite, and full scale is 1"
+    )
+
+
+def _check_end(recording: soundfile.SoundFile, n_frames: int, stream: BinaryIO, name: str) -> None:
+    """Refuse a recording of which much less could be decoded than its header announces."""
+    if n_frames < 1:
+        raise AudioError(f"{name} holds no samples that can be decoded")
+    # Without a Xing header the length of an mp3 is a guess from its size and first frame.
+    is_certain = recording.format != "MP3" or _has_xing_header(stream)
+    if is_certain and n_frames < _MIN_PRESENT * recording.frames:
+        raise AudioError(
+            f"{name} ends early: of {recording.frames} frames that its header announces, "
+            f"{n_frames} could be decoded"
+        )
+    if recording.format == "OGG" and _is_last_page_cut(stream):
+        raise AudioError(
+            f"{name} ends early, in the middle of a page: {n_frames} frames could be decoded"
+        )
+
+
+def _has_xing_header(stream: BinaryIO) -> bool:
+    """Whether the first frame of an mp3, after an ID3v2 tag, says how many frames follow."""
+    stream.seek(0)
+    head = stream.read(10)
+    size = 0
+    if head.startswith(b"ID3"):  # ten bytes and a length of four times seven bits
+        size = 10 + sum(
+            byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
+        )
+    stream.seek(size)
+    frame = stream.read(4096)
+    return b"Xing" in frame or b"Info" in frame
+
+
+def _is_last_page_cut(stream: BinaryIO) -> bool:
+    """Whether the last page of an ogg is longer than what is left of the file."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - 2**17))  # a page has less than 2^16 bytes
+    tail = stream.read()
+    page = tail[tail.rfind(b"OggS") :]
+    # 27 bytes, of which the last counts the segments; their lengths; the segments.
+    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])

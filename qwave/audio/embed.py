@@ -1,0 +1,277 @@
+"""A folder or table of clips becomes embeddings: cached by content, in several processes.
+
+Shapes: n clips, d features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from qwave.audio.cache import ClipEmbedding, EmbeddingCache, open_cache
+from qwave.audio.encoders import DEFAULT_ENCODER, make_encoder
+from qwave.audio.protocol import encoder_identity
+from qwave.audio.sources import Clip, ClipTable, read_source
+from qwave.audio.workers import embed_clips, worker_count
+from qwave.config import AudioError
+from qwave.data import EmbeddingSet, embeddings_from_arrays
+
+_SHOWN = 10  # clips that a warning names
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Embeddings of clips, and how they came about.
+
+    Attributes:
+        data: The embeddings; `data.encoder` is the encoder's identity.
+        parameters: The encoder's.
+        weights_digest: Likewise; empty where it has no weights.
+        layout: Of the source, as `ClipTable.layout`.
+        clips_digest: 16 hexadecimal digits over the names of the clips and their contents.
+        skipped: What is wrong with each clip that was left out; it names the clip.
+        silent: Names of the clips whose samples are all zero; they are not left out.
+        n_made: Clips that were decoded and embedded now; the others came from the cache.
+        seconds: That these took.
+    """
+
+    data: EmbeddingSet
+    parameters: Mapping[str, object]
+    weights_digest: str
+    layout: str
+    clips_digest: str
+    skipped: tuple[str, ...]
+    silent: tuple[str, ...]
+    n_made: int
+    seconds: float
+
+
+class _Work(NamedTuple):
+    """What is known about the clips of a source, each by its path.
+
+    Attributes:
+        contents: SHA-256 of its bytes.
+        found: Its embedding.
+        faults: Why it has none.
+    """
+
+    contents: dict[Path, str]
+    found: dict[Path, ClipEmbedding]
+    faults: dict[Path, str]
+
+
+def embed_source(
+    source: Path,
+    *,
+    encoder: str = DEFAULT_ENCODER,
+    workers: int | None = None,
+    is_strict: bool = False,
+) -> Embedded:
+    """Embed all clips of a source; what is in the cache is not made again.
+
+    The result depends on the clips and the encoder alone: not on the number of processes, nor on
+    how often it was stopped and started again. Progress is shown on stderr. Processes are
+    spawned: a script that calls this needs ``if __name__ == "__main__":`` around it.
+
+    Args:
+        source: A folder or a table, as `read_source` takes it.
+        encoder: As `make_encoder` takes it.
+        workers: Processes; by default one for each processor.
+        is_strict: End at the first clip that cannot be decoded, instead of leaving it out with a
+            warning.
+
+    Warns of clips that were left out, of silent ones, and of equal ones that a split may part.
+
+    Raises:
+        AudioError: The source, the encoder or the cache cannot be used; no clip of a class can be
+            decoded; a process was killed; or, if strict, one clip cannot be decoded.
+        DataError: What the source says about its clips cannot be used.
+    """
+    n_workers = worker_count(workers)
+    table = read_source(source)
+    made = make_encoder(encoder)
+    identity = encoder_identity(made)
+    start = time.perf_counter()
+    with open_cache() as cache:
+        work = _look_up(table.clips, cache, identity, made.num_features)
+        todo = {path: work.contents[path] for path in work.contents if path not in work.found}
+        _refuse(work.faults, is_strict)
+        outcomes = embed_clips(todo, encoder, n_workers, n_known=len(work.found))
+        with closing(outcomes):
+            for path, outcome in outcomes:
+                if isinstance(outcome, ClipEmbedding):
+                    cache.keep(work.contents[path], identity, outcome)
+                    work.found[path] = outcome
+                else:
+                    cache.forget(path)
+                    work.faults[path] = outcome
+                    _refuse(work.faults, is_strict)
+    seconds = time.perf_counter() - start
+    _refuse_empty_classes(table, work)
+    clips = [clip for clip in table.clips if clip.path in work.found]
+    embedded = Embedded(
+        data=_embedding_set(clips, table.class_names, work.found, identity),
+        parameters=made.parameters,
+        weights_digest=made.weights_digest,
+        layout=table.layout,
+        clips_digest=_clips_digest(clips, work.contents),
+        skipped=tuple(work.faults[c.path] for c in table.clips if c.path in work.faults),
+        silent=tuple(clip.name for clip in clips if work.found[clip.path].is_silent),
+        n_made=sum(path in work.found for path in todo),
+        seconds=seconds,
+    )
+    _warn(embedded, [work.contents[clip.path] for clip in clips])
+    return embedded
+
+
+def save_embeddings(path: Path, embedded: Embedded) -> None:
+    """Write a ``.npz`` file that `qwave.load_embeddings` reads; one that is there is replaced.
+
+    Its arrays: ``x`` float16 [n, d], ``y``, ``fold`` and ``group`` where they are known,
+    ``names``, ``class_names``, and, each one text, ``encoder``, ``encoder_parameters`` (JSON),
+    ``weights_digest``, ``data_digest``, ``clips_digest``, ``layout``. Equal embeddings give equal
+    bytes: the archive's entries bear no date and are not compressed.
+
+    Raises:
+        AudioError: It cannot be written.
+    """
+    data = embedded.data
+    arrays = {
+        "x": data.x.astype(np.float16),
+        "y": data.y,
+        "names": np.array(data.names),
+        "class_names": np.array(data.class_names),
+        "encoder": np.array(data.encoder),
+        "encoder_parameters": np.array(json.dumps(dict(embedded.parameters), sort_keys=True)),
+        "weights_digest": np.array(embedded.weights_digest),
+        "data_digest": np.array(data.digest),
+        "clips_digest": np.array(embedded.clips_digest),
+        "layout": np.array(embedded.layout),
+    }
+    if data.fold is not None:
+        arrays["fold"] = data.fold
+    if data.group is not None:
+        arrays["group"] = data.group
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with unfinished.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **arrays)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _look_up(
+    clips: Sequence[Clip], cache: EmbeddingCache, identity: str, num_features: int
+) -> _Work:
+    """What each clip contains, and the embeddings that are there already."""
+    from tqdm import tqdm
+
+    work = _Work({}, {}, {})
+    # Shown only where it takes a while: where files must be read.
+    for clip in tqdm(clips, desc="read", unit="clip", dynamic_ncols=True, delay=1, leave=False):
+        try:
+            content = cache.content_of(clip.path)
+        except OSError as error:
+            work.faults[clip.path] = f"{clip.path} cannot be read: {error.strerror or error}"
+            continue
+        work.contents[clip.path] = content
+        if (embedding := cache.find(content, identity, num_features)) is not None:
+            work.found[clip.path] = embedding
+    return work
+
+
+def _refuse(faults: Mapping[Path, str], is_strict: bool) -> None:
+    if faults and is_strict:
+        raise AudioError(next(iter(faults.values())))
+
+
+def _refuse_empty_classes(table: ClipTable, work: _Work) -> None:
+    filled = {clip.label for clip in table.clips if clip.path in work.found}
+    for label in table.class_names:
+        if label not in filled:
+            faults = [work.faults[clip.path] for clip in table.clips if clip.label == label]
+            raise AudioError(
+                f"class {label!r} is left without clips: none of its {len(faults)} can be used; "
+                f"the first: {faults[0]}"
+            )
+
+
+def _embedding_set(
+    clips: Sequence[Clip],
+    class_names: Sequence[str],
+    found: Mapping[Path, ClipEmbedding],
+    identity: str,
+) -> EmbeddingSet:
+    fold = [clip.fold for clip in clips]
+    group = [clip.group for clip in clips]
+    return embeddings_from_arrays(
+        np.stack([found[clip.path].x for clip in clips]),
+        [class_names.index(clip.label) for clip in clips],
+        fold=None if None in fold else fold,
+        group=None if None in group else group,
+        names=[clip.name for clip in clips],
+        class_names=class_names,
+        encoder=identity,
+    )
+
+
+def _clips_digest(clips: Sequence[Clip], contents: Mapping[Path, str]) -> str:
+    text = json.dumps([[clip.name, contents[clip.path]] for clip in clips])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _warn(embedded: Embedded, contents: Sequence[str]) -> None:
+    """Say what a person should know about their clips."""
+    if embedded.skipped:
+        n_clips = len(contents) + len(embedded.skipped)
+        _note(f"of {n_clips} clips cannot be used and are left out", embedded.skipped)
+    if embedded.silent:
+        _note("clips are silent: all of their samples are zero", embedded.silent)
+    if twins := parted_twins(embedded.data, contents):
+        _note(
+            "recordings stand under several names, byte for byte the same, in several classes or "
+            "where a split may part them",
+            twins,
+        )
+
+
+def _note(what: str, items: Sequence[str]) -> None:
+    shown = [*items[:_SHOWN], *(["..."] if len(items) > _SHOWN else [])]
+    lines = "\n  ".join([f"{len(items)} {what}:", *shown])
+    warnings.warn(lines, UserWarning, stacklevel=4)
+
+
+def parted_twins(data: EmbeddingSet, contents: Sequence[str]) -> list[str]:
+    """Clips with equal contents whose class differs, or that may be on both sides of a split.
+
+    Without folds a split keeps together what one recording says, and parts all else.
+    """
+    twins: dict[str, list[int]] = {}
+    for row, content in enumerate(contents):
+        twins.setdefault(content, []).append(row)
+    found = []
+    for rows in twins.values():
+        sides = data.fold if data.fold is not None else data.group
+        places = {(data.y[row], row if sides is None else sides[row]) for row in rows}
+        if len(places) > 1:
+            found.append(" = ".join(f"{data.names[r]} ({_place(data, r)})" for r in rows))
+    return found
+
+
+def _place(data: EmbeddingSet, row: int) -> str:
+    label = data.class_names[data.y[row]]
+    return label if data.fold is None else f"{label}, fold {data.fold[row]}"

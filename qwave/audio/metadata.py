@@ -1,0 +1,194 @@
+"""Clips that a table describes: those of ESC-50 and UrbanSound8K, and a person's own CSV file.
+
+References:
+    ESC-50: K. J. Piczak, ESC: Dataset for Environmental Sound Classification, 2015.
+    UrbanSound8K: J. Salamon, C. Jacoby, J. P. Bello, A Dataset and Taxonomy for Urban Sound
+    Research, 2014. Both authors warn against folds other than theirs.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from qwave.audio.clips import Clip, ClipTable, make_table, some_of, with_published_names
+from qwave.config import DataError, nearest
+
+
+class Layout(NamedTuple):
+    """Where a published data set says what, by the names of its columns.
+
+    Attributes:
+        name: Of the layout.
+        metadata: Its table, below the data set's folder.
+        audio: A clip's path below that folder, of ``{fold}`` and ``{file}``.
+        file, fold, group, target, label: Columns; classes are in the order of their targets.
+    """
+
+    name: str
+    metadata: str
+    audio: str
+    file: str
+    fold: str
+    group: str
+    target: str
+    label: str
+
+
+LAYOUTS = (
+    Layout(
+        name="esc50",
+        metadata="meta/esc50.csv",
+        audio="audio/{file}",
+        file="filename",
+        fold="fold",
+        group="src_file",
+        target="target",
+        label="category",
+    ),
+    Layout(
+        name="urbansound8k",
+        metadata="metadata/UrbanSound8K.csv",
+        audio="audio/fold{fold}/{file}",
+        file="slice_file_name",
+        fold="fold",
+        group="fsID",
+        target="classID",
+        label="class",
+    ),
+)
+_OPTIONAL = ("fold", "group")
+_SIMILAR = 0.75  # a name one slip away: "flod", "folds"; official folds must not be overlooked
+
+
+def read_published(source: Path, layout: Layout) -> ClipTable:
+    """The clips of a published data set, in its own folds.
+
+    Raises:
+        DataError: A column or a clip is missing, or a cell does not say what it must.
+    """
+    file = source / layout.metadata
+    _, rows = _read_table(file, layout[3:])
+    clips, target_of = [], dict[str, int]()
+    for line, row in rows:
+        fold = _whole(row, layout.fold, file, line)
+        target, label = _whole(row, layout.target, file, line), row[layout.label]
+        if target_of.setdefault(label, target) != target:
+            raise DataError(
+                f"{file}, row {line}: {layout.label} {label!r} has {layout.target} {target}, "
+                f"but {target_of[label]} above"
+            )
+        name = layout.audio.format(fold=fold, file=row[layout.file])
+        clips.append(Clip(source / name, name, label, fold, row[layout.group]))
+    by_target = {target: label for label, target in target_of.items()}
+    if len(by_target) < len(target_of):
+        raise DataError(f"{file}: several classes have the same {layout.target}")
+    _check_files(clips, [line for line, _ in rows], file)
+    return make_table(layout.name, clips, [by_target[t] for t in sorted(by_target)], source)
+
+
+def read_csv(file: Path) -> ClipTable:
+    """The clips of a CSV file: columns ``path``, ``label``, optionally ``fold`` and ``group``.
+
+    Paths are relative to the file's folder. Other columns are left alone, unless their name is
+    nearly that of an optional one. Without ``fold`` or ``group``, clips' names may say them.
+
+    Raises:
+        DataError: A column or a clip is missing, a clip is named twice, or a cell is empty or
+            does not say what it must.
+    """
+    columns, rows = _read_table(file, ("path", "label"))
+    for key in _OPTIONAL:
+        near = difflib.get_close_matches(key, map(str.lower, columns), n=1, cutoff=_SIMILAR)
+        if near and key not in columns:
+            raise DataError(
+                f"{file}: column {near[0]!r} is not known; name it {key!r}, or drop it"
+            )
+    clips = []
+    for line, row in rows:
+        for key in _OPTIONAL:
+            if not row.get(key, "given"):
+                raise DataError(
+                    f"{file}, row {line}: {key!r} is empty; fill it in for every clip, or leave "
+                    "the column out"
+                )
+        fold = _whole(row, "fold", file, line) if "fold" in columns else None
+        name = posixpath.normpath(row["path"])
+        clips.append(Clip(file.parent / name, name, row["label"], fold, row.get("group")))
+    _check_files(clips, [line for line, _ in rows], file)
+    labels = sorted({clip.label for clip in clips})
+    return make_table("csv", with_published_names(clips), labels, file)
+
+
+def is_clip_csv(file: Path) -> bool:
+    """Whether a CSV file's header is that of a table of clips, and not of embeddings."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            header = next(csv.reader(stream), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False  # whoever reads it as a table of embeddings says what is wrong
+    columns = {cell.strip() for cell in header}
+    return {"path", "label"} <= columns and "class_id" not in columns
+
+
+def _read_table(
+    file: Path, needed: Sequence[str]
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Columns, and rows with the lines they end on; cells are stripped, needed ones not empty."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            columns = [cell.strip() for cell in next(reader, [])]
+            rows = [(reader.line_num, cells) for cells in reader if cells]
+    except OSError as error:
+        raise DataError(f"{file} cannot be opened: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as a CSV table in UTF-8: {error}") from error
+    for column in needed:
+        if column not in columns:
+            raise DataError(
+                f"{file} has no column {column!r}{nearest(column, columns)}; its columns are "
+                f"{', '.join(columns[:12]) or 'none'}"
+            )
+    if not rows:
+        raise DataError(f"{file} has a header but no rows")
+    named = []
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{file}, row {line} has {len(cells)} cells, but the header has {len(columns)}"
+            )
+        row = dict(zip(columns, map(str.strip, cells), strict=True))
+        for column in needed:
+            if not row[column]:
+                raise DataError(f"{file}, row {line}: {column!r} is empty")
+        named.append((line, row))
+    return columns, named
+
+
+def _whole(row: dict[str, str], column: str, file: Path, line: int) -> int:
+    try:
+        return int(row[column])
+    except ValueError:
+        raise DataError(
+            f"{file}, row {line}: {column!r} must be a whole number, but is {row[column]!r}"
+        ) from None
+
+
+def _check_files(clips: Sequence[Clip], lines: Sequence[int], file: Path) -> None:
+    """Refuse a table that names a clip twice, or clips that are not there."""
+    line_of: dict[str, int] = {}
+    for clip, line in zip(clips, lines, strict=True):
+        first = line_of.setdefault(os.path.normpath(clip.path), line)
+        if first != line:
+            raise DataError(f"{file}, row {line}: {clip.name!r} stands in row {first} already")
+    missing = [clip.name for clip in clips if not os.path.isfile(clip.path)]
+    if missing:
+        raise DataError(
+            f"{file}: {len(missing)} of {len(clips)} clips are not there: {some_of(missing)}"
+        )

@@ -1,0 +1,116 @@
+"""Encoders that look at a clip: its log-mel spectrogram as a picture, seen by an image network.
+
+Shapes: n clips, s samples, f frames, m mel bands, h and w pixels, d features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from qwave.audio.logmel import LogMel, log_mel, mel_filterbank
+from qwave.config import AudioError
+
+# Of the pixels of ImageNet's photographs, red, green and blue, between 0 and 1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a network expects of its pictures.
+
+    Attributes:
+        height: In pixels; frequencies run up it.
+        width: In pixels; time runs along it.
+        mean: Subtracted from values between 0 and 1, for each of the three channels.
+        std: What is left is divided by it, likewise.
+    """
+
+    height: int = 224
+    width: int = 512
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise AudioError(
+                f"a picture must have pixels, but got height={self.height}, width={self.width}"
+            )
+
+
+def draw_picture(spectrogram: torch.Tensor, picture: Picture) -> torch.Tensor:
+    """A spectrogram as a picture: float32 [m, f] to float32 [1, 3, h, w], channels last in memory.
+
+    Low frequencies are at the bottom, the three channels are equal before they are normalised.
+    Resized bilinearly; where it shrinks, what falls on a pixel is averaged (antialias).
+    """
+    grey = torch.nn.functional.interpolate(
+        spectrogram.flip(0)[None, None],
+        size=(picture.height, picture.width),
+        mode="bilinear",
+        antialias=True,
+    )
+    mean, std = torch.tensor(picture.mean), torch.tensor(picture.std)
+    return ((grey[..., None] - mean) / std)[0].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureEncoder:
+    """Encoder: waveform, log-mel spectrogram, picture, network.
+
+    Attributes:
+        name: As ``--encoder`` takes it.
+        network: float32 [1, 3, h, w] to float32 [1, d].
+        network_parameters: What decides its features besides its weights; JSON-able.
+        num_features: d.
+        weights_digest: `digest_weights` of its weights.
+        picture: What it expects.
+        settings: Of the spectrogram.
+        clip_seconds: Length of its waveforms.
+    """
+
+    name: str
+    network: Callable[[torch.Tensor], torch.Tensor]
+    network_parameters: Mapping[str, object]
+    num_features: int
+    weights_digest: str
+    picture: Picture = Picture()
+    settings: LogMel = LogMel()
+    clip_seconds: float = 5.0
+    _filterbank: torch.Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # A copy: where numpy's memory begins, and with it the last bits of products, varies.
+        filterbank = torch.tensor(mel_filterbank(self.settings))
+        object.__setattr__(self, "_filterbank", filterbank)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.settings.sample_rate
+
+    @property
+    def parameters(self) -> Mapping[str, object]:
+        return {
+            "clip_seconds": self.clip_seconds,
+            "log_mel": dataclasses.asdict(self.settings),
+            "picture": dataclasses.asdict(self.picture),
+            "network": dict(self.network_parameters),
+        }
+
+    def encode(self, waveforms: np.ndarray) -> np.ndarray:
+        """Embeddings of waveforms: float32 [n, s] to float32 [n, d].
+
+        Clip by clip: in a batch the last bits of a sum could depend on the other clips, and
+        pictures of this size gain nothing from one.
+        """
+        embeddings = np.empty((len(waveforms), self.num_features), np.float32)
+        with torch.inference_mode():
+            for waveform, embedding in zip(waveforms, embeddings, strict=True):
+                levels = log_mel(torch.tensor(waveform), self.settings, self._filterbank)
+                embedding[:] = self.network(draw_picture(levels, self.picture))[0]
+        return embeddings

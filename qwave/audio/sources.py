@@ -1,0 +1,177 @@
+"""Labelled recordings, in the layouts that people have them in.
+
+| layout | is a |
+|---|---|
+| ``esc50`` | folder with ``meta/esc50.csv`` and ``audio/`` |
+| ``urbansound8k`` | folder with ``metadata/UrbanSound8K.csv`` and ``audio/fold1`` to ``fold10`` |
+| ``esc10`` | folder of classes named ``001 - Dog bark``, with clips named ``1-30226-A.ogg`` |
+| ``folders`` | folder with a folder of clips for each class |
+| ``csv`` | table with columns ``path``, ``label``, optionally ``fold``, ``group`` |
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from qwave.audio.clips import (
+    AUDIO_SUFFIXES,
+    Clip,
+    ClipTable,
+    make_table,
+    some_of,
+    with_published_names,
+)
+from qwave.audio.metadata import LAYOUTS, is_clip_csv, read_csv, read_published
+from qwave.config import DataError
+
+__all__ = ["AUDIO_SUFFIXES", "Clip", "ClipTable", "is_source", "list_clips", "read_source"]
+
+# Sound that libsndfile does not decode: left out, but not in silence.
+_OTHER_SOUND = (".m4a", ".aac", ".wma", ".mp4", ".webm", ".amr", ".caf")
+_NUMBERED = re.compile(r"\d{3} - (.+)")
+_FOLD = re.compile(r"fold[ _-]?\d+", re.IGNORECASE)
+
+
+def is_source(path: Path) -> bool:
+    """Whether a path is one of clips: a folder, or a CSV file with ``path`` and ``label``.
+
+    A table of embeddings, with ``class_id``, is none. Of a file only the header is read.
+    """
+    return path.is_dir() or (path.suffix.lower() == ".csv" and is_clip_csv(path))
+
+
+def read_source(source: Path) -> ClipTable:
+    """The clips of a folder or table; no recording is opened.
+
+    Folds and recordings that the layout does not say are read from the clips' names, where all of
+    them are in a published form (`qwave.data.parse_clip_name`). Below a class's folder clips lie
+    at any depth; hidden files and those without a suffix of sound are left out.
+
+    Raises:
+        DataError: The source is in none of the layouts, has no clips or one class only, or its
+            table cannot be used.
+    """
+    if not source.is_dir():
+        if source.suffix.lower() == ".csv" and source.is_file():
+            return read_csv(source)
+        what = "is not a folder or a .csv file" if source.exists() else "does not exist"
+        raise DataError(f"{source} {what} (allowed: a folder of clips, or a .csv table of them)")
+    for layout in LAYOUTS:
+        if (source / layout.metadata).is_file():
+            return read_published(source, layout)
+    return _read_folders(source)
+
+
+def list_clips(folder: Path) -> list[Path]:
+    """All recordings in a folder and those below it, by name; a linked folder is read once.
+
+    Hidden ones are left out, and what macOS adds to archives. Sound of a kind that cannot be
+    decoded is left out with a warning.
+    """
+    files = list(_visible_files(folder, set()))
+    suffixes = Counter(file.suffix.lower() for file in files)
+    counts = ", ".join(f"{suffixes[s]} {s}" for s in _OTHER_SOUND if s in suffixes)
+    if counts:
+        warnings.warn(
+            f"{folder}: {counts} left out, which cannot be decoded "
+            f"(allowed: {' '.join(AUDIO_SUFFIXES)})",
+            UserWarning,
+            stacklevel=2,
+        )
+    return [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
+
+
+def _visible_files(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in seen:  # a link to itself, or to a folder above
+        return
+    seen.add(real)
+    for path in _visible(folder):
+        if path.is_dir():
+            yield from _visible_files(path, seen)
+        else:
+            yield path
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, by name: not in the order of the file system."""
+    try:
+        inside = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be opened: {error.strerror}") from error
+    return [p for p in inside if not p.name.startswith(".") and p.name != "__MACOSX"]
+
+
+def _read_folders(source: Path) -> ClipTable:
+    """Layouts ``esc10`` and ``folders``."""
+    inside = _visible(source)
+    here = source.resolve()
+    # A class's folder may be a link, though not to the source itself or to what it lies in.
+    folders = [p for p in inside if p.is_dir() and p.resolve() not in (here, *here.parents)]
+    loose = [p.name for p in inside if p.suffix.lower() in AUDIO_SUFFIXES and not p.is_dir()]
+    _check_place(source, folders, loose)
+    found = {folder: list_clips(folder) for folder in folders}
+    empty = [folder.name for folder, files in found.items() if not files]
+    if len(empty) == len(folders):
+        raise DataError(
+            f"{source} holds no clips in {len(folders)} folders "
+            f"(allowed: {' '.join(AUDIO_SUFFIXES)})"
+        )
+    if empty:
+        raise DataError(
+            f"{source}: {len(empty)} of {len(folders)} class folders hold no clips: "
+            f"{some_of(empty)}"
+        )
+    if loose:
+        warnings.warn(
+            f"{source}: {len(loose)} clips lie in no class folder and are left out: "
+            f"{some_of(loose)}",
+            UserWarning,
+            stacklevel=3,
+        )
+    clips = with_published_names(
+        [
+            Clip(file, file.relative_to(source).as_posix(), folder.name, None, None)
+            for folder, files in found.items()
+            for file in files
+        ]
+    )
+    numbered = [_NUMBERED.fullmatch(folder.name) for folder in folders]
+    names = {match.string: match.group(1) for match in numbered if match}
+    is_esc10 = clips[0].fold is not None and clips[0].group is not None
+    if is_esc10 and len(names) == len(folders) == len(set(names.values())):
+        clips = [Clip(c.path, c.name, names[c.label], c.fold, c.group) for c in clips]
+        return make_table("esc10", clips, list(names.values()), source)
+    return make_table("folders", clips, [folder.name for folder in folders], source)
+
+
+def _check_place(source: Path, folders: list[Path], loose: list[str]) -> None:
+    """Refuse a folder one level off, or without any clip's class."""
+    for layout in LAYOUTS:
+        above = [source.parent] if source.name == Path(layout.audio).parts[0] else []
+        for folder in (*above, *folders):
+            if (folder / layout.metadata).is_file():
+                raise DataError(
+                    f"{source} is not a folder of classes; {folder} holds {layout.metadata}: "
+                    "give that folder"
+                )
+    if not folders:
+        if loose:
+            raise DataError(
+                f"{source} holds {len(loose)} clips but no class folders; put the clips of each "
+                "class into a folder named after it, or list them in a .csv file with columns "
+                "path and label"
+            )
+        raise DataError(
+            f"{source} holds no clips: it must have a folder of clips for each class "
+            f"({' '.join(AUDIO_SUFFIXES)})"
+        )
+    if all(_FOLD.fullmatch(folder.name) for folder in folders):
+        raise DataError(
+            f"{source} holds folders of folds ({some_of([f.name for f in folders])}), not of "
+            "classes; list the clips in a .csv file with columns path, label and fold"
+        )

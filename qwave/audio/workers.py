@@ -1,0 +1,175 @@
+"""Processes that decode and embed clips, one thread each.
+
+Threads inside one small network fight each other and lose to any other process on the machine;
+processes do not.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from qwave.audio.cache import ClipEmbedding
+from qwave.audio.decode import fit_length, read_clip
+from qwave.audio.encoders import embed_waveforms, make_encoder
+from qwave.audio.protocol import Encoder
+from qwave.config import AudioError, ConfigError
+
+
+def worker_count(wanted: int | None) -> int:
+    """Processes to embed with: as wanted, else one for each processor.
+
+    Raises:
+        ConfigError: Fewer than one is wanted.
+    """
+    if wanted is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+    if wanted < 1:
+        raise ConfigError(f"`workers >= 1` must hold, but got workers={wanted}")
+    return wanted
+
+
+def embed_clips(
+    contents: Mapping[Path, str], encoder: str, workers: int, *, n_known: int
+) -> Generator[tuple[Path, ClipEmbedding | str], None, None]:
+    """Decode and embed files, each yielded as soon as it is done, in any order.
+
+    Args:
+        contents: Files, and the SHA-256 of the bytes that each must still have.
+        encoder: As `make_encoder` takes it.
+        workers: Processes, at least 1.
+        n_known: Clips that need not be embedded, for the progress bar.
+
+    Yields:
+        A file, and its embedding or what is wrong with it.
+
+    Raises:
+        AudioError: A process was ended from outside; all that was done has been yielded.
+    """
+    from tqdm import tqdm
+
+    if not contents:
+        return
+    _require_decoder()
+    workers = min(workers, len(contents))
+    total = n_known + len(contents)
+    with (
+        _pool(workers) as pool,
+        tqdm(total=total, initial=n_known, unit="clip", desc="embed", dynamic_ncols=True) as bar,
+    ):
+        futures = {
+            pool.submit(_embed_clip, encoder, path, content): path
+            for path, content in contents.items()
+        }
+        n_faults, lost = 0, set()
+        for future in as_completed(futures):
+            try:
+                outcome: ClipEmbedding | str = future.result()
+            except BrokenProcessPool:
+                lost.add(future)
+                continue
+            except AudioError as error:
+                n_faults, outcome = n_faults + 1, str(error)
+                bar.set_postfix(faults=n_faults)
+            bar.update()
+            yield futures[future], outcome
+        if lost:
+            raise AudioError(_lost_message(futures, lost, workers))
+
+
+def _lost_message(futures: Mapping[Future, Path], lost: set[Future], workers: int) -> str:
+    # Clips are handed out in order: those that the processes were at come first.
+    suspects = [str(path) for future, path in futures.items() if future in lost][:workers]
+    return (
+        f"a process that embeds was ended from outside (for want of memory?), {len(lost)} clips "
+        f"before the end; it was at {' or '.join(suspects)}. What was done is kept: start again, "
+        "and if it ends at the same clip, leave that one out"
+    )
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with this block, after the clips that they are at."""
+    # Children inherit that the signal is ignored: one that is still importing when Ctrl-C comes
+    # would print a traceback. Only the main thread may set it.
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
+    try:
+        pool = ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
+        )
+        for _ in range(workers):
+            pool.submit(os.getpid)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, before)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed: it would embed for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are child processes"
+    parent.join()
+    os._exit(1)
+
+
+@functools.cache
+def _encoder_here(spec: str) -> Encoder:
+    """The encoder of this process, made once."""
+    from threadpoolctl import threadpool_limits
+
+    encoder = make_encoder(spec)
+    threadpool_limits(1)  # of all libraries that are loaded by now, torch's among them
+    return encoder
+
+
+def _embed_clip(spec: str, path: Path, content: str) -> ClipEmbedding:
+    """One clip, as a worker embeds it.
+
+    Raises:
+        AudioError: It cannot be decoded or embedded, or is not what it was.
+    """
+    encoder = _encoder_here(spec)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(raw).hexdigest() != content:
+        raise AudioError(f"{path} has changed while it was read; start again")
+    waveform = read_clip(io.BytesIO(raw), encoder.sample_rate, name=str(path))
+    waveform = fit_length(waveform, round(encoder.clip_seconds * encoder.sample_rate))
+    x = embed_waveforms(encoder, waveform[None])[0]
+    return ClipEmbedding(x.astype(np.float16), not waveform.any())
+
+
+def _require_decoder() -> None:
+    """Say what is missing once, and not of every clip."""
+    try:
+        import soundfile  # noqa: F401
+        import soxr  # noqa: F401
+    except (ImportError, OSError) as error:  # OSError: soundfile without libsndfile
+        raise AudioError(
+            f"decoding needs soundfile and soxr ({error}): pip install 'qwave[audio]'"
+        ) from error

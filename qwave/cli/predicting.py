@@ -1,0 +1,312 @@
+"""What ``qwave predict`` does: clips in, rows or JSON out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qwave.audio import Encoder, encoder_identity
+from qwave.audio.decode import read_blocks
+from qwave.audio.sources import AUDIO_SUFFIXES, list_clips
+from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
+from qwave.cli.predictions import (
+    RowLayout,
+    prediction_values,
+    printable,
+    segment_values,
+    window_values,
+)
+from qwave.config import AudioError, ConfigError
+from qwave.inference import (
+    SoundPrediction,
+    audacity_labels,
+    encoder_of,
+    find_segments,
+    predict_clip,
+    predict_windows,
+    window_parts,
+)
+from qwave.runtime import PackedClassifier, load_packed
+
+# A clip longer than this many lengths of the encoder has a good part that is not heard.
+_MUCH_LONGER = 1.5
+
+
+class Job(NamedTuple):
+    """What to predict with, and how.
+
+    Attributes:
+        model, encoder: They belong together.
+        window_seconds, hop_seconds: Of windows; None for clips taken whole.
+        arguments: The command line.
+    """
+
+    model: PackedClassifier
+    encoder: Encoder
+    window_seconds: float | None
+    hop_seconds: float | None
+    arguments: argparse.Namespace
+
+
+def predict_and_show(arguments: argparse.Namespace) -> int:
+    """Run ``qwave predict``; returns the exit code."""
+    is_live = _check(arguments)
+    model = load_packed(arguments.model)
+    clips = [] if is_live else find_clips(arguments.clips)
+    files = [
+        _file_for_each(path, clips, option) if path else {}
+        for option, path in (
+            ("--timeline", arguments.timeline),
+            ("--audacity", arguments.audacity),
+        )
+    ]
+    encoder = encoder_of(model, arguments.encoder)
+    window, hop = arguments.window, arguments.hop
+    if window is None and (hop is not None or is_live):
+        window = encoder.clip_seconds
+    job = Job(model, encoder, window, window if hop is None else hop, arguments)
+    _say_once(job)
+    if is_live:
+        return _listen(job)
+    return _predict_clips(job, clips, *files)
+
+
+def find_clips(arguments: Sequence[str]) -> list[Path]:
+    """Recordings, and those below folders: see `qwave.audio.sources.list_clips`.
+
+    A file that is named itself is taken whatever its suffix.
+
+    Raises:
+        AudioError: A file or folder is not there, or a folder has no clips.
+    """
+    clips: list[Path] = []
+    for path in map(Path, arguments):
+        if not path.exists():
+            raise AudioError(f"{printable(path)}: there is no such file or folder")
+        if not path.is_dir():
+            clips.append(path)
+            continue
+        found = list_clips(path)
+        if not found:
+            raise AudioError(
+                f"{printable(path)}: no clips in this folder or below it; a clip's name ends in "
+                f"{' '.join(AUDIO_SUFFIXES)}"
+            )
+        clips += found
+    return clips
+
+
+def _check(arguments: argparse.Namespace) -> bool:
+    """Refuse arguments that make no sense together; returns whether the sound is live."""
+    is_live = arguments.clips == ["-"]
+    if "-" in arguments.clips and not is_live:
+        raise ConfigError("- (sound on stdin) must be the only CLIP")
+    if arguments.raw is not None and not is_live:
+        raise ConfigError("--raw RATE is about sound on stdin: give - as the only CLIP")
+    if arguments.top < 1:
+        raise ConfigError(f"--top must be at least 1, but is {arguments.top}")
+    for option, seconds in (("--window", arguments.window), ("--hop", arguments.hop)):
+        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+            raise ConfigError(f"{option} must be a number of seconds above 0, but is {seconds}")
+    has_windows = is_live or arguments.window is not None or arguments.hop is not None
+    for option, path in (("--timeline", arguments.timeline), ("--audacity", arguments.audacity)):
+        if path is None:
+            continue
+        if not has_windows:
+            raise ConfigError(f"{option} needs windows: --window 5 --hop 2.5, for example")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+    if arguments.timeline is not None and arguments.timeline.suffix.lower() != ".png":
+        raise ConfigError(f"--timeline {arguments.timeline}: the picture's name must end in .png")
+    return is_live
+
+
+def _file_for_each(path: Path, clips: Sequence[Path], option: str) -> dict[Path, Path]:
+    """The file of each recording: `path` for one, ``NAME_STEM.png`` where there are several."""
+    if len(clips) == 1:
+        return {clips[0]: path}
+    twice = [stem for stem, n in Counter(clip.stem for clip in clips).items() if n > 1]
+    if twice:
+        raise ConfigError(
+            f"{option} writes one file a recording, named after it, but several are called "
+            f"{twice[0]!r}: predict them one by one"
+        )
+    return {clip: path.with_name(f"{path.stem}_{clip.stem}{path.suffix}") for clip in clips}
+
+
+def _say_once(job: Job) -> None:
+    if not job.model.packed.header.sure_probability:
+        _note(
+            "the model has no threshold below which it is unsure: none was fitted (`qwave export` "
+            "fits one)"
+        )
+    if job.window_seconds is not None and job.window_seconds > job.encoder.clip_seconds:
+        _note(
+            f"the encoder hears {job.encoder.clip_seconds:g} s: of each window of "
+            f"{job.window_seconds:g} s the rest is left out"
+        )
+
+
+def _predict_clips(
+    job: Job, clips: Sequence[Path], pictures: dict[Path, Path], labels: dict[Path, Path]
+) -> int:
+    layout = _layout(job, clips)
+    if not job.arguments.json:
+        _write_line(layout.heading())
+    values: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    cut: list[Path] = []
+    for clip in clips:
+        predictions = []
+        try:
+            for prediction in _predictions(job, clip):
+                predictions.append(prediction)
+                if not job.arguments.json:
+                    _write_line(layout.row(clip, prediction))
+        except AudioError as error:
+            sys.stderr.write(f"error: {error}\n")
+            failed.append({"path": str(clip), "fault": str(error)})
+            continue
+        values.append(_clip_values(job, clip, predictions))
+        _write_files(job, predictions, clip.name, pictures.get(clip), labels.get(clip))
+        if job.window_seconds is None and _is_cut(job, predictions[0]):
+            cut.append(clip)
+    if cut:
+        seconds = f"{job.encoder.clip_seconds:g}"
+        _note(
+            f"{len(cut)} of {len(clips)} clips were cut to the {seconds} s that the encoder "
+            f"hears, {printable(cut[0])} for one; --window {seconds} hears all of a recording"
+        )
+    if job.arguments.json:
+        _write_json({**_described(job), "clips": values, "failed": failed})
+    if not failed:
+        return 0
+    _note(f"{len(failed)} of {len(clips)} clips could not be decoded")
+    return 1 if values else 2
+
+
+def _predictions(job: Job, clip: Path) -> Iterator[SoundPrediction]:
+    """One for a clip taken whole, else one a window."""
+    if job.window_seconds is None or job.hop_seconds is None:
+        yield predict_clip(job.model, job.encoder, clip)
+        return
+    rate = job.encoder.sample_rate
+    windows = stream_windows(read_blocks(clip, rate), rate, job.window_seconds, job.hop_seconds)
+    yield from predict_windows(job.model, job.encoder, windows)
+
+
+def _listen(job: Job) -> int:
+    """Predict sound on stdin, each window as soon as it is complete."""
+    assert job.window_seconds is not None, "live sound has windows"
+    assert job.hop_seconds is not None, "live sound has windows"
+    arguments, rate = job.arguments, job.encoder.sample_rate
+    stdin = sys.stdin.buffer
+    is_raw = arguments.raw is not None
+    blocks = raw_blocks(stdin, arguments.raw, rate) if is_raw else wav_blocks(stdin, rate)
+    windows = stream_windows(blocks, rate, job.window_seconds, job.hop_seconds)
+    layout = _layout(job, [])
+    if not arguments.json:
+        _write_line(layout.heading())
+    # What a picture needs is kept; a microphone may run for months.
+    is_kept = arguments.timeline is not None or arguments.audacity is not None
+    kept: list[SoundPrediction] = []
+    n_windows = 0
+    try:
+        for prediction in predict_windows(job.model, job.encoder, windows, batch_size=1):
+            n_windows += 1
+            if is_kept:
+                kept.append(prediction)
+            if arguments.json:
+                _write_json(window_values(job.model, prediction, arguments.top))
+            else:
+                _write_line(layout.row(None, prediction))
+    finally:  # Ctrl-C is how live sound ends
+        if kept:
+            _write_files(job, kept, "stdin", arguments.timeline, arguments.audacity)
+    if not n_windows:
+        raise AudioError("stdin: the stream has no samples")
+    return 0
+
+
+def _write_files(
+    job: Job,
+    predictions: Sequence[SoundPrediction],
+    name: str,
+    picture: Path | None,
+    labels: Path | None,
+) -> None:
+    """The timeline and the label track of one recording, where they were asked for."""
+    if labels is not None:
+        _write_file(labels, audacity_labels(find_segments(predictions)).encode())
+    if picture is not None:
+        from qwave.figures import timeline_png
+
+        header = job.model.packed.header
+        png = timeline_png(
+            window_parts(predictions),
+            [prediction.probabilities for prediction in predictions],
+            header.class_names,
+            sure_probability=header.sure_probability,
+            title=f"What is heard in {name}",
+            subtitle=f"{job.arguments.model.name}, windows of {job.window_seconds:g} s, one every "
+            f"{job.hop_seconds:g} s",
+        )
+        _write_file(picture, png)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _layout(job: Job, clips: Sequence[Path]) -> RowLayout:
+    return RowLayout(job.model, clips, job.window_seconds is not None, job.arguments.top)
+
+
+def _clip_values(job: Job, clip: Path, predictions: Sequence[SoundPrediction]) -> dict[str, Any]:
+    path, n_top = {"path": str(clip)}, job.arguments.top
+    if job.window_seconds is None:
+        (only,) = predictions
+        values = prediction_values(job.model, only, n_top)
+        return {**path, "seconds": only.end_seconds, **values}
+    return {
+        **path,
+        "windows": [window_values(job.model, window, n_top) for window in predictions],
+        "segments": [segment_values(segment) for segment in find_segments(predictions)],
+    }
+
+
+def _described(job: Job) -> dict[str, Any]:
+    header = job.model.packed.header
+    return {
+        "model": str(job.arguments.model),
+        "encoder": encoder_identity(job.encoder),
+        "class_names": list(header.class_names),
+        "sure_probability": header.sure_probability,
+    }
+
+
+def _is_cut(job: Job, prediction: SoundPrediction) -> bool:
+    return prediction.end_seconds > _MUCH_LONGER * job.encoder.clip_seconds
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    _write_line(json.dumps(value, allow_nan=False))
+
+
+def _write_line(line: str) -> None:
+    """Flushed: whoever reads along gets it now."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"note: {text}\n")

@@ -1,0 +1,351 @@
+"""The cache of embeddings: what it finds again, and what it does when it cannot be trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qwave.audio import cache as cache_module
+from qwave.audio.cache import ClipEmbedding, EmbeddingCache, open_cache
+from qwave.config import AudioError
+
+ENCODER = "logmel@1a2b3c4d"
+CONTENT = hashlib.sha256(b"clip").hexdigest()
+X = np.arange(8, dtype=np.float16) / 3
+LONG_AGO = 1_600_000_000_000_000_000
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the cache lies."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "qwave" / "embeddings.db"
+
+
+def filled(file: Path, n: int = 20) -> None:
+    """A closed cache of n embeddings."""
+    with open_cache() as cache:
+        for row in range(n):
+            cache.keep(f"{row:064x}", ENCODER, ClipEmbedding(X + np.float16(row), row % 2 == 0))
+    assert file.is_file()
+
+
+def counts(file: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(file)) as connection:
+        return {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("embeddings", "files")
+        }
+
+
+# --- embeddings ---
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_an_embedding_is_found_again_by_content_and_encoder(file: Path, is_silent: bool) -> None:
+    with open_cache() as cache:
+        assert cache.find(CONTENT, ENCODER, 8) is None
+        cache.keep(CONTENT, ENCODER, ClipEmbedding(X, is_silent))
+    with open_cache() as cache:
+        found = cache.find(CONTENT, ENCODER, 8)
+        assert found is not None
+        np.testing.assert_array_equal(found.x, X)
+        assert found.x.dtype == np.float16
+        assert found.is_silent is is_silent
+        assert cache.find(CONTENT, "logmel@00000000", 8) is None
+        assert cache.find(CONTENT[::-1], ENCODER, 8) is None
+
+
+def test_the_first_of_two_embeddings_of_one_content_is_kept(file: Path) -> None:
+    with open_cache() as cache:
+        cache.keep(CONTENT, ENCODER, ClipEmbedding(X, False))
+        cache.keep(CONTENT, ENCODER, ClipEmbedding(X * 2, False))
+        found = cache.find(CONTENT, ENCODER, 8)
+    assert found is not None
+    np.testing.assert_array_equal(found.x, X)
+    assert counts(file)["embeddings"] == 1
+
+
+def test_what_is_kept_is_there_when_the_process_is_killed(file: Path) -> None:
+    code = (
+        "import os, signal\n"
+        "import numpy as np\n"
+        "from qwave.audio.cache import ClipEmbedding, open_cache\n"
+        "with open_cache() as cache:\n"
+        f"    cache.keep({CONTENT!r}, {ENCODER!r}, ClipEmbedding(np.arange(8.0), True))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    with open_cache() as cache:
+        found = cache.find(CONTENT, ENCODER, 8)
+    assert found is not None
+    assert found.x.tolist() == list(range(8))
+
+
+def test_processes_that_start_at_once_share_the_file(file: Path) -> None:
+    code = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from qwave.audio.cache import ClipEmbedding, open_cache\n"
+        "first = int(sys.argv[1])\n"
+        "with open_cache() as cache:\n"
+        "    for row in range(first, first + 200):\n"
+        f"        cache.keep(f'{{row:064x}}', {ENCODER!r}, "
+        "ClipEmbedding(np.full(8, row), False))\n"
+        "        assert cache.find(f'{row:064x}', " + repr(ENCODER) + ", 8) is not None\n"
+    )
+    # Each writes half of what its neighbour writes.
+    command = [sys.executable, "-W", "error", "-c", code]
+    running = [subprocess.Popen([*command, str(100 * place)]) for place in range(4)]
+    assert [process.wait(60) for process in running] == [0] * 4
+    assert counts(file)["embeddings"] == 500
+    with open_cache() as cache:
+        for row in range(500):
+            found = cache.find(f"{row:064x}", ENCODER, 8)
+            assert found is not None
+            assert found.x.tolist() == [row] * 8
+
+
+# --- files ---
+
+
+def write(path: Path, content: bytes, mtime_ns: int = LONG_AGO) -> str:
+    """Write a file that was last changed then; returns the SHA-256 of its content."""
+    path.write_bytes(content)
+    os.utime(path, ns=(mtime_ns, mtime_ns))
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_the_content_of_a_file_is_the_sha256_of_its_bytes(file: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "a.wav"
+    with open_cache() as cache:
+        for content in (b"", b"one", bytes(300_000)):
+            expected = write(clip, content)
+            assert cache.content_of(clip) == expected
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(file: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "a.wav"
+    known = write(clip, b"one")
+    with open_cache() as cache:
+        assert cache.content_of(clip) == known
+    # Neither size nor time tell that it was changed: what is answered was not read.
+    write(clip, b"two")
+    with open_cache() as cache:
+        assert cache.content_of(clip) == known
+        (tmp_path / "link.wav").symlink_to(clip)
+        assert cache.content_of(tmp_path / "link.wav") == known
+        cache.forget(clip)
+        assert cache.content_of(clip) == hashlib.sha256(b"two").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "mtime_ns"), [(b"longer", LONG_AGO), (b"two", LONG_AGO + 1), (b"", LONG_AGO)]
+)
+def test_a_file_of_another_size_or_time_is_read(
+    file: Path, tmp_path: Path, content: bytes, mtime_ns: int
+) -> None:
+    clip = tmp_path / "a.wav"
+    write(clip, b"one")
+    with open_cache() as cache:
+        cache.content_of(clip)
+        expected = write(clip, content, mtime_ns)
+        assert cache.content_of(clip) == expected
+
+
+@pytest.mark.parametrize("seconds", [-1, 1, 3600])
+def test_a_file_that_may_change_within_a_tick_is_read_every_time(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    clip = tmp_path / "a.wav"
+    monkeypatch.setattr(time, "time_ns", lambda: LONG_AGO)
+    fresh = LONG_AGO + seconds * 1_000_000_000
+    write(clip, b"one", fresh)
+    with open_cache() as cache:
+        cache.content_of(clip)
+        expected = write(clip, b"two", fresh)
+        assert cache.content_of(clip) == expected
+        assert counts(file)["files"] == 0
+
+
+def test_a_file_that_is_not_there_is_an_error_of_its_own(file: Path, tmp_path: Path) -> None:
+    with open_cache() as cache, pytest.raises(FileNotFoundError):
+        cache.content_of(tmp_path / "none.wav")
+
+
+def test_a_name_that_is_no_text_is_kept_too(file: Path, tmp_path: Path) -> None:
+    clip = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav"))
+    known = write(clip, b"one")
+    with open_cache() as cache:
+        cache.content_of(clip)
+        write(clip, b"two")
+        assert cache.content_of(clip) == known
+
+
+# --- damage ---
+
+
+def refused(file: Path, fault: str) -> str:
+    return (
+        f"^{re.escape(str(file))} is damaged \\({fault}\\): remove it, and embeddings.db-wal "
+        "beside it; embeddings are then made again$"
+    )
+
+
+@pytest.mark.parametrize("content", [b"not a database " * 100, b"\0" * 5000])
+def test_what_is_no_database_is_named_and_left_alone(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    with pytest.raises(AudioError, match=refused(file, "file is not a database")), open_cache():
+        pass
+    assert file.read_bytes() == content
+
+
+def test_tables_of_another_form_are_named(file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE embeddings (something)")
+    with open_cache() as cache, pytest.raises(AudioError, match=refused(file, "no such column.*")):
+        cache.find(CONTENT, ENCODER, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("x = zeroblob(16)", "an embedding does not match its checksum"),
+        ("x = 'text'", "an embedding does not match its checksum"),
+        ("is_silent = 1 - is_silent", "an embedding does not match its checksum"),
+        ("checksum = checksum + 1", "an embedding does not match its checksum"),
+    ],
+)
+def test_a_changed_value_is_noticed(file: Path, change: str, fault: str) -> None:
+    filled(file, 1)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(f"UPDATE embeddings SET {change}")
+    with open_cache() as cache, pytest.raises(AudioError, match=refused(file, fault)):
+        cache.find(f"{0:064x}", ENCODER, 8)
+
+
+def test_an_embedding_of_another_width_is_noticed(file: Path) -> None:
+    filled(file, 1)
+    message = refused(file, "an embedding has 8 features, not 9")
+    with open_cache() as cache, pytest.raises(AudioError, match=message):
+        cache.find(f"{0:064x}", ENCODER, 9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_anywhere_gives_no_wrong_embedding(file: Path, seed: int) -> None:
+    filled(file)
+    content = file.read_bytes()
+    rng = np.random.default_rng(seed)
+    n_found, refusals = 0, []
+    for attempt in range(60):
+        damaged = bytearray(content)
+        for place in rng.integers(len(damaged), size=int(rng.integers(1, 60))):
+            damaged[place] ^= int(rng.integers(1, 256))
+        if attempt % 4 == 0:
+            damaged = damaged[: int(rng.integers(len(damaged)))]
+        file.write_bytes(damaged)
+        for beside in ("-wal", "-shm"):
+            file.with_name(file.name + beside).unlink(missing_ok=True)
+        try:
+            with open_cache() as cache:
+                for row in range(20):
+                    found = cache.find(f"{row:064x}", ENCODER, 8)
+                    if found is not None:
+                        n_found += 1
+                        expected = X + np.float16(row)
+                        np.testing.assert_array_equal(found.x, expected, f"{seed=} {attempt=}")
+                        assert found.is_silent == (row % 2 == 0), f"{seed=} {attempt=}"
+        except AudioError as error:
+            refusals.append(str(error))
+    assert n_found
+    assert refusals
+    assert all(text.startswith(f"{file} is damaged (") for text in refusals), f"{seed=}"
+
+
+# --- faults of the machine ---
+
+
+def works_without(cache: EmbeddingCache, clip: Path) -> None:
+    """What a cache that cannot be used does, without another word."""
+    expected = write(clip, b"one")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cache.content_of(clip) == expected
+        cache.keep(CONTENT, ENCODER, ClipEmbedding(X, False))
+        assert cache.find(CONTENT, ENCODER, 8) is None
+        cache.forget(clip)
+
+
+def test_a_file_that_cannot_be_opened_is_done_without(file: Path, tmp_path: Path) -> None:
+    file.mkdir(parents=True)
+    message = f"{file} cannot be used (unable to open database file): embeddings made from here "
+    with (
+        pytest.warns(UserWarning, match=re.escape(message)) as warned,
+        open_cache() as cache,
+    ):
+        works_without(cache, tmp_path / "a.wav")
+    assert len(warned) == 1
+
+
+def test_a_file_that_another_process_holds_is_done_without(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_WAIT_SECONDS", 0.05)
+    filled(file, 1)
+    message = "cannot be used (database is locked): embeddings made from here on are not kept"
+    with open_cache() as cache, closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.warns(UserWarning, match=re.escape(message)) as warned:
+            cache.keep(CONTENT, ENCODER, ClipEmbedding(X, False))
+        assert len(warned) == 1
+        works_without(cache, tmp_path / "a.wav")
+
+
+def test_a_full_disk_is_done_without(file: Path, fresh_python: Callable[..., str]) -> None:
+    # No file of this process may be longer than this.
+    code = (
+        "import resource, signal, warnings\n"
+        "import numpy as np\n"
+        "from qwave.audio.cache import ClipEmbedding, open_cache\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "with warnings.catch_warnings(record=True) as caught, open_cache() as cache:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for row in range(200):\n"
+        f"        cache.keep(f'{{row:064x}}', {ENCODER!r}, "
+        "ClipEmbedding(np.ones(1000), False))\n"
+        "print(len(caught), caught[0].message)\n"
+    )
+    said = fresh_python(code)
+    assert re.fullmatch(
+        rf"1 {re.escape(str(file))} cannot be used \(.*\): embeddings made .*", said
+    )
+    with open_cache() as cache:
+        assert cache.find(f"{0:064x}", ENCODER, 1000) is not None
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    message = "the cache folder cannot be written: embeddings are not kept for the next time"
+    with ExitStack() as stack:
+        with pytest.warns(UserWarning, match=message):
+            cache = stack.enter_context(open_cache())
+        cache.keep(CONTENT, ENCODER, ClipEmbedding(X, False))
+        assert cache.find(CONTENT, ENCODER, 8) is not None

@@ -1,0 +1,118 @@
+"""A person's own table of clips: what is read, and one message for each way to be wrong."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qwave.audio import Clip, is_source, read_source
+from qwave.config import DataError
+
+
+def _said(clips: tuple[Clip, ...]) -> list[tuple[str, str, int | None, str | None]]:
+    return [(clip.name, clip.label, clip.fold, clip.group) for clip in clips]
+
+
+@pytest.fixture
+def table(write_clips: Callable[..., Path]) -> Callable[..., Path]:
+    """A CSV file beside the clips a.wav, b.wav and sub/c.wav."""
+
+    def write(text: str | bytes) -> Path:
+        file = write_clips(["a.wav", "b.wav", "sub/c.wav"]) / "clips.csv"
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        return file
+
+    return write
+
+
+def test_a_csv_file_says_paths_labels_folds_and_recordings(table: Callable[..., Path]) -> None:
+    header = "\ufefflabel,path, fold ,group,seconds\r\n"
+    rows = "dog,b.wav,2,r1,5\r\n\r\nrain,./sub/c.wav,1,r 2,5\r\n"
+    file = table(header + rows + '"dog, big",a.wav,2,r1,\r\n')
+    read = read_source(file)
+    assert read.layout == "csv"
+    assert read.class_names == ("dog", "dog, big", "rain")
+    assert _said(read.clips) == [
+        ("b.wav", "dog", 2, "r1"),
+        ("a.wav", "dog, big", 2, "r1"),
+        ("sub/c.wav", "rain", 1, "r 2"),
+    ]
+    assert all(clip.path.is_file() for clip in read.clips)
+
+
+def test_paths_in_a_csv_file_may_be_absolute(table: Callable[..., Path], tmp_path: Path) -> None:
+    file = table("")
+    file.write_text(f"path,label\n{file.parent / 'a.wav'},dog\n../clips/b.wav,rain\n")
+    assert [clip.path.name for clip in read_source(file).clips] == ["a.wav", "b.wav"]
+
+
+def test_names_in_a_csv_file_may_say_folds(table: Callable[..., Path]) -> None:
+    file = table("path,label\n1-7-A-0.wav,dog\n2-8-A-0.wav,rain\n")
+    for name in ("1-7-A-0.wav", "2-8-A-0.wav"):
+        shutil.copy(file.parent / "a.wav", file.parent / name)
+    assert [(clip.fold, clip.group) for clip in read_source(file).clips] == [(1, "7"), (2, "8")]
+    file.write_text("path,label,fold\n1-7-A-0.wav,dog,4\n2-8-A-0.wav,rain,5\n")
+    assert [(clip.fold, clip.group) for clip in read_source(file).clips] == [(4, "7"), (5, "8")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,lable\na.wav,x\n", "has no column 'label' (did you mean 'lable'?)"),
+        ("file,label\na.wav,x\n", "has no column 'path'"),
+        ("path,label,flod\na.wav,x,1\n", "column 'flod' is not known; name it 'fold', or drop"),
+        ("path,label,folds\na.wav,x,1\n", "column 'folds' is not known; name it 'fold', or drop"),
+        ("path,label,Group\na.wav,x,1\n", "column 'group' is not known; name it 'group', or drop"),
+        ("path,label\na.wav,x\nb.wav,\n", "row 3: 'label' is empty"),
+        ("path,label\na.wav,x\n,y\n", "row 3: 'path' is empty"),
+        (
+            "path,label,fold\na.wav,x,1\nb.wav,y, \n",
+            "row 3: 'fold' is empty; fill it in for every",
+        ),
+        ("path,label,group\na.wav,x,\nb.wav,y,1\n", "row 2: 'group' is empty; fill it in"),
+        ("path,label,fold\na.wav,x,1.0\n", "row 2: 'fold' must be a whole number, but is '1.0'"),
+        ("path,label\na.wav,x\nb.wav,y\n./a.wav,y\n", "row 4: 'a.wav' stands in row 2 already"),
+        ("path,label\na.wav,x\n../clips/a.wav,y\n", "row 3: '../clips/a.wav' stands in row 2"),
+        ("path,label\na.wav,x\nd.wav,y\nsub,y\n", "2 of 3 clips are not there: 'd.wav', 'sub'"),
+        ("path,label\na.wav,x\nb.wav,x\n", "has one class only ('x', 2 clips)"),
+        ("path,label\na.wav\n", "row 2 has 1 cells, but the header has 2"),
+        ("path,label\n", "has a header but no rows"),
+        ("", "has no column 'path'; its columns are none"),
+        (b"path,label\n\xff.wav,x\n", "cannot be read as a CSV table in UTF-8"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_used(
+    table: Callable[..., Path], text: str | bytes, message: str
+) -> None:
+    file = table(text)
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        read_source(file)
+    assert str(file) in str(caught.value)
+
+
+def test_columns_that_mean_something_else_are_left_alone(table: Callable[..., Path]) -> None:
+    read = read_source(table("path,label,seconds,category\na.wav,x,1,z\nb.wav,y,,z\n"))
+    assert len(read.clips) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("path,label\n", True),
+        ("\ufeffpath, label ,other,fold\nrest is not looked at\n", True),
+        ("path,label,class_id,f0\n", False),
+        ("name,class_id,f0\n", False),
+        ("", False),
+        (b"\xff\xfe\n", False),
+    ],
+)
+def test_a_table_of_clips_is_told_from_one_of_embeddings(
+    table: Callable[..., Path], text: str | bytes, expected: bool
+) -> None:
+    file = table(text)
+    assert is_source(file) is expected
+    assert not is_source(file.rename(file.with_suffix(".txt")))

@@ -1,0 +1,353 @@
+"""Clips become embeddings: those of a plain loop, each made once, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+
+from qwave.audio import fit_length, read_clip
+from qwave.audio.embed import Embedded, embed_source, parted_twins, save_embeddings
+from qwave.audio.encoders import embed_waveforms, make_encoder
+from qwave.audio.protocol import encoder_identity
+from qwave.audio.workers import _embed_clip, embed_clips, worker_count
+from qwave.config import AudioError, ConfigError
+from qwave.data import EmbeddingSet, load_embeddings
+
+NAMES = ["cat/0.wav", "cat/1.flac", "cat/2.ogg", "dog/0.wav", "dog/1.flac", "dog/2.ogg"]
+
+
+class Warm(NamedTuple):
+    """A folder of clips, what came of it, and the cache that was left."""
+
+    clips: Path
+    embedded: Embedded
+    cache: Path
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory, noise: Callable[..., np.ndarray]) -> Warm:
+    """Six clips of two classes, embedded by two processes."""
+    root = tmp_path_factory.mktemp("warm")
+    for seed, name in enumerate(NAMES):
+        file = root / "clips" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(file, noise(400 + 50 * seed, channels=1 + seed % 2, seed=seed), 8000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        embedded = embed_source(root / "clips", encoder="logmel", workers=2)
+    return Warm(root / "clips", embedded, root / "cache")
+
+
+@pytest.fixture
+def clips(warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the clips, to be changed, beside a copy of the cache, which knows them."""
+    shutil.copytree(warm.cache, tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Path(shutil.copytree(warm.clips, tmp_path / "clips"))
+
+
+def embed(source: Path, **options: object) -> Embedded:
+    return embed_source(source, encoder="logmel", **options)  # type: ignore[arg-type]
+
+
+# --- what comes out ---
+
+
+def test_embeddings_are_those_of_a_plain_loop(warm: Warm) -> None:
+    encoder = make_encoder("logmel")
+    data = warm.embedded.data
+    assert data.names == tuple(NAMES)
+    assert data.class_names == ("cat", "dog")
+    assert data.y.tolist() == [0, 0, 0, 1, 1, 1]
+    assert (data.fold, data.group) == (None, None)
+    assert data.encoder == encoder_identity(encoder)
+    for row, name in enumerate(NAMES):
+        waveform = read_clip(warm.clips / name, encoder.sample_rate)
+        waveform = fit_length(waveform, round(encoder.clip_seconds * encoder.sample_rate))
+        expected = embed_waveforms(encoder, waveform[None])[0]
+        np.testing.assert_array_equal(data.x[row], expected, err_msg=name)
+    assert len(np.unique(data.x, axis=0)) == len(NAMES)
+
+
+def test_what_is_told_beside_the_embeddings(warm: Warm) -> None:
+    encoder, embedded = make_encoder("logmel"), warm.embedded
+    assert dict(embedded.parameters) == dict(encoder.parameters)
+    assert embedded.weights_digest == encoder.weights_digest
+    assert embedded.layout == "folders"
+    assert (embedded.n_made, embedded.skipped, embedded.silent) == (6, (), ())
+    assert embedded.seconds > 0
+
+
+def test_the_number_of_processes_does_not_show(
+    warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    alone = embed(warm.clips, workers=1)
+    assert alone.n_made == 6
+    save_embeddings(tmp_path / "one.npz", alone)
+    save_embeddings(tmp_path / "two.npz", warm.embedded)
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_what_is_in_the_cache_is_not_made_again(warm: Warm, clips: Path, tmp_path: Path) -> None:
+    again = embed(clips)
+    assert again.n_made == 0
+    save_embeddings(tmp_path / "one.npz", again)
+    save_embeddings(tmp_path / "two.npz", warm.embedded)
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_a_renamed_clip_is_not_made_again_and_an_added_one_is(
+    warm: Warm, clips: Path, noise: Callable[..., np.ndarray]
+) -> None:
+    (clips / "cat" / "0.wav").rename(clips / "cat" / "9.wav")
+    renamed = embed(clips)
+    assert renamed.n_made == 0
+    assert renamed.data.names[:3] == ("cat/1.flac", "cat/2.ogg", "cat/9.wav")
+    np.testing.assert_array_equal(renamed.data.x[2], warm.embedded.data.x[0])
+    assert renamed.clips_digest != warm.embedded.clips_digest
+    soundfile.write(clips / "dog" / "9.wav", noise(300, seed=9), 8000)
+    added = embed(clips)
+    assert added.n_made == 1
+    np.testing.assert_array_equal(added.data.x[:6], renamed.data.x)
+    assert added.data.digest != renamed.data.digest
+
+
+def test_folds_and_recordings_of_a_table_are_kept(warm: Warm, clips: Path) -> None:
+    lines = ["path,label,fold,group"]
+    lines += [f"{name},{name[:3]},{1 + row % 3},r{row}" for row, name in enumerate(NAMES)]
+    (clips / "table.csv").write_text("\n".join(lines))
+    embedded = embed(clips / "table.csv")
+    assert (embedded.layout, embedded.n_made) == ("csv", 0)
+    assert embedded.data.fold is not None
+    assert embedded.data.fold.tolist() == [1, 2, 3] * 2
+    assert embedded.data.group is not None
+    assert embedded.data.group.tolist() == [f"r{row}" for row in range(6)]
+    np.testing.assert_array_equal(embedded.data.x, warm.embedded.data.x)
+
+
+def test_the_digest_of_clips_follows_names_and_contents(warm: Warm, clips: Path) -> None:
+    assert embed(clips).clips_digest == warm.embedded.clips_digest
+    first, second = clips / "cat" / "0.wav", clips / "cat" / "1.flac"
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+    swapped = embed(clips)
+    assert swapped.clips_digest != warm.embedded.clips_digest
+    np.testing.assert_array_equal(swapped.data.x[[1, 0]], warm.embedded.data.x[:2])
+
+
+# --- the file ---
+
+
+def test_a_file_gives_back_what_was_embedded(warm: Warm, tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    save_embeddings(path, warm.embedded)
+    data = load_embeddings(path)
+    for field in dataclasses.fields(EmbeddingSet):
+        got, expected = getattr(data, field.name), getattr(warm.embedded.data, field.name)
+        np.testing.assert_array_equal(got, expected, err_msg=field.name)
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["x"].dtype == np.float16
+        assert str(arrays["data_digest"]) == data.digest
+        assert str(arrays["clips_digest"]) == warm.embedded.clips_digest
+        assert set(arrays) == {
+            *("x", "y", "names", "class_names", "encoder", "encoder_parameters"),
+            *("weights_digest", "data_digest", "clips_digest", "layout"),
+        }
+
+
+def test_entries_of_the_file_bear_no_date(warm: Warm, tmp_path: Path) -> None:
+    save_embeddings(tmp_path / "some.npz", warm.embedded)
+    with zipfile.ZipFile(tmp_path / "some.npz") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_file_that_is_there_is_replaced_and_nothing_else_is_left(
+    warm: Warm, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.npz"
+    path.write_bytes(b"something else")
+    save_embeddings(path, warm.embedded)
+    assert load_embeddings(path).digest == warm.embedded.data.digest
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_an_error(warm: Warm, tmp_path: Path) -> None:
+    path = tmp_path / "none" / "some.npz"
+    message = f"{path} cannot be written: No such file or directory"
+    with pytest.raises(AudioError, match=f"^{re.escape(message)}$"):
+        save_embeddings(path, warm.embedded)
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(AudioError, match=r"folder\.npz cannot be written: Is a directory$"):
+        save_embeddings(tmp_path / "folder.npz", warm.embedded)
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder.npz"]
+
+
+# --- clips that cannot be used ---
+
+
+def test_bad_clips_are_left_out_and_named(warm: Warm, clips: Path) -> None:
+    (clips / "cat" / "8.wav").write_bytes(b"no sound at all")
+    (clips / "dog" / "7.wav").touch()
+    (clips / "dog" / "8.wav").touch()
+    (clips / "dog" / "9.wav").symlink_to(clips / "nowhere")
+    with pytest.warns(UserWarning, match="4 of 10 clips cannot be used and are left out:\n") as w:
+        embedded = embed(clips)
+    assert embedded.data.digest == warm.embedded.data.digest
+    assert embedded.n_made == 0
+    for fault, name in zip(embedded.skipped, ("cat/8", "dog/7", "dog/8", "dog/9"), strict=True):
+        assert fault.startswith(f"{clips / name}.wav "), fault
+        assert fault in str(w[0].message)
+    assert "cannot be read: No such file or directory" in embedded.skipped[3]
+    # What is put right is embedded at the next start.
+    shutil.copy(clips / "cat" / "0.wav", clips / "cat" / "8.wav")
+    for place in (7, 8, 9):
+        (clips / "dog" / f"{place}.wav").unlink()
+    with pytest.warns(UserWarning, match="1 recordings stand under several names"):
+        assert len(embed(clips).data.y) == 7
+
+
+def test_one_bad_clip_is_fatal_where_it_must_be(clips: Path) -> None:
+    (clips / "cat" / "8.wav").write_bytes(b"no sound at all")
+    with pytest.raises(AudioError, match=f"^{re.escape(str(clips / 'cat' / '8.wav'))} is not wav"):
+        embed(clips, is_strict=True)
+    (clips / "cat" / "8.wav").unlink()
+    (clips / "cat" / "8.wav").symlink_to(clips / "nowhere")
+    with pytest.raises(AudioError, match=r"8\.wav cannot be read: No such file"):
+        embed(clips, is_strict=True)
+
+
+def test_a_class_that_is_left_without_clips_is_fatal(clips: Path) -> None:
+    for place in range(3):
+        next((clips / "dog").glob(f"{place}.*")).unlink()
+        (clips / "dog" / f"{place}.wav").symlink_to(clips / "nowhere")
+    message = (
+        "class 'dog' is left without clips: none of its 3 can be used; the first: "
+        f"{clips / 'dog' / '0.wav'} cannot be read: No such file or directory"
+    )
+    with pytest.raises(AudioError, match=f"^{re.escape(message)}$"):
+        embed(clips)
+
+
+def test_a_clip_that_changes_while_it_is_read_is_not_kept_under_its_old_content(
+    clips: Path,
+) -> None:
+    clip = clips / "cat" / "0.wav"
+    with pytest.raises(AudioError, match=r"0\.wav has changed while it was read; start again$"):
+        _embed_clip("logmel", clip, hashlib.sha256(b"before").hexdigest())
+    with pytest.raises(AudioError, match=r"none\.wav cannot be read: No such file or directory$"):
+        _embed_clip("logmel", clips / "none.wav", "")
+    kept = _embed_clip("logmel", clip, hashlib.sha256(clip.read_bytes()).hexdigest())
+    assert kept.x.dtype == np.float16
+    assert not kept.is_silent
+
+
+def test_a_fault_of_the_program_is_not_one_of_a_clip(clips: Path) -> None:
+    # No clip is at fault where the encoder cannot be made: that was found out before.
+    with pytest.raises(AudioError, match="no encoder 'logmell'"):
+        embed_source(clips, encoder="logmell")
+
+
+# --- silence, and clips that stand twice ---
+
+
+def test_silent_clips_are_embedded_and_named(clips: Path) -> None:
+    soundfile.write(clips / "cat" / "7.wav", np.zeros(400), 8000)
+    soundfile.write(clips / "cat" / "8.wav", np.zeros(1), 8000)
+    with pytest.warns(UserWarning, match="2 clips are silent: all of their samples are zero:"):
+        embedded = embed(clips)
+    assert embedded.silent == ("cat/7.wav", "cat/8.wav")
+    assert np.isfinite(embedded.data.x).all()
+    assert len(embedded.data.y) == 8
+    # The cache knows it, too.
+    with pytest.warns(UserWarning, match="2 clips are silent"):
+        again = embed(clips)
+    assert (again.n_made, again.silent) == (0, embedded.silent)
+
+
+def test_one_recording_in_two_classes_is_named(clips: Path) -> None:
+    shutil.copy(clips / "cat" / "0.wav", clips / "dog" / "0 again.wav")
+    message = (
+        "1 recordings stand under several names, byte for byte the same, in several classes or "
+        "where a split may part them:\n  cat/0.wav (cat) = dog/0 again.wav (dog)"
+    )
+    with pytest.warns(UserWarning, match=re.escape(message)):
+        embedded = embed(clips)
+    assert embedded.n_made == 0
+    np.testing.assert_array_equal(embedded.data.x[0], embedded.data.x[3])
+
+
+@pytest.mark.parametrize(
+    ("y", "fold", "group", "expected"),
+    [
+        ([0, 0], [1, 1], None, []),
+        ([0, 0], [1, 2], None, ["clip 0 (class 0, fold 1) = clip 1 (class 0, fold 2)"]),
+        ([0, 1], [1, 1], None, ["clip 0 (class 0, fold 1) = clip 1 (class 1, fold 1)"]),
+        ([0, 0], [1, 1], ["a", "b"], []),
+        ([0, 0], None, ["a", "a"], []),
+        ([0, 0], None, ["a", "b"], ["clip 0 (class 0) = clip 1 (class 0)"]),
+        ([0, 0], None, None, ["clip 0 (class 0) = clip 1 (class 0)"]),
+    ],
+)
+def test_twins_are_named_where_a_class_or_a_split_parts_them(
+    make_set: Callable[..., EmbeddingSet],
+    y: list[int],
+    fold: list[int] | None,
+    group: list[str] | None,
+    expected: list[str],
+) -> None:
+    columns = {
+        key: None if value is None else np.array([*value, value[0]])
+        for key, value in (("fold", fold), ("group", group))
+    }
+    data = make_set(np.zeros((3, 2)), np.array([*y, 1]), **columns)
+    assert parted_twins(data, ["same", "same", "other"]) == expected
+    assert parted_twins(data, ["one", "two", "three"]) == []
+
+
+# --- processes ---
+
+
+@pytest.mark.parametrize("workers", [0, -2])
+def test_at_least_one_process_is_needed(clips: Path, workers: int) -> None:
+    with pytest.raises(ConfigError, match=f"`workers >= 1` must hold, but got workers={workers}"):
+        embed(clips, workers=workers)
+
+
+def test_by_default_there_is_a_process_for_each_processor() -> None:
+    assert worker_count(None) >= 1
+    assert worker_count(3) == 3
+
+
+def test_no_process_is_started_for_no_clip() -> None:
+    assert list(embed_clips({}, "no encoder", 5, n_known=0)) == []
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing_but_a_warning(
+    warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache" / "qwave" / "embeddings.db").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match="unable to open database file") as warned:
+        embedded = embed(warm.clips, workers=1)
+    assert embedded.data.digest == warm.embedded.data.digest
+    assert embedded.n_made == 6
+    assert len([w for w in warned if issubclass(w.category, UserWarning)]) == 1
+
+
+def test_nothing_is_said_of_clips_that_are_all_right(clips: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embed(clips)

@@ -1,0 +1,227 @@
+"""Frames and Parquet files: the same rules as for CSV files, and lists of features."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import qwave
+from qwave.config import DataError
+from qwave.data import embeddings_from_frame, load_embeddings
+
+# The reference system's layout.
+CSV = """folder,name,label,category,class_id,f0,f1
+fold1,100032-3-0-0.wav,dog,animals,0,0.5,-1
+fold1,100263-2-0-117.wav,rain,nature,1,1.5,2
+fold2,100648-1-0-0.wav,dog,animals,0,0.25,3e-2
+fold2,100648-1-1-0.wav,rain,nature,1,-0.5,4
+"""
+
+
+def frame_of(text: str = CSV) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(text))
+
+
+def parquet(frame: pd.DataFrame, folder: Path) -> Path:
+    path = folder / "some.parquet"
+    frame.to_parquet(path)
+    return path
+
+
+@pytest.fixture(params=["frame", "parquet"])
+def refused(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
+    """Check that a table is refused, with this message after the name of its source."""
+
+    def check(frame: pd.DataFrame, message: str) -> None:
+        source, read = "frame", (lambda: embeddings_from_frame(frame))
+        if request.param == "parquet":
+            path = parquet(frame, tmp_path)
+            source, read = f"data.path: {path}", (lambda: load_embeddings(path))
+        with pytest.raises(DataError, match=f"^{re.escape(source + message)}"):
+            read()
+
+    return check
+
+
+# --- what is read ---
+
+
+def test_a_table_is_the_same_as_a_csv_file_a_frame_and_a_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text(CSV)
+    expected = load_embeddings(path)
+    assert expected.fold is not None
+    assert expected.fold.tolist() == [1, 1, 2, 2]
+    assert load_embeddings(parquet(frame_of(), tmp_path)).digest == expected.digest
+    assert embeddings_from_frame(frame_of()).digest == expected.digest
+    assert qwave.embeddings_from_frame is embeddings_from_frame
+
+
+def test_the_index_of_a_frame_is_not_read(tmp_path: Path) -> None:
+    expected = embeddings_from_frame(frame_of())
+    for index in ([7, 7, 0, -1], list("dcba")):
+        frame = frame_of().set_axis(index)
+        assert embeddings_from_frame(frame).digest == expected.digest
+        assert load_embeddings(parquet(frame, tmp_path)).digest == expected.digest
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_pandas_own_types_are_read(backend: Any, tmp_path: Path) -> None:
+    frame = frame_of().convert_dtypes(dtype_backend=backend)
+    expected = embeddings_from_frame(frame_of())
+    assert embeddings_from_frame(frame).digest == expected.digest
+    assert load_embeddings(parquet(frame, tmp_path)).digest == expected.digest
+
+
+def test_labels_in_categories_are_read() -> None:
+    frame = frame_of().astype({"label": "category", "folder": "category"})
+    assert embeddings_from_frame(frame).digest == embeddings_from_frame(frame_of()).digest
+
+
+def test_columns_may_be_numbers() -> None:
+    frame = pd.DataFrame(np.eye(4, 3)).assign(class_id=[0, 1, 0, 1])
+    np.testing.assert_array_equal(embeddings_from_frame(frame).x, np.eye(4, 3, dtype=np.float32))
+
+
+@pytest.mark.parametrize("as_cell", [list, tuple, np.array])
+def test_a_column_of_lists_is_all_features(as_cell: Callable[[Any], Any], tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    frame = pd.DataFrame({"class_id": [0, 1] * 3, "embedding": [as_cell(row) for row in x]})
+    wide = pd.DataFrame(x).assign(class_id=[0, 1] * 3)
+    expected = embeddings_from_frame(wide)
+    np.testing.assert_array_equal(expected.x, x)
+    assert embeddings_from_frame(frame).digest == expected.digest
+    assert load_embeddings(parquet(frame, tmp_path)).digest == expected.digest
+
+
+def test_lists_of_fixed_size_as_hugging_face_writes_them_are_read(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet_files = pytest.importorskip("pyarrow.parquet")
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    lists = arrow.FixedSizeListArray.from_arrays(arrow.array(x.ravel()), 3)
+    labels = arrow.array([1, 0, 1, 0])
+    table = arrow.table({"embedding": lists, "class_id": labels})
+    parquet_files.write_table(table, tmp_path / "hub.PARQUET")
+    data = load_embeddings(tmp_path / "hub.PARQUET")
+    np.testing.assert_array_equal(data.x, x)
+    assert data.y.tolist() == [1, 0, 1, 0]
+
+
+def test_what_a_frame_holds_is_copied() -> None:
+    frame = frame_of()
+    data = embeddings_from_frame(frame)
+    before = data.x.copy()
+    frame.loc[:, ["f0", "f1"]] = 0.0
+    np.testing.assert_array_equal(data.x, before)
+
+
+# --- what is refused ---
+
+
+def test_missing_columns_are_refused(refused: Callable[..., None]) -> None:
+    refused(
+        frame_of(CSV.replace("class_id", "classid")),
+        " has no column 'class_id' (did you mean 'classid'?); its first columns are folder, ",
+    )
+    refused(frame_of()[["name", "class_id"]], " has no features: all of its columns (name, class")
+    refused(frame_of().iloc[:0], " has a header but no rows")
+
+
+def test_values_that_are_no_finite_numbers_are_refused_with_their_place(
+    refused: Callable[..., None],
+) -> None:
+    refused(frame_of(CSV.replace("0.25", "loud")), ", row 2, column 'f0': 'loud' is not a number")
+    refused(
+        frame_of(CSV.replace("3e-2", "inf")),
+        ", row 2, column 'f1': inf is not a finite float32; 1 such values in all",
+    )
+    nullable = frame_of(CSV.replace("3e-2", "")).convert_dtypes()
+    refused(nullable, ", row 2, column 'f1': nan is not a finite float32; 1 such values in all")
+    refused(frame_of().assign(f0=[{"a": 1}] * 4), ", row 0, column 'f0': {'a': 1} is not a number")
+
+
+@pytest.mark.parametrize("column", ["Unnamed: 0", "__index_level_0__"])
+def test_an_index_that_was_written_along_is_refused(
+    refused: Callable[..., None], column: str
+) -> None:
+    frame = frame_of().assign(**{column: range(4)})
+    refused(frame, ": column 8 has no name; if it is an index that was written along, drop it")
+
+
+def test_missing_recordings_in_pandas_own_type_are_refused(refused: Callable[..., None]) -> None:
+    group = pd.array([1, None, 2, 2], dtype="Int64")
+    refused(frame_of().assign(group=group), ": 'group' has empty cells; name every clip's rec")
+    refused(frame_of().assign(fold=group), ": 'fold' must hold whole numbers")
+
+
+def test_lists_of_different_lengths_are_refused(refused: Callable[..., None]) -> None:
+    lists = [[1.0, 2.0], [3.0, 4.0], [5.0], [6.0, 7.0]]
+    frame = pd.DataFrame({"class_id": [0, 1, 0, 1], "embedding": lists})
+    refused(
+        frame,
+        ", row 2, column 'embedding': every row must be a list of 2 numbers like the first, but "
+        "this has 1",
+    )
+    frame.at[2, "embedding"] = None
+    refused(frame, ", row 2, column 'embedding': every row must be a list of 2 numbers like the")
+    frame.at[2, "embedding"] = [5.0, np.nan]
+    refused(frame, ", row 2, column 'embedding[1]': nan is not a finite float32; 1 such values")
+
+
+def test_lists_beside_other_columns_are_refused(refused: Callable[..., None]) -> None:
+    frame = frame_of().assign(embedding=[[1.0]] * 4)
+    refused(
+        frame,
+        ": column 'embedding' holds lists, which must then be all features of a clip, but there "
+        "are other columns: f0, f1; drop these",
+    )
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    frame = frame_of().set_axis([*frame_of().columns[:-1], "f0"], axis="columns")
+    with pytest.raises(DataError, match="^frame has several columns named 'f0'$"):
+        embeddings_from_frame(frame)
+
+
+def test_what_is_no_frame_is_refused() -> None:
+    with pytest.raises(DataError, match="^frame: must be a pandas DataFrame, but is a list$"):
+        embeddings_from_frame([])
+
+
+# --- damaged files ---
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" * 9, b"class_id,f0\n0,1\n1,2\n"])
+def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "some.parquet"
+    path.write_bytes(content)
+    message = f"data.path: {path} cannot be read as a Parquet file: "
+    with pytest.raises(DataError, match=re.escape(message)):
+        load_embeddings(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_parquet_file_is_no_crash(tmp_path: Path, seed: int) -> None:
+    path = parquet(frame_of(), tmp_path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(seed)
+    for _ in range(60):
+        damaged = bytearray(content[: int(rng.integers(1, len(content) + 1))])
+        damaged[int(rng.integers(len(damaged)))] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                load_embeddings(path)
+            except DataError:
+                continue
+            except Exception as error:
+                pytest.fail(f"{seed=}: {error!r} of {bytes(damaged)!r}")
