@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from qwave.audio import (
     read_source,
 )
 from qwave.audio.cache import ClipEmbedding, open_cache
-from qwave.audio.lite import efficientnet_lite_encoder
+from qwave.audio.lite import Features, efficientnet_lite_encoder
 from qwave.audio.logmel import LogMel
 from qwave.audio.picture import Picture
 from qwave.audio.sources import ClipTable
@@ -52,25 +52,25 @@ from studies.linear_probe import ProbeHits, choose, choose_by_fold, probe
 
 NORMALIZATION = "sqrt_layer"
 SEED = 0
-N_TIMED = 20  # clips
+N_TIMED = 50  # clips
 
 
 def _lite(
     network: str = "efficientnet-lite0",
     *,
     size: tuple[int, int] = (224, 512),
-    features: str = "head",
+    features: Features = "head",
     n_windows: int = 1,
-    **settings: float,
+    **settings: Any,
 ) -> Callable[[], Encoder]:
     """What makes a variant, when its turn comes."""
 
     def make() -> Encoder:
         return efficientnet_lite_encoder(
             network,
-            settings=LogMel(**settings),  # type: ignore[arg-type]  # whole numbers stay whole
+            settings=LogMel(**settings),
             picture=Picture(*size),
-            features=features,  # type: ignore[arg-type]
+            features=features,
             n_windows=n_windows,
         )
 
@@ -167,7 +167,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"\nchosen by inner folds: {traits[found.choice].name}", file=stream)
     print(
         f"each fold by the variant that the others choose: {found.nested_accuracy:.2%} "
-        f"({', '.join(traits[place].name for place in found.by_fold)})",
+        f"({'; '.join(traits[place].name for place in found.by_fold)})",
         file=stream,
     )
     print(f"  {folder / 'encoders.csv'}", file=stream)
@@ -254,6 +254,7 @@ def milliseconds_of(encoder: Encoder, paths: Sequence[Path]) -> float:
         start = time.perf_counter()
         embed_waveforms(encoder, waveform)
         seconds.append(time.perf_counter() - start)
+    # The first calls warm up; the median does not see them.
     return 1000 * float(np.median(seconds))
 
 

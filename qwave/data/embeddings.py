@@ -48,7 +48,7 @@ class EmbeddingSet:
 
 
 def is_encoder_identity(text: str) -> bool:
-    """Whether a text is ``name@digest``: up to 64 of a-z, 0-9, ``.``, ``_``, ``-``; 8 hex digits."""
+    """Whether a text is ``name@digest``: a name of a-z, 0-9, '.', '_', '-', and 8 hex digits."""
     return re.fullmatch(r"[a-z0-9._-]{1,64}@[0-9a-f]{8}", text) is not None
 
 

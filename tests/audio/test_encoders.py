@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from qwave.audio import lite
+from qwave.audio.efficientnet import feature_map, read_efficientnet_lite
 from qwave.audio.encoders import DEFAULT_ENCODER, ENCODERS, embed_waveforms, make_encoder
 from qwave.audio.lite import efficientnet_lite_encoder
 from qwave.audio.logmel import LogMel
 from qwave.audio.picture import Picture, PictureEncoder, draw_picture
 from qwave.audio.protocol import Encoder, digest_weights, encoder_identity
 from qwave.config import QwaveError
+from qwave.data import load_embeddings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,10 @@ def noise_of(seed: int, n_clips: int = 1) -> np.ndarray:
 
 
 def test_the_default_encoder_is_the_first_of_the_names() -> None:
-    assert ENCODERS == ("efficientnet-lite0", "logmel", "efficientnet-b3", "clip-vit-b32")
+    assert ENCODERS == (
+        *("efficientnet-lite0-320", "efficientnet-lite0", "logmel"),
+        *("efficientnet-b3", "clip-vit-b32"),
+    )
     assert ENCODERS[0] == DEFAULT_ENCODER
 
 
@@ -64,33 +69,64 @@ def test_to_name_the_encoders_imports_neither_torch_nor_transformers(
     assert fresh_python(code) == "set()"
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "logmel"])
-def test_an_encoder_that_needs_no_network_says_what_it_is(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "num_features"),
+    [("efficientnet-lite0-320", 320), ("efficientnet-lite0", 1280), ("logmel", 384)],
+)
+def test_an_encoder_that_needs_no_network_says_what_it_is(name: str, num_features: int) -> None:
     encoder = make_encoder(name)
     assert encoder.name == name
     assert (encoder.sample_rate, encoder.clip_seconds) == (32_000, 5.0)
-    assert encoder.num_features == {"efficientnet-lite0": 1280, "logmel": 384}[name]
+    assert encoder.num_features == num_features
     assert json.loads(json.dumps(encoder.parameters))["log_mel"]["n_mels"] == 128
     assert re.fullmatch(name + "@[0-9a-f]{8}", encoder_identity(encoder))
     assert encoder_identity(encoder) == encoder_identity(make_encoder(name))
     assert bool(encoder.weights_digest) == (name != "logmel")
 
 
-def test_the_identity_of_the_default_encoder_is_the_one_that_shipped_models_name(
-    lite0: Encoder,
-) -> None:
+@pytest.mark.parametrize(
+    "identity",
+    ["efficientnet-lite0-320@f99f0062", "efficientnet-lite0@c906c792", "logmel@10bdbae1"],
+)
+def test_the_identity_of_an_encoder_is_the_one_that_files_name(identity: str) -> None:
     # Files of embeddings and of models hold it: if this changes, they are of another encoder.
-    assert encoder_identity(lite0) == "efficientnet-lite0@ca184123"
+    assert encoder_identity(make_encoder(identity.split("@")[0])) == identity
+
+
+def test_the_bundled_embeddings_name_the_encoder_that_made_them(lite0: Encoder) -> None:
+    assert load_embeddings("esc10").encoder == encoder_identity(lite0)
+
+
+def test_the_small_encoder_is_what_goes_into_the_head(lite0: Encoder) -> None:
+    small = make_encoder("efficientnet-lite0-320")
+    whole = efficientnet_lite_encoder(settings=LogMel(top_db=60.0), picture=Picture(128, 256))
+    assert isinstance(small, PictureEncoder)
+    blocks = read_efficientnet_lite("efficientnet-lite0", lite._read_weights("efficientnet-lite0"))
+    levels = torch.rand(128, 501, generator=torch.Generator().manual_seed(8))
+    with torch.inference_mode():
+        picture = draw_picture(levels, small.picture)
+        before_head = feature_map(blocks[:-1], picture)
+        np.testing.assert_array_equal(small.network(picture), before_head.mean((2, 3)))
+        behind_head = feature_map(blocks[-1:], before_head)
+        np.testing.assert_allclose(
+            whole.network(picture), behind_head.mean((2, 3)), rtol=0, atol=1e-5
+        )
+    assert small.settings == whole.settings
+    assert small.picture == whole.picture
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         (
-            "efficientnet-lite",
-            r"no encoder 'efficientnet-lite' \(did you mean 'efficientnet-lite0'",
+            "efficientnet-lit0",
+            r"no encoder 'efficientnet-lit0' \(did you mean 'efficientnet-lite0'\?\)",
         ),
-        ("vggish", "there are efficientnet-lite0, logmel, efficientnet-b3, clip-vit-b32"),
+        (
+            "vggish",
+            "there are efficientnet-lite0-320, efficientnet-lite0, logmel, efficientnet-b3, "
+            "clip-vit-b32",
+        ),
         ("", "no encoder ''"),
         (
             "logmel:here",
@@ -216,7 +252,7 @@ def test_the_waveforms_are_left_as_they_were(lite0: Encoder) -> None:
     np.testing.assert_array_equal(waveforms, before)
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "logmel"])
+@pytest.mark.parametrize("name", ["efficientnet-lite0-320", "efficientnet-lite0", "logmel"])
 def test_silence_clicks_and_full_scale_have_finite_embeddings(name: str) -> None:
     click = np.zeros(160_000)
     click[77_777] = 1

@@ -31,6 +31,11 @@ def make_sound(label: int, seconds: float, seed: int) -> np.ndarray:
     return (0.4 * np.sin(2 * np.pi * pitch * time) + 0.01 * hiss).astype(np.float32)
 
 
+def make_clip(path: Path, label: int, *, seed: int, seconds: float = 2.0) -> None:
+    """A recording of one sound."""
+    soundfile.write(path, make_sound(label, seconds, seed), RATE)
+
+
 def write_clip(path: Path, *labels: int, seconds: float = 5.0) -> Path:
     sound = [make_sound(label, seconds, 100 + place) for place, label in enumerate(labels)]
     soundfile.write(path, np.concatenate(sound), RATE)
