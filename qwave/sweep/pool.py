@@ -89,11 +89,12 @@ def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[T
         try:
             yield TrainingPool(pool, SharedData.write(data, Path(folder)), device)
         finally:
-            # Nothing is waited for: on a normal end nothing runs any more, and what runs when a
-            # person stops a study is queued again.
-            pool.shutdown(wait=False, cancel_futures=True)
+            # No trial is waited for: on a normal end none runs any more, and what runs when a
+            # person stops a study is queued again. The pool's thread is: left to the end of the
+            # interpreter, it may find its pipes closed, and says so on the terminal.
             for child in multiprocessing.active_children():
                 child.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def run_trial(config: TrialConfig, data: SharedData, device: str) -> FinishedTrial:
