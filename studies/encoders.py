@@ -41,7 +41,7 @@ from qwave.audio.lite import Features, efficientnet_lite_encoder
 from qwave.audio.logmel import LogMel
 from qwave.audio.picture import Picture
 from qwave.audio.sources import ClipTable
-from qwave.config import AudioError, DataError, nearest
+from qwave.config import AudioError, DataError, StoreError, nearest
 from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, embeddings_from_arrays, normalize_clips
 from qwave.evaluate import score_intervals
@@ -144,6 +144,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Embed, probe, choose, and say what came out; returns 0."""
     chosen = _named_variants(arguments.variants or list(VARIANTS))
     table = read_source(arguments.clips)
+    folder = arguments.store / "reports" / "encoders"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made: {error.strerror}; another --store?") from error
     torch.set_num_threads(1)
     with threadpool_limits(1):
         traits, data = [], None
@@ -158,8 +163,6 @@ def run(arguments: argparse.Namespace) -> int:
     if data is None:
         raise AudioError("no variant is left; see the notes above")
     found = conclude(traits, data)
-    folder = arguments.store / "reports" / "encoders"
-    folder.mkdir(parents=True, exist_ok=True)
     shown = results_table(traits, data, found.choice)
     (folder / "encoders.csv").write_text(shown.csv(), encoding="utf-8")
     stream = sys.stderr if arguments.json else sys.stdout
@@ -190,8 +193,11 @@ def embed_all(table: ClipTable, encoder: Encoder, name: str) -> EmbeddingSet:
 
     Raises:
         AudioError: A clip cannot be decoded.
-        DataError: The clips have no official folds.
+        DataError: The clips have no official folds, or fewer than three; none was embedded.
     """
+    folds = {clip.fold for clip in table.clips}
+    if None in folds or len(folds) < 3:
+        raise DataError("CLIPS must have official folds, three or more, to be chosen by")
     identity = encoder_identity(encoder)
     rows = []
     with open_cache() as cache:
@@ -206,18 +212,15 @@ def embed_all(table: ClipTable, encoder: Encoder, name: str) -> EmbeddingSet:
             rows.append(kept.x)
     labels = [table.class_names.index(clip.label) for clip in table.clips]
     fold, group = ([getattr(clip, key) for clip in table.clips] for key in ("fold", "group"))
-    data = embeddings_from_arrays(
+    return embeddings_from_arrays(
         np.stack(rows),
         np.array(labels),
-        fold=None if None in fold else np.array(fold),
+        fold=np.array(fold),
         group=None if None in group else np.array(group),
         names=[clip.name for clip in table.clips],
         class_names=table.class_names,
         encoder=identity,
     )
-    if data.fold is None or len(np.unique(data.fold)) < 3:
-        raise DataError("CLIPS must have official folds, three or more, to be chosen by")
-    return data
 
 
 def waveform_of(path: Path, encoder: Encoder) -> np.ndarray:

@@ -166,6 +166,7 @@ def test_clips_without_folds_are_refused(
         file.rename(file.with_name(f"clip{place}.wav"))
     assert encoders.main([str(esc10), "--variants", "logmel"]) == 2
     assert "CLIPS must have official folds, three or more" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists(), "it was found out before a clip was embedded"
 
 
 def test_a_variant_without_weights_is_left_out(

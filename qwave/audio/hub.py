@@ -173,22 +173,26 @@ def _explained(name: str, source: str) -> Iterator[None]:
         raise AudioError(
             f"the weights of {name} cannot be read from {source}: {reason} "
             f"(allowed: {name} for those of the hub, which must be reachable once; {name}:FOLDER "
-            "for a folder with config.json and model.safetensors; efficientnet-lite0 needs "
-            "neither)"
+            "for a folder with config.json and model.safetensors; the default encoder "
+            "needs neither)"
         ) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and reports; what matters of them becomes an error."""
+    """Without the libraries' progress bars and reports; what matters of them becomes an error."""
     from transformers.utils import logging as reports
 
     verbosity, has_bars = reports.get_verbosity(), reports.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")  # it reports each of its five tries
+    hub_level = hub.level
+    hub.setLevel(logging.CRITICAL)
     reports.set_verbosity(logging.CRITICAL)
     reports.disable_progress_bar()
     try:
         yield
     finally:
+        hub.setLevel(hub_level)
         reports.set_verbosity(verbosity)
         if has_bars:
             reports.enable_progress_bar()

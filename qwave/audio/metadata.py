@@ -126,14 +126,17 @@ def read_csv(file: Path) -> ClipTable:
 
 
 def is_clip_csv(file: Path) -> bool:
-    """Whether a CSV file's header is that of a table of clips, and not of embeddings."""
+    """Whether a CSV file's header is that of a table of clips, and not of embeddings.
+
+    ``path`` without ``class_id`` makes it one: what else is misspelt, `read_csv` says.
+    """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             header = next(csv.reader(stream), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False  # whoever reads it as a table of embeddings says what is wrong
     columns = {cell.strip() for cell in header}
-    return {"path", "label"} <= columns and "class_id" not in columns
+    return "path" in columns and "class_id" not in columns
 
 
 def _read_table(

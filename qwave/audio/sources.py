@@ -37,7 +37,7 @@ _FOLD = re.compile(r"fold[ _-]?\d+", re.IGNORECASE)
 
 
 def is_source(path: Path) -> bool:
-    """Whether a path is one of clips: a folder, or a CSV file with ``path`` and ``label``.
+    """Whether a path is one of clips: a folder, or a CSV file with ``path``.
 
     A table of embeddings, with ``class_id``, is none. Of a file only the header is read.
     """

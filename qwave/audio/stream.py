@@ -46,7 +46,7 @@ def stream_windows(
         AudioError: A length is below a sample or not finite; or what the blocks raise.
     """
     for key, seconds in (("window_seconds", window_seconds), ("hop_seconds", hop_seconds)):
-        if not (math.isfinite(seconds) and round(seconds * sample_rate) >= 1):
+        if not (math.isfinite(seconds * sample_rate) and round(seconds * sample_rate) >= 1):
             raise AudioError(
                 f"{key} must be at least one sample (1/{sample_rate} s), but got {seconds}"
             )

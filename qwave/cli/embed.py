@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -65,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--out {out}: its folder cannot be made: {error.strerror or error}"
         ) from error
+    if not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"--out {out}: its folder cannot be written; choose another place")
     from qwave.audio.embed import embed_source, save_embeddings
     from qwave.audio.encoders import DEFAULT_ENCODER
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,6 +35,7 @@ from qwave.runtime import PackedClassifier, load_packed
 
 # A clip longer than this many lengths of the encoder has a good part that is not heard.
 _MUCH_LONGER = 1.5
+_SECONDS = (0.001, 86_400.0)  # of windows and hops: no less than a sample, no more than a day
 
 
 class Job(NamedTuple):
@@ -83,9 +83,11 @@ def find_clips(arguments: Sequence[str]) -> list[Path]:
     A file that is named itself is taken whatever its suffix.
 
     Raises:
-        AudioError: A file or folder is not there, or a folder has no clips.
+        AudioError: A file or folder is not there or has no name, or a folder has no clips.
     """
     clips: list[Path] = []
+    if "" in arguments:  # a shell's unset variable; as a path it would be this folder
+        raise AudioError("a CLIP is empty: name a recording, a folder, or - for sound on stdin")
     for path in map(Path, arguments):
         if not path.exists():
             raise AudioError(f"{printable(path)}: there is no such file or folder")
@@ -112,8 +114,10 @@ def _check(arguments: argparse.Namespace) -> bool:
     if arguments.top < 1:
         raise ConfigError(f"--top must be at least 1, but is {arguments.top}")
     for option, seconds in (("--window", arguments.window), ("--hop", arguments.hop)):
-        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-            raise ConfigError(f"{option} must be a number of seconds above 0, but is {seconds}")
+        if seconds is not None and not _SECONDS[0] <= seconds <= _SECONDS[1]:  # or NaN
+            raise ConfigError(
+                f"{option} must be {_SECONDS[0]:g} to {_SECONDS[1]:g} seconds, but is {seconds:g}"
+            )
     has_windows = is_live or arguments.window is not None or arguments.hop is not None
     for option, path in (("--timeline", arguments.timeline), ("--audacity", arguments.audacity)):
         if path is None:
@@ -156,9 +160,7 @@ def _say_once(job: Job) -> None:
 def _predict_clips(
     job: Job, clips: Sequence[Path], pictures: dict[Path, Path], labels: dict[Path, Path]
 ) -> int:
-    layout = _layout(job, clips)
-    if not job.arguments.json:
-        _write_line(layout.heading())
+    layout, n_rows = _layout(job, clips), 0
     values: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     cut: list[Path] = []
@@ -168,9 +170,10 @@ def _predict_clips(
             for prediction in _predictions(job, clip):
                 predictions.append(prediction)
                 if not job.arguments.json:
-                    _write_line(layout.row(clip, prediction))
+                    _write_row(layout, clip, prediction, n_rows)
+                    n_rows += 1
         except AudioError as error:
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {printable(error)}\n")
             failed.append({"path": str(clip), "fault": str(error)})
             continue
         values.append(_clip_values(job, clip, predictions))
@@ -178,16 +181,18 @@ def _predict_clips(
         if job.window_seconds is None and _is_cut(job, predictions[0]):
             cut.append(clip)
     if cut:
-        seconds = f"{job.encoder.clip_seconds:g}"
+        seconds, one = f"{job.encoder.clip_seconds:g}", printable(cut[0])
+        several = f"{len(cut)} of {len(clips)} clips, {one} for one, were"
         _note(
-            f"{len(cut)} of {len(clips)} clips were cut to the {seconds} s that the encoder "
-            f"hears, {printable(cut[0])} for one; --window {seconds} hears all of a recording"
+            f"{several if len(clips) > 1 else f'{one} was'} cut to the {seconds} s that the "
+            f"encoder hears; --window {seconds} hears all of a recording"
         )
     if job.arguments.json:
         _write_json({**_described(job), "clips": values, "failed": failed})
     if not failed:
         return 0
-    _note(f"{len(failed)} of {len(clips)} clips could not be decoded")
+    if len(clips) > 1:
+        _note(f"{len(failed)} of {len(clips)} clips could not be decoded")
     return 1 if values else 2
 
 
@@ -211,21 +216,19 @@ def _listen(job: Job) -> int:
     blocks = raw_blocks(stdin, arguments.raw, rate) if is_raw else wav_blocks(stdin, rate)
     windows = stream_windows(blocks, rate, job.window_seconds, job.hop_seconds)
     layout = _layout(job, [])
-    if not arguments.json:
-        _write_line(layout.heading())
     # What a picture needs is kept; a microphone may run for months.
     is_kept = arguments.timeline is not None or arguments.audacity is not None
     kept: list[SoundPrediction] = []
     n_windows = 0
     try:
         for prediction in predict_windows(job.model, job.encoder, windows, batch_size=1):
-            n_windows += 1
             if is_kept:
                 kept.append(prediction)
             if arguments.json:
                 _write_json(window_values(job.model, prediction, arguments.top))
             else:
-                _write_line(layout.row(None, prediction))
+                _write_row(layout, None, prediction, n_windows)
+            n_windows += 1
     finally:  # Ctrl-C is how live sound ends
         if kept:
             _write_files(job, kept, "stdin", arguments.timeline, arguments.audacity)
@@ -253,9 +256,9 @@ def _write_files(
             [prediction.probabilities for prediction in predictions],
             header.class_names,
             sure_probability=header.sure_probability,
-            title=f"What is heard in {name}",
-            subtitle=f"{job.arguments.model.name}, windows of {job.window_seconds:g} s, one every "
-            f"{job.hop_seconds:g} s",
+            title=f"What is heard in {printable(name)}",
+            subtitle=f"{printable(job.arguments.model.name)}, windows of "
+            f"{job.window_seconds:g} s, one every {job.hop_seconds:g} s",
         )
         _write_file(picture, png)
 
@@ -269,6 +272,15 @@ def _write_file(path: Path, content: bytes) -> None:
 
 def _layout(job: Job, clips: Sequence[Path]) -> RowLayout:
     return RowLayout(job.model, clips, job.window_seconds is not None, job.arguments.top)
+
+
+def _write_row(
+    layout: RowLayout, clip: Path | None, prediction: SoundPrediction, n_before: int
+) -> None:
+    """A row, and the heading before the first one: an error alone needs none."""
+    if n_before == 0:
+        _write_line(layout.heading())
+    _write_line(layout.row(clip, prediction))
 
 
 def _clip_values(job: Job, clip: Path, predictions: Sequence[SoundPrediction]) -> dict[str, Any]:

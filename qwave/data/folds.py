@@ -179,8 +179,9 @@ def _made(data: EmbeddingSet, config: DataConfig) -> np.ndarray:
         splits = splitter.split(data.x, data.y, data.group)
     else:
         warnings.warn(
-            "the file names neither folds nor recordings: folds are stratified by class only, and "
-            "clips of one recording may stand on both sides of a split (add a 'group' column)",
+            "the data name neither folds nor recordings: folds are stratified by class only, and "
+            "clips of one recording may stand on both sides of a split (say which recording each "
+            "clip is from: a column, or an array, `group`)",
             UserWarning,
             stacklevel=3,
         )

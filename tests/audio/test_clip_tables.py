@@ -104,6 +104,7 @@ def test_columns_that_mean_something_else_are_left_alone(table: Callable[..., Pa
     [
         ("path,label\n", True),
         ("\ufeffpath, label ,other,fold\nrest is not looked at\n", True),
+        ("path,lable\n", True),  # so that what is said about it is about clips
         ("path,label,class_id,f0\n", False),
         ("name,class_id,f0\n", False),
         ("", False),

@@ -236,7 +236,7 @@ def test_without_the_hub_the_encoder_says_what_can_be_done(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     message = (
         "the weights of clip-vit-b32 cannot be read from openai/clip-vit-base-patch32: .*"
-        "clip-vit-b32:FOLDER .* efficientnet-lite0 needs neither"
+        "clip-vit-b32:FOLDER .* the default encoder needs neither"
     )
     with pytest.raises(QwaveError, match=message):
         make_encoder("clip-vit-b32")

@@ -128,6 +128,7 @@ def test_what_has_no_samples_has_no_windows() -> None:
         (1.0, 0.004, "hop_seconds .* but got 0.004"),
         (float("inf"), 1.0, "window_seconds .* but got inf"),
         (1.0, float("nan"), "hop_seconds .* but got nan"),
+        (1.0, 1e308, r"hop_seconds .* but got 1e\+308"),
     ],
 )
 def test_lengths_below_a_sample_are_refused(window: float, hop: float, message: str) -> None:

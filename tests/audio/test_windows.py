@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -75,11 +77,11 @@ def test_windows_leave_less_than_half_a_hop_unheard(seed: int) -> None:
         assert np.allclose(starts, np.arange(len(windows)) * hop, atol=0.5 / rate), case
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, 0.04, float("nan"), float("inf")])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 0.04, float("nan"), float("inf"), 1e308])
 @pytest.mark.parametrize("key", ["window_seconds", "hop_seconds"])
 def test_a_window_or_hop_below_a_sample_is_refused(key: str, seconds: float) -> None:
     lengths = {"window_seconds": 1.0, "hop_seconds": 1.0, key: seconds}
-    message = rf"{key} must be at least one sample \(1/10 s\), but got {seconds}"
+    message = rf"{key} must be at least one sample \(1/10 s\), but got {re.escape(str(seconds))}"
     with pytest.raises(AudioError, match=message):
         slide_windows(np.zeros(30, dtype=np.float32), 10, **lengths)
 

@@ -100,7 +100,7 @@ def test_made_folds_hold_about_the_same_share_of_each_class(make_set: MakeSet) -
 
 
 @pytest.mark.parametrize("has_groups", [True, False])
-@pytest.mark.filterwarnings("ignore:the file names neither folds")
+@pytest.mark.filterwarnings("ignore:the data name neither folds")
 def test_the_same_seed_makes_the_same_folds_and_another_seed_others(
     make_set: MakeSet, has_groups: bool
 ) -> None:
@@ -127,7 +127,7 @@ def test_unknown_recordings_warn_that_leakage_cannot_be_ruled_out(make_set: Make
     data = make_set(_features(30), y)
     with pytest.warns(
         UserWarning,
-        match="names neither folds nor recordings: folds are stratified by class only, and clips "
+        match="name neither folds nor recordings: folds are stratified by class only, and clips "
         "of one recording may stand on both sides",
     ):
         folds = make_folds(data, DataConfig(n_folds=5))

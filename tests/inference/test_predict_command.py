@@ -101,8 +101,19 @@ def test_damaged_clips_are_named_and_skipped(
     assert "is empty" in said["failed"][0]["fault"]
     assert len(said["clips"]) == 3
     code, out, err = predict(model, clips / "a.wav", clips / "d.ogg")
-    assert code == 2
+    assert (code, out) == (2, "")
     assert "note: 2 of 2 clips could not be decoded" in err
+
+
+def test_one_clip_that_is_damaged_ends_with_one_line(
+    predict: Predict, model: Path, tmp_path: Path
+) -> None:
+    clip = tmp_path / "a\nb.wav"
+    clip.write_text("no sound")
+    code, out, err = predict(model, clip)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path}/a\\nb.wav is not wav")
+    assert len(err.splitlines()) == 1
 
 
 def test_an_unsure_clip_says_so(
@@ -145,7 +156,11 @@ def test_a_clip_much_longer_than_the_encoder_hears_is_noted(
     code, out, err = predict(model, long, nearly)
     assert code == 0
     assert err == (
-        f"note: 1 of 2 clips were cut to the 5 s that the encoder hears, {long} for one; "
+        f"note: 1 of 2 clips, {long} for one, were cut to the 5 s that the encoder hears; "
+        "--window 5 hears all of a recording\n"
+    )
+    assert predict(model, long)[2] == (
+        f"note: {long} was cut to the 5 s that the encoder hears; "
         "--window 5 hears all of a recording\n"
     )
     assert predict(model, nearly)[2] == ""
@@ -175,8 +190,11 @@ def test_names_of_any_kind_stay_on_one_line(
         (["a.wav", "-"], r"- (sound on stdin) must be the only CLIP"),
         (["a.wav", "--raw", "16000"], "--raw RATE is about sound on stdin"),
         (["a.wav", "--top", "0"], "--top must be at least 1, but is 0"),
-        (["a.wav", "--window", "0"], "--window must be a number of seconds above 0, but is 0.0"),
-        (["a.wav", "--hop", "nan"], "--hop must be a number of seconds above 0, but is nan"),
+        ([""], "error: a CLIP is empty: name a recording, a folder, or - for sound on stdin"),
+        (["a.wav", "--window", "0"], "--window must be 0.001 to 86400 seconds, but is 0"),
+        (["a.wav", "--window", "1e308"], "--window must be 0.001 to 86400 seconds, but is 1e+308"),
+        (["a.wav", "--hop", "1e-9"], "--hop must be 0.001 to 86400 seconds, but is 1e-09"),
+        (["a.wav", "--hop", "nan"], "--hop must be 0.001 to 86400 seconds, but is nan"),
         (["a.wav", "--timeline", "t.png"], "--timeline needs windows: --window 5 --hop 2.5"),
         (["-", "--timeline", "t.jpg"], "the picture's name must end in .png"),
         (["-", "--audacity", "no/l.txt"], "--audacity no/l.txt: there is no folder no"),
@@ -195,7 +213,7 @@ def test_wrong_arguments_end_it_before_any_sound_is_read(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.wav").write_text("no sound")
     code, out, err = predict(model, *arguments)
-    assert code == 2
+    assert (code, out) == (2, "")
     assert message in err
     assert "begins with b'no sound'" not in err
 

@@ -72,6 +72,21 @@ def test_a_window_that_the_encoder_cannot_hear_whole_is_noted(
     assert err == ("note: the encoder hears 5 s: of each window of 8 s the rest is left out\n")
 
 
+def test_a_name_that_is_no_text_has_a_picture_too(
+    predict: Predict, model: Path, tmp_path: Path
+) -> None:
+    clip = tmp_path / os.fsdecode(b"\xff$x$.wav")
+    try:
+        clip.touch()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    write_clip(tmp_path / "a.wav", 0, seconds=2.0).replace(clip)
+    picture = tmp_path / "t.png"
+    code, _, err = predict(model, clip, "--window", 1, "--timeline", picture)
+    assert (code, err) == (0, "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_several_recordings_have_a_file_each(predict: Predict, model: Path, clips: Path) -> None:
     labels = clips.parent / "labels.txt"
     assert predict(model, clips, "--window", 5, "--audacity", labels)[0] == 0
