@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Precision, train_folds
 from qwave.engine.compiled import training_library
 from qwave.engine.memory import Memory, peak_memory, reset_peak_memory
+from qwave.processes import processor_count
 from studies.plain_loop import train_plain
 
 EPOCHS = 100
@@ -109,7 +109,7 @@ class Timing:
 
 def measure(shape: Shape, device: str, n_rounds: int) -> Timing:
     """Rounds in which the plain loop and the engine take turns."""
-    n = n_processors() if device == "cpu" else 1
+    n = processor_count() if device == "cpu" else 1
     plain: dict[int, list[float]] = {n_threads: [] for n_threads in sorted({1, n})}
     on_each: list[float] = []
     engine: dict[Precision, list[float]] = {precision: [] for precision in precisions(device)}
@@ -137,7 +137,7 @@ def measure(shape: Shape, device: str, n_rounds: int) -> Timing:
 
 def engine_seconds(shape: Shape, device: str) -> float:
     """Seconds of a trial of the engine, at its fastest precision, a trial on each processor."""
-    n = n_processors() if device == "cpu" else 1
+    n = processor_count() if device == "cpu" else 1
     with pool_of(n) as pool:
         _together(pool, n, _run_engine, Task(shape, device, 1))
         n_epochs = epochs_of_engine(shape, device)
@@ -149,12 +149,6 @@ def phase_seconds(shape: Shape, device: str, n_epochs: int) -> Mapping[str, floa
     """Seconds of each phase of a whole trial, with packing, curiosity and scores."""
     with pool_of(1) as pool:
         return pool.submit(_run_trial, Task(shape, device, n_epochs)).result()
-
-
-def n_processors() -> int:
-    """Processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
 
 
 def precisions(device: str) -> tuple[Precision, ...]:

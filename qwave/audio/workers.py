@@ -26,6 +26,7 @@ from qwave.audio.decode import fit_length, read_clip
 from qwave.audio.encoders import embed_waveforms, make_encoder
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, ConfigError
+from qwave.processes import end_with_parent, processor_count
 
 
 def worker_count(wanted: int | None) -> int:
@@ -35,8 +36,7 @@ def worker_count(wanted: int | None) -> int:
         ConfigError: Fewer than one is wanted.
     """
     if wanted is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+        return processor_count()
     if wanted < 1:
         raise ConfigError(f"`workers >= 1` must hold, but got workers={wanted}")
     return wanted
@@ -124,15 +124,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed: it would embed for nobody."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "workers are child processes"
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 @functools.cache

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -28,6 +27,7 @@ from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Lessons, lessons_key, teach
 from qwave.packing import to_bytes
+from qwave.processes import end_with_parent, processor_count
 from qwave.sweep.record import FinishedTrial
 
 
@@ -138,8 +138,7 @@ def worker_count(wanted: int | None, device: str) -> int:
         return wanted
     if not device.startswith("cpu"):
         return 1
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else (os.cpu_count() or 1)
+    return processor_count()
 
 
 def _prepare() -> None:
@@ -152,12 +151,4 @@ def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What make_folds warns of was shown once, when the study began.
     warnings.simplefilter("ignore", UserWarning)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that asks is killed: it would train for nobody."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "workers are child processes"
-    parent.join()
-    os._exit(1)
+    end_with_parent()
