@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from qwave.sweep.study import trained_trials
 
 # Importances of fewer trials say more about the sampler than about the space.
 _MIN_TRIALS_FOR_IMPORTANCE = 10
+_MOST_CHARACTERS = 45  # of a fact below a picture's title: three of them fill its line
 
 
 def collect_points(study: Study) -> list[FrontPoint]:
@@ -157,7 +158,7 @@ def write_report(
         front_png(
             points,
             title=f"{sweep.name}: accuracy at every size",
-            subtitle=" · ".join(f"{key} {value}" for key, value in summary.items()),
+            subtitle=picture_subtitle(summary),
             **shared,
         )
     )
@@ -177,6 +178,15 @@ def write_report(
     )
     paths[2].write_text(html, encoding="utf-8")
     return paths
+
+
+def picture_subtitle(summary: Mapping[str, str]) -> str:
+    """Facts on one line below a picture's title; of a long path its end, which says more."""
+    facts = []
+    for key, value in summary.items():
+        is_long = len(value) > _MOST_CHARACTERS
+        facts.append(f"{key} {f'…{value[1 - _MOST_CHARACTERS :]}' if is_long else value}")
+    return " · ".join(facts)
 
 
 def _write_front_csv(path: Path, front: Sequence[FrontPoint]) -> None:

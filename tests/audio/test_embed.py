@@ -350,4 +350,4 @@ def test_a_cache_that_cannot_be_written_changes_nothing_but_a_warning(
 def test_nothing_is_said_of_clips_that_are_all_right(clips: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        embed(clips)
+        assert embed(clips).skipped == ()

@@ -28,6 +28,7 @@ from qwave.sweep.report import (
     front_scores,
     hypervolume_by_trial,
     importances,
+    picture_subtitle,
     study_hypervolume,
     trial_config,
     write_report,
@@ -429,3 +430,14 @@ def test_further_objectives_have_importances_of_their_own(sweep: SweepConfig) ->
     found = importances(study, further)
     assert set(found) == {"accuracy", "size_bytes", "active_bytes"}
     assert all(sum(shares.values()) == pytest.approx(1) for shares in found.values())
+
+
+def test_a_long_path_leaves_its_end_below_the_title() -> None:
+    assert (
+        picture_subtitle({"data": "esc10 (0123)", "sweep": "ab"}) == "data esc10 (0123) · sweep ab"
+    )
+    path = "recordings/" * 20 + "clips (0123456789abcdef)"
+    shown = picture_subtitle({"data": path, "sweep": "ab"})
+    assert shown == f"data …{path[-44:]} · sweep ab"
+    fitting = "x" * 45
+    assert picture_subtitle({"data": fitting}) == f"data {fitting}"
