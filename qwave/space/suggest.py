@@ -105,9 +105,10 @@ def suggest(sweep: SweepConfig, trial: Suggests) -> TrialConfig:
 def baseline_params(sweep: SweepConfig) -> list[dict[str, Any]]:
     """Parameters of the plain networks of a space: one expert, one thing changed at a time.
 
-    First each scheme with the first choice of hidden layers, then each other choice of hidden
-    layers with the scheme of the fewest bits. Everything else stands at its first choice or in
-    the middle of its range. Empty where the space has no single expert, or no mix of schemes.
+    First each scheme with the first choice of hidden layers and of normalisation, then each other
+    choice of these two with the scheme of the fewest bits. Everything else stands at its first
+    choice or in the middle of its range. Empty where the space has no single expert, or no mix of
+    schemes.
     """
     mix = sweep.search.get("model.schemes")
     if not isinstance(mix, MixDomain) or expert_range(sweep)[0] != 1:
@@ -120,12 +121,12 @@ def baseline_params(sweep: SweepConfig) -> list[dict[str, Any]]:
     shared["model.num_experts"] = 1
     places = [(index + 0.5) / len(mix.schemes) for index in range(len(mix.schemes))]
     baselines = [{**shared, "model.schemes": place} for place in places]
-    hidden = sweep.search.get("model.hidden")
-    if isinstance(hidden, ChoiceDomain):
-        baselines += [
-            {**shared, "model.schemes": places[0], "model.hidden": name}
-            for name in hidden.names[1:]
-        ]
+    for key in ("model.hidden", "data.normalization"):
+        domain = sweep.search.get(key)
+        if isinstance(domain, ChoiceDomain):
+            baselines += [
+                {**shared, "model.schemes": places[0], key: name} for name in domain.names[1:]
+            ]
     return baselines
 
 

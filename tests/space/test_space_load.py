@@ -36,6 +36,7 @@ SWEEPS = [
     if "\nseeds:" not in path.read_text(encoding="utf-8")
 ]
 MAIN = ROOT / "sweeps" / "moe_pareto.yaml"
+NORMALIZATIONS = ChoiceDomain(("sqrt_layer", "standard"), ("sqrt_layer", "standard"))
 ALIASES: dict[Any, str] = {
     1: "int1",
     "1": "int1",
@@ -114,13 +115,33 @@ def test_the_default_sweep_gives_exactly_these_values() -> None:
         "model.router.scheme": ChoiceDomain(("int4", "int8"), ("int4", "int8")),
         "model.curiosity.alpha": ChoiceDomain((0.0, 0.5, 1.0), (0.0, 0.5, 1.0)),
         "train.learning_rate": FloatDomain(1e-3, 1e-2, log=True),
+        "data.normalization": NORMALIZATIONS,
     }
 
 
 def test_a_file_with_a_name_alone_holds_every_default(load: Load) -> None:
     sweep = load("name: a")
     assert sweep.base == TrialConfig()
-    assert sweep.search == {}
+    assert sweep.search == {"data.normalization": NORMALIZATIONS}
+
+
+@pytest.mark.parametrize("text", ["name: a\ndata: {path: esc10}", "name: a\nsearch: {}"])
+def test_the_normalization_is_searched_where_a_file_settles_none(load: Load, text: str) -> None:
+    assert load(text).search["data.normalization"] == NORMALIZATIONS
+
+
+def test_a_normalization_that_is_given_is_not_searched(load: Load) -> None:
+    in_file = load("name: a\ndata: {normalization: layer}")
+    overridden = load("name: a", "data.normalization=standard")
+    assert (in_file.data.normalization, in_file.search) == ("layer", {})
+    assert (overridden.data.normalization, overridden.search) == ("standard", {})
+
+
+def test_a_domain_of_the_normalization_is_kept_and_an_override_replaces_it(load: Load) -> None:
+    text = "name: a\nsearch: {data.normalization: {choice: [l2, raw]}}"
+    assert load(text).search == {"data.normalization": ChoiceDomain(("l2", "raw"), ("l2", "raw"))}
+    overridden = load(text, "data.normalization=standard")
+    assert (overridden.data.normalization, overridden.search) == ("standard", {})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +233,7 @@ def test_schemes_go_by_any_of_their_names_everywhere(load: Load, alias: object) 
             ChoiceDomain(("one",), ((1,),)),
         ),
         ("search.train.epochs={int: [3, 4]}", lambda s: s.search["train.epochs"], IntDomain(3, 4)),
-        ("search={}", lambda s: s.search, {}),
+        ("search={}", lambda s: s.search, {"data.normalization": NORMALIZATIONS}),
     ],
 )
 def test_an_override_changes_its_key(

@@ -318,7 +318,7 @@ def test_top_k_is_drawn_up_to_the_number_of_experts(tmp_path: Path, high: int) -
 
 
 def test_an_empty_search_always_gives_the_base(tmp_path: Path) -> None:
-    sweep = _sweep(tmp_path, "name: a\nfixed: {model: {schemes: [8, 1], top_k: 2}}")
+    sweep = _sweep(tmp_path, "name: a\ndata: {normalization: layer}\nfixed: {model: {schemes: [8, 1], top_k: 2}}")
     assert suggest(sweep, FixedTrial({})) == sweep.base.canonical()
     assert suggest(sweep, FixedTrial({})).model.schemes == ("int1", "int8")
 
@@ -326,7 +326,8 @@ def test_an_empty_search_always_gives_the_base(tmp_path: Path) -> None:
 def test_suggest_changes_nothing_that_is_not_searched(tmp_path: Path) -> None:
     sweep = _sweep(
         tmp_path,
-        "name: a\nfixed: {seed: 4, train: {epochs: 7}, model: {num_experts: 3, top_k: 2}}\n"
+        "name: a\ndata: {normalization: layer}\n"
+        "fixed: {seed: 4, train: {epochs: 7}, model: {num_experts: 3, top_k: 2}}\n"
         "search: {model.schemes: {mix: [1, 8]}}",
     )
     for params, config in ((p, suggest(sweep, FixedTrial(p))) for p in _positions(4)):
@@ -364,7 +365,8 @@ def test_every_mix_is_drawn_equally_often(tmp_path: Path, num_experts: int) -> N
     names = ", ".join(SCHEMES)
     sweep = _sweep(
         tmp_path,
-        f"name: a\nfixed: {{model: {{num_experts: {num_experts}}}}}\n"
+        f"name: a\ndata: {{normalization: layer}}\n"
+        f"fixed: {{model: {{num_experts: {num_experts}}}}}\n"
         f"search: {{model.schemes: {{mix: [{names}]}}}}",
     )
     expected = mixes(tuple(SCHEMES), num_experts)
@@ -379,7 +381,8 @@ def test_every_mix_is_drawn_equally_often(tmp_path: Path, num_experts: int) -> N
 def test_the_ends_of_the_mix_are_the_fewest_and_the_most_bits(tmp_path: Path) -> None:
     sweep = _sweep(
         tmp_path,
-        "name: a\nfixed: {model: {num_experts: 2}}\nsearch: {model.schemes: {mix: [8, 1, esc]}}",
+        "name: a\ndata: {normalization: layer}\nfixed: {model: {num_experts: 2}}\n"
+        "search: {model.schemes: {mix: [8, 1, esc]}}",
     )
     ends = [suggest(sweep, FixedTrial({"model.schemes": end})) for end in (0.0, 1.0)]
     assert [c.model.schemes for c in ends] == [("int1", "int1"), ("fp32", "fp32")]
@@ -387,14 +390,15 @@ def test_the_ends_of_the_mix_are_the_fewest_and_the_most_bits(tmp_path: Path) ->
 
 def test_baselines_are_plain_networks_with_one_thing_changed_at_a_time(wide: SweepConfig) -> None:
     configs = [suggest(wide, FixedTrial(params)) for params in baseline_params(wide)]
-    assert [(c.model.schemes, c.model.hidden) for c in configs] == [
-        (("int1",), ()),
-        (("ternary",), ()),
-        (("popcount",), ()),
-        (("int4",), ()),
-        (("fp32",), ()),
-        (("int1",), (9,)),
-        (("int1",), (30, 20, 10)),
+    assert [(c.model.schemes, c.model.hidden, c.data.normalization) for c in configs] == [
+        (("int1",), (), "sqrt_layer"),
+        (("ternary",), (), "sqrt_layer"),
+        (("popcount",), (), "sqrt_layer"),
+        (("int4",), (), "sqrt_layer"),
+        (("fp32",), (), "sqrt_layer"),
+        (("int1",), (9,), "sqrt_layer"),
+        (("int1",), (30, 20, 10), "sqrt_layer"),
+        (("int1",), (), "standard"),
     ]
     for config in configs:
         # The middle of its range, on the scale that it is drawn on; else the first choice.
@@ -470,7 +474,8 @@ def test_extremes_hold_where_the_number_of_passes_is_searched(
     for width in range(1, 9):
         sweep = _sweep(
             tmp_path,
-            f"name: a\nfixed: {{model: {{hidden: [{width}]}}}}\n"
+            f"name: a\ndata: {{normalization: layer}}\n"
+            f"fixed: {{model: {{hidden: [{width}]}}}}\n"
             "search: {model.curiosity.mc_samples: {choice: [2, 20, 200]}}",
         )
         every = [

@@ -88,7 +88,7 @@ def test_queued_trials_come_before_drawn_ones(tmp_path: Path) -> None:
         assert config.model.num_experts == 1
     schemes = [params["model.schemes"] for params in wanted]
     assert len(set(schemes)) == 8
-    assert len(wanted) == 8 + 4
+    assert len(wanted) == 8 + 4 + 1
     drawn = ask(study, sweep, suggest).trial
     assert drawn.params["model.schemes"] not in schemes
 
