@@ -141,7 +141,8 @@ class Table:
 
     def _html_row(self, row: Sequence[Cell]) -> str:
         return "".join(
-            f'<td class="{_css(column)}" data-value="{escape(_key(cell))}">'
+            f'<td class="{_css(column)}" data-label="{escape(column.heading)}" '
+            f'data-value="{escape(_key(cell))}">'
             f"{escape(column.show(cell))}</td>"
             for column, cell in zip(self.columns, row, strict=True)
         )
