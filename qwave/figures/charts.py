@@ -101,12 +101,14 @@ def front_chart(
     layout["yaxis"] |= {
         "title": {"text": "cross-validated accuracy (%)", "standoff": 12},
         "range": [100 * lower, 100 * upper],
+        "automargin": True,
     }
     layout |= _rules(reference_accuracy, size_budget_bytes, (lower, upper))
     ticks = _size_ticks(left, right, is_narrow=True)
     narrow = {
         **{f"xaxis.{key}": value for key, value in ticks.items()},
         "xaxis.title.text": "file size (log scale)",
+        "yaxis.title.text": "accuracy (%)",
         "margin": {"l": 54, "r": 8, "t": 8, "b": 136},
         "legend.y": -0.2,
         "legend.yanchor": "top",
@@ -123,7 +125,6 @@ def hover_lines(point: FrontPoint, points: Sequence[FrontPoint]) -> list[str]:
         points: All trials, to say which one is better.
     """
     low, high = accuracy_interval(point)
-    title = textwrap.wrap(point.label, _LINE_CHARACTERS, max_lines=2, placeholder=" …")
     experts = "one expert"
     if point.is_mixture:
         top_k = point.configuration.get("model.top_k")
@@ -134,7 +135,7 @@ def hover_lines(point: FrontPoint, points: Sequence[FrontPoint]) -> list[str]:
         rival = _rival(point, points)
         standing = f"behind trial {rival.number}" if rival else "not on the front"
     return [
-        *(title or ["(no label)"]),
+        *_title_lines(point.label),
         f"accuracy {percent_text(point.accuracy)}",
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %",
         f"size {size_text(point.size_bytes)} ({point.size_bytes:,} bytes)",
@@ -142,6 +143,14 @@ def hover_lines(point: FrontPoint, points: Sequence[FrontPoint]) -> list[str]:
         f"trial {point.number}, {standing}",
         "click: configuration, run, export",
     ]
+
+
+def _title_lines(label: str) -> list[str]:
+    """A label on one line or two, of a long one the beginning."""
+    lines = textwrap.wrap(label, _LINE_CHARACTERS) or ["(no label)"]
+    if len(lines) > 2:
+        lines = [lines[0], f"{lines[1][: _LINE_CHARACTERS - 2]} …"]
+    return lines
 
 
 def _rival(point: FrontPoint, points: Sequence[FrontPoint]) -> FrontPoint | None:
@@ -230,6 +239,7 @@ def _rules(
             "yref": "paper",
             "text": f"size budget {size_text(size_budget_bytes)}",
             "xanchor": "right",
+            "xshift": -3,
             "yanchor": "top",
             **text,
         }

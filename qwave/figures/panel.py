@@ -36,7 +36,9 @@ class Records:
         """The page of a run in the MLflow UI; empty without an experiment or a run."""
         if not (self.experiment_id and run_id):
             return ""
-        return f"{MLFLOW_ADDRESS}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        page = f"experiments/{self.experiment_id}/runs/{run_id}"
+        # Without the question MLflow 3.17 shows the run among those of its GenAI pages.
+        return f"{MLFLOW_ADDRESS}/#/{page}?workflowType=machine_learning"
 
 
 def shared_settings(points: Sequence[FrontPoint]) -> dict[str, object]:

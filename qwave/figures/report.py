@@ -115,11 +115,10 @@ def _answer(points: Sequence[FrontPoint], reference_accuracy: float) -> str:
         return f'<p class="lead">{escape(sentence)}</p>'
     first = leading_steps(points)[:1] or list(points)[:1]
     low, high = accuracy_interval(first[0])
+    rule = " More than chance: ahead by over 1.96 &times; &radic;2 standard errors."
     return f"""<p class="lead">{escape(sentence)}</p>
-<p class="muted">Cross-validated accuracy; the 95 % interval of the first is {100 * low:.1f} to
-{percent_text(high)}. A model counts as better than another if it is ahead by more than
-1.96 &times; &radic;2 standard errors, the larger of the two: a careful rule, which takes the two for
-independent though both were tried on the same recordings.</p>"""
+<p class="muted">The 95 % interval of the first is {100 * low:.1f} to
+{percent_text(high)}.{rule * (len(points) > 1)}</p>"""
 
 
 def _front(points: Sequence[FrontPoint], reference_accuracy: float, picture: bytes) -> str:
@@ -158,7 +157,7 @@ def _table(points: Sequence[FrontPoint]) -> str:
         note = f'<p class="shared muted">The same in every row: {_settings(shared)}</p>'
     return f"""<p class="muted">Smallest file first; ± is one standard error. Click a heading to
 sort, a row (or Enter on it) for its configuration, its run and the command that exports it.</p>
-<div class="scroll"><table>
+<div class="scroll cards"><table>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {rows}
@@ -234,7 +233,7 @@ def _choices(choices: Mapping[str, Table]) -> str:
     if not choices:
         return ""
     parts = [
-        f"<div><h3><code>{escape(parameter)}</code></h3>{table.html()}</div>"
+        f"<div><h3><code>{escape(parameter)}</code></h3>{table.html(is_compact=True)}</div>"
         for parameter, table in choices.items()
     ]
     return f"""<h3>Choice by choice</h3>
@@ -245,7 +244,10 @@ small differences between choices mean nothing.</p>
 
 def _footer() -> str:
     return """<footer><p>How to read this page. Accuracy is measured by cross-validation, on clips
-that a model was not trained on; bars and ± show one standard error over recordings. The best of
-many trials is flattering by choice alone: <code>python -m studies.confirm</code> tries the front
-again with fresh seeds. File size is the saved model in bytes, 1 kB being 1000 bytes. The digest
+that a model was not trained on; bars and ± show one standard error over recordings. The first
+sentence names the smallest model that no larger one beats by more than chance, then the same among
+all that are smaller. To beat is to be ahead by more than 1.96 &times; &radic;2 standard errors,
+the larger of the two models': a careful rule, which takes the two for independent though they were
+tried on the same recordings. The best of many trials is flattering by choice alone:
+<code>python -m studies.confirm</code> tries the front again with fresh seeds. File size is the saved model in bytes, 1 kB being 1000 bytes. The digest
 identifies a configuration; the MLflow run holds its record.</p></footer>"""

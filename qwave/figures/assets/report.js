@@ -119,7 +119,6 @@
     }
     await Plotly.react(chart, data, layout, {
       displaylogo: false,
-      responsive: true,
       displayModeBar: narrow.matches ? false : 'hover',
       // A full list, for by default there is a button that uploads the chart.
       modeBarButtons: [
@@ -148,6 +147,10 @@
     chart.tabIndex = -1;
     narrow.addEventListener('change', draw);
     dark.addEventListener('change', draw);
+    // Also when the panel takes or gives back its room, which is no change of the window's size.
+    new ResizeObserver(() => requestAnimationFrame(() => {
+      if (chart.offsetWidth) Plotly.Plots.resize(chart);
+    })).observe(chart);
   };
 
   // Plotly stands as plain text at the end of the page: nothing waits for its 4.8 MB, which are
