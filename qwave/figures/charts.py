@@ -27,8 +27,8 @@ from qwave.figures.points import (
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MOST_HOVER_LINES = 8
-"""Lines of a hover label. Plotly drops a label that is higher than its chart, without a word; eight
-lines are 130 pixels, and the page's charts are at least 400 pixels high."""
+"""Lines of a hover label. Plotly drops a label that is higher than its chart, without a word.
+Eight lines are 130 pixels, and the chart of the page is at least 400 pixels high."""
 
 _LINE_CHARACTERS = 36  # 240 pixels: a label has to fit into a chart on a telephone
 _SYMBOLS = {False: "circle", True: "diamond"}
@@ -118,7 +118,7 @@ def front_chart(
 
 
 def hover_lines(point: FrontPoint, points: Sequence[FrontPoint]) -> list[str]:
-    """Six to eight short lines about a trial, as text: what it is, how good, how large, where from.
+    """Six to eight short lines about a trial, as text: what it is, how good, how large.
 
     Args:
         point: The trial.

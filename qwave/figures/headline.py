@@ -85,8 +85,7 @@ def headline(points: Sequence[FrontPoint], reference_accuracy: float) -> str:
     if len(set(sizes)) < len(sizes):
         sizes = [f"{step.size_bytes:,} B" for step in steps]
     named = ", ".join(
-        f"{percent_text(step.accuracy)} in {size}"
-        for step, size in zip(steps, sizes, strict=True)
+        f"{percent_text(step.accuracy)} in {size}" for step, size in zip(steps, sizes, strict=True)
     )
     return f"{named}; {_end(points, steps[0], best, sizes[0])}."
 

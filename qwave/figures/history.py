@@ -59,9 +59,10 @@ def history_html(hypervolume_by_trial: Sequence[tuple[int, float]]) -> str:
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Two to six round numbers about ``low`` to ``high``, which must differ; steps of 1, 2, 2.5, 5.
+    """Two to seven round numbers, 1, 2, 2.5 or 5 times a power of ten apart.
 
-    The first is at or below ``low``, the last at or above ``high``.
+    ``low`` must be below ``high``. The first is at or below ``low``, the last at or above
+    ``high``.
     """
     rough = (high - low) / _MOST_TICKS
     scale = 10.0 ** math.floor(math.log10(rough))

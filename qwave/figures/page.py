@@ -71,7 +71,8 @@ def notes_html(notes: Sequence[str]) -> str:
     if not notes:
         return ""
     items = "\n".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<div class="notes" role="note"><strong>Please note</strong>\n<ul>\n{items}\n</ul></div>'
+    heading = "<strong>Please note</strong>"
+    return f'<div class="notes" role="note">{heading}\n<ul>\n{items}\n</ul></div>'
 
 
 def commands_html(commands: Mapping[str, str]) -> str:

@@ -137,7 +137,8 @@ def _front(points: Sequence[FrontPoint], reference_accuracy: float, picture: byt
 <div class="chart">{image}<div id="qwave-front" hidden></div></div>
 <figcaption>{n_front} of {complete} on the front: nothing else is at least as accurate and as
 small, and better in one of the two. Marks whose bars (one standard error) overlap may well be
-equal. Point at a mark to read it, click it for its configuration and its files.{below}</figcaption>
+equal. Point at a mark to read it, click it for its configuration and its files.{below}
+</figcaption>
 </figure>"""
 
 
@@ -221,10 +222,10 @@ def _importances(importances: Mapping[str, Mapping[str, Estimate]], reason: str)
         where = "qwave-importances" if number == 0 else f"qwave-importances-{number}"
         parts.append(
             f"""<figure>{importance_html(by_parameter, where)}
-<figcaption>How much of the spread of the {name} over the trials is lost to a model of it when one
-parameter's values are shuffled, with 95 % intervals; grey bars can be chance. A parameter that
-only some trials have is judged among them. It describes the trials made. The size of the file is
-known exactly from the configuration and needs no estimate.</figcaption></figure>"""
+<figcaption>How much of the trials' order by {name} goes with each parameter, with 95 % intervals;
+what is grey can be chance. It is what a forest of decision trees can no longer predict when the
+parameter's values are shuffled; a parameter that only some trials have is judged among them. Size
+has no bars: the configuration determines it exactly.</figcaption></figure>"""
         )
     return "\n".join(parts)
 
@@ -245,9 +246,10 @@ small differences between choices mean nothing.</p>
 def _footer() -> str:
     return """<footer><p>How to read this page. Accuracy is measured by cross-validation, on clips
 that a model was not trained on; bars and ± show one standard error over recordings. The first
-sentence names the smallest model that no larger one beats by more than chance, then the same among
-all that are smaller. To beat is to be ahead by more than 1.96 &times; &radic;2 standard errors,
-the larger of the two models': a careful rule, which takes the two for independent though they were
-tried on the same recordings. The best of many trials is flattering by choice alone:
-<code>python -m studies.confirm</code> tries the front again with fresh seeds. File size is the saved model in bytes, 1 kB being 1000 bytes. The digest
-identifies a configuration; the MLflow run holds its record.</p></footer>"""
+sentence names the smallest model that no larger one beats by more than chance, then the same
+among all that are smaller. To beat is to be ahead by more than 1.96 &times; &radic;2 standard
+errors, the larger of the two models': a careful rule, which takes the two for independent though
+they were tried on the same recordings. The best of many trials is flattering by choice alone:
+<code>python -m studies.confirm</code> tries the front again with fresh seeds. File size is the
+saved model in bytes, 1 kB being 1000 bytes. The digest identifies a configuration; the MLflow run
+holds its record.</p></footer>"""

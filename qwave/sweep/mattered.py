@@ -5,9 +5,9 @@ other half, as they are and with the values of one parameter shuffled among them
 growth of the squared error, as a share of the variance, estimates the share of the spread that
 goes with the parameter (its total Sobol index in the forest's eyes). What is predicted is a
 trial's rank by the score: of 60 trials between 73.8 % and 95.2 %, the lowest alone made a third of
-the variance. This is repeated for many random halves; the interval is the mean, 1.96 standard deviations of the halves to each side:
-leaving out half of a sample at random moves an estimate by as much as another sample of its size
-would (Shao and Wu 1989, the delete-d jackknife at d = n/2).
+the variance. This is repeated for many random halves; the interval is the mean, 1.96 standard
+deviations of the halves to each side: leaving out half of a sample at random moves an estimate by
+as much as another sample of its size would (Shao and Wu 1989, the delete-d jackknife at d = n/2).
 
 A parameter that only some trials have is shuffled among those, and its share counted over them.
 Optuna's own evaluators take only parameters that all trials have, and give no intervals.
@@ -70,9 +70,7 @@ def parameter_importances(
     names, values, is_drawn = _matrix(trials)
     if not names or np.ptp(y) == 0:
         return {}
-    shares = np.array(
-        [_shares_of_half(values, is_drawn, y, generator) for _ in range(_N_SPLITS)]
-    )
+    shares = np.array([_shares_of_half(values, is_drawn, y, generator) for _ in range(_N_SPLITS)])
     means, spreads = shares.mean(axis=0), shares.std(axis=0, ddof=1)
     return {
         name: Estimate(float(mean), float(mean - 1.96 * spread), float(mean + 1.96 * spread))
@@ -137,7 +135,7 @@ def _choices_of(trials: Sequence[FrozenTrial], key: str) -> list[Any]:
 
 
 def _best_of(trials: Sequence[FrozenTrial]) -> tuple[Any, ...]:
-    """How many trials, and accuracy, size and number of the most accurate; of ties the smallest."""
+    """How many trials; accuracy, size and number of the best one, of ties the smallest."""
     if not trials:
         return 0, None, None, None
 
@@ -183,7 +181,7 @@ def _number(trial: FrozenTrial, name: str) -> float:
 def _shares_of_half(
     values: np.ndarray, is_drawn: np.ndarray, y: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Each parameter's share of the variance of y [n], from one half of the trials to the other."""
+    """Each parameter's share of the variance of y [n], from one random half to the other."""
     # Here, for few commands write a report.
     from sklearn.tree import ExtraTreeRegressor
 

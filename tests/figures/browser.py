@@ -83,7 +83,8 @@ class Page:
 
     def _receive(self, end: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read_from], [], [], max(0.0, end - time.monotonic()))
+            left = max(0.0, end - time.monotonic())
+            ready, _, _ = select.select([self._read_from], [], [], left)
             assert ready, f"no answer from the browser within {SECONDS:.0f} s"
             chunk = os.read(self._read_from, 1 << 20)
             assert chunk, "the browser ended"
@@ -101,7 +102,7 @@ class Page:
             self.problems.append(" ".join(words))
         if method == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
-            self.problems.append(str(details.get("exception", details).get("description", details)))
+            self.problems.append(str(details.get("exception", details)))
         if method == "Log.entryAdded" and params["entry"]["level"] in ("warning", "error"):
             self.problems.append(params["entry"]["text"])
 
@@ -152,9 +153,7 @@ class Page:
         """Click at a place in the window."""
         self.move(x, y)
         for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, key: str) -> None:
         """Press ``Enter``, ``Escape`` or ``Tab``."""

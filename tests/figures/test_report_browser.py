@@ -1,7 +1,7 @@
 """The report in a real browser: what a reader sees, points at, clicks, types and prints.
 
-Without Chromium these tests are skipped, and fail where ``CI`` is ``true``. Screenshots are kept in
-the folder that ``QWAVE_SCREENSHOTS`` names, else in the test's own.
+Without Chromium these tests are skipped, and fail where ``CI`` is ``true``. Screenshots are kept
+in the folder that ``QWAVE_SCREENSHOTS`` names, else in the test's own.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def mark_places(page: Page) -> list[tuple[float, float]]:
     """Where the marks are in the window, after scrolling the chart to its middle."""
     page.run("document.querySelector('.chart').scrollIntoView({ block: 'center' })")
     places = page.run(
-        """[...document.querySelectorAll('#qwave-front .scatterlayer .points path')].map((mark) => {
+        """[...document.querySelectorAll('#qwave-front .points path')].map((mark) => {
           const box = mark.getBoundingClientRect();
           return [box.x + box.width / 2, box.y + box.height / 2];
         })"""
@@ -319,7 +319,9 @@ def test_commands_are_copied_with_and_without_the_newer_clipboard(
     page: Page, report: Path
 ) -> None:
     open_live(page, report)
-    page.run("document.addEventListener('copy', () => { window.copied = String(getSelection()); })")
+    page.run(
+        "document.addEventListener('copy', () => { window.copied = String(getSelection()); })"
+    )
     page.run("document.querySelector('tr[data-point]').click()")
     for _ in range(2):
         page.click(*centre(page, "#panel [data-part=export] button"))
@@ -347,7 +349,7 @@ def test_no_page_is_wider_than_its_window(
         if kind != "none":
             page.run("document.querySelector('tr[data-point]').click()")
             assert page.run(OVERFLOW) <= 0
-            assert page.run("(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(panel)") <= 0
+            assert page.run("panel.scrollWidth - panel.clientWidth") <= 0
 
 
 def test_rows_are_cards_on_a_telephone(page: Page, report: Path) -> None:
@@ -435,9 +437,7 @@ def test_print_shows_the_picture_and_the_panel(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
-def test_screenshots(
-    page: Page, report: Path, screenshots: Path, width: int, scheme: str
-) -> None:
+def test_screenshots(page: Page, report: Path, screenshots: Path, width: int, scheme: str) -> None:
     page.size(width)
     page.media(scheme=scheme)
     open_live(page, report)
