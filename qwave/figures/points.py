@@ -20,7 +20,8 @@ class FrontPoint:
     Attributes:
         number: The Optuna trial number, from 0.
         accuracy: Cross-validated accuracy, 0..1.
-        standard_error: Standard error of ``accuracy`` over the folds, in the same unit.
+        standard_error: Standard error of ``accuracy`` over the recordings of the data, in the same
+            unit; clips of one recording are not independent of each other.
         size_bytes: Bytes of the saved model file, at least 1.
         is_front: Whether no other complete trial is better in both objectives.
         num_experts: Experts in the model; 1 is a plain network without a router.

@@ -126,22 +126,29 @@ class Table:
             writer.writerow(cells)
         return stream.getvalue()
 
-    def html(self) -> str:
-        """For a page with the style and the script of `qwave.figures.page`."""
+    def html(self, *, is_compact: bool = False) -> str:
+        """For a page with the style and the script of `qwave.figures.page`.
+
+        Args:
+            is_compact: Whether it stays a table on a narrow screen, where the rows of others
+                become cards; for few narrow columns.
+        """
         head = "".join(
             f'<th scope="col" class="{_css(column)}"><button type="button">'
             f"{escape(column.heading)}</button></th>"
             for column in self.columns
         )
         body = "\n".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
+        kind = "scroll" if is_compact else "scroll cards"
         return (
-            f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+            f'<div class="{kind}"><table>\n<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody>\n</table></div>"
         )
 
     def _html_row(self, row: Sequence[Cell]) -> str:
         return "".join(
-            f'<td class="{_css(column)}" data-value="{escape(_key(cell))}">'
+            f'<td class="{_css(column)}" data-label="{escape(column.heading)}" '
+            f'data-value="{escape(_key(cell))}">'
             f"{escape(column.show(cell))}</td>"
             for column, cell in zip(self.columns, row, strict=True)
         )

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
-import warnings
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from qwave.config import SweepConfig, TrialConfig
-from qwave.figures import FrontPoint, front_png, report_html
+from qwave.figures import Estimate, FrontPoint, Records, front_png, report_html
 from qwave.pareto import hypervolume, non_dominated
 from qwave.space import parse_config
+from qwave.sweep.mattered import MIN_TRIALS, choice_tables, parameter_importances
 from qwave.sweep.record import config_label
 from qwave.sweep.study import trained_trials
+from qwave.tracking import ui_command
 
-# Importances of fewer trials say more about the sampler than about the space.
-_MIN_TRIALS_FOR_IMPORTANCE = 10
 _MOST_CHARACTERS = 45  # of a fact below a picture's title: three of them fill its line
 
 
@@ -109,32 +107,28 @@ def hypervolume_by_trial(study: Study) -> list[tuple[int, float]]:
     ]
 
 
-def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, float]]:
-    """Importance of each parameter that all trials have, for each objective; sums to 1.
+def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Estimate]]:
+    """What each searched parameter meant for each objective that is measured, with intervals.
 
-    Sizes are taken as logarithms, as on the front's axis. Empty with too few trials, or when all
-    trials score alike.
+    Sizes are left out: they follow exactly from the configuration. Empty with too few trials; a
+    score in which all trials are equal is missing. See `qwave.sweep.mattered`.
     """
     trials = trained_trials(study)
-    found: dict[str, dict[str, float]] = {}
-    if len(trials) < _MIN_TRIALS_FOR_IMPORTANCE:
-        return found
+    found = {}
     for index, objective in enumerate(sweep.objectives):
-
-        def target(trial: FrozenTrial, index: int = index, score: str = objective.score) -> float:
-            value = trial.values[index]
-            return math.log10(value) if score.endswith("_bytes") else value
-
-        if len({target(trial) for trial in trials}) < 2:
+        if objective.score.endswith("_bytes"):
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            found[objective.score] = optuna.importance.get_param_importances(
-                study,
-                target=target,
-                evaluator=optuna.importance.FanovaImportanceEvaluator(seed=sweep.sampler.seed),
-            )
+        scores = [trial.values[index] for trial in trials]
+        by_parameter = parameter_importances(trials, scores, seed=sweep.sampler.seed)
+        if by_parameter:
+            found[objective.score] = by_parameter
     return found
+
+
+def export_command(number: int, sweep_name: str, store: Path) -> str:
+    """The command that exports a trial, quoted for the shell, from any working directory."""
+    words = ["qwave", "export", str(number), "--sweep", sweep_name, "--store"]
+    return shlex.join([*words, str(store.resolve())])
 
 
 def write_report(
@@ -144,8 +138,19 @@ def write_report(
     *,
     summary: dict[str, str],
     commands: dict[str, str],
+    store: Path | None = None,
 ) -> list[Path]:
-    """Write ``front.csv``, ``front.png`` and ``report.html``; returns their paths."""
+    """Write ``front.csv``, ``front.png`` and ``report.html``; returns their paths.
+
+    Args:
+        study: The study.
+        sweep: Its sweep.
+        folder: Where the files go; made if it is missing.
+        summary: Facts by name, below the picture's title and at the end of the page.
+        commands: What each does, and the command.
+        store: The store that holds the study; without one the page says neither how to export a
+            trial nor how to see its run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     points = collect_points(study)
     shared: dict[str, Any] = {
@@ -154,14 +159,14 @@ def write_report(
     }
     paths = [folder / name for name in ("front.csv", "front.png", "report.html")]
     _write_front_csv(paths[0], front_of(points))
-    paths[1].write_bytes(
-        front_png(
-            points,
-            title=f"{sweep.name}: accuracy at every size",
-            subtitle=picture_subtitle(summary),
-            **shared,
-        )
+    picture = front_png(
+        points,
+        title=f"{sweep.name}: accuracy at every size",
+        subtitle=picture_subtitle(summary),
+        **shared,
     )
+    paths[1].write_bytes(picture)
+    trials = trained_trials(study)
     html = report_html(
         title=f"{sweep.name}: accuracy at every size",
         summary=summary,
@@ -173,11 +178,38 @@ def write_report(
         ],
         hypervolume_by_trial=hypervolume_by_trial(study),
         importances=importances(study, sweep),
+        why_no_importances=_why_no_importances(len(trials)),
+        choices=choice_tables(trials, list(sweep.search)),
         commands=commands,
+        notes=[str(note) for note in study.user_attrs.get("notes", [])],
+        picture=picture,
+        records=_records(study, sweep, points, store),
         **shared,
     )
     paths[2].write_text(html, encoding="utf-8")
     return paths
+
+
+def _records(
+    study: Study, sweep: SweepConfig, points: Sequence[FrontPoint], store: Path | None
+) -> Records:
+    """Where a reader of the page finds what belongs to a trial."""
+    if store is None:
+        return Records()
+    return Records(
+        experiment_id=str(study.user_attrs.get("mlflow_experiment_id", "")),
+        ui_command=ui_command(store),
+        export_commands={
+            point.number: export_command(point.number, sweep.name, store) for point in points
+        },
+    )
+
+
+def _why_no_importances(n_trials: int) -> str:
+    if n_trials < MIN_TRIALS:
+        complete = "1 complete trial is" if n_trials == 1 else f"{n_trials} complete trials are"
+        return f"{complete} too few to tell what mattered; it takes {MIN_TRIALS}."
+    return "All complete trials score alike, or no parameter changed: nothing can have mattered."
 
 
 def picture_subtitle(summary: Mapping[str, str]) -> str:

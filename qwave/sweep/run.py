@@ -157,7 +157,7 @@ def _finish(
         "sweep": sweep.digest,
     }
     folder = report_folder(store, sweep.name)
-    reports = write_report(study, sweep, folder, summary=summary, commands=commands)
+    reports = write_report(study, sweep, folder, summary=summary, commands=commands, store=store)
     shutil.copytree(folder, tracker.artifact_folder(run_id) / "report", dirs_exist_ok=True)
     history = hypervolume_by_trial(study)
     metrics = {f"n_{name}": float(value) for name, value in counts.items()}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from qwave.figures import report_html
+from qwave.figures import Column, Estimate, Records, Table, front_png, report_html
 
 from .samples import make_point, make_points
 
@@ -21,14 +23,19 @@ def make_report(**changes: Any) -> str:
         "summary": {"Folds": "5"},
         "points": make_points(),
         "hypervolume_by_trial": [(0, 0.1), (1, 0.15), (2, 0.15)],
-        "importances": {"accuracy": {"quant.bits": 0.7}, "size": {"quant.bits": 1.0}},
+        "importances": {"accuracy": {"quant.bits": Estimate(0.7, 0.5, 0.9)}},
         "reference_accuracy": 0.9,
         "size_budget_bytes": 1_000_000,
         "commands": {"Run it again": "qwave sweep sweeps/esc10.yaml && echo 'done'"},
     }
-    html = report_html(**{**arguments, **changes})
-    assert html.count(get_plotlyjs()) == 1
+    arguments |= changes
+    html = report_html(**arguments)
+    # Nothing draws in the page of an empty study.
+    assert html.count(get_plotlyjs()) == (1 if arguments["points"] else 0)
     return html.replace(get_plotlyjs(), "")
+
+
+SURE, UNSURE = Estimate(0.5, 0.2, 0.8), Estimate(0.1, -0.1, 0.3)
 
 
 class Tags(HTMLParser):
@@ -38,10 +45,13 @@ class Tags(HTMLParser):
         super().__init__()
         self.names: list[str] = []
         self.references: list[str] = []
+        self.scripts: list[str | None] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.append(tag)
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("type"))
         self.references += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "action")]
 
 
@@ -97,22 +107,33 @@ def test_data_cannot_become_markup() -> None:
         title=HOSTILE,
         summary={HOSTILE: HOSTILE},
         points=[point, other],
-        importances={HOSTILE: {HOSTILE: 0.5}},
+        importances={HOSTILE: {HOSTILE: SURE}, HOSTILE + "2": {HOSTILE: UNSURE}},
         commands={HOSTILE: HOSTILE},
+        notes=[HOSTILE],
+        choices={HOSTILE: Table((Column(HOSTILE),), ((HOSTILE,),))},
+        records=Records(HOSTILE, HOSTILE, {0: HOSTILE, 1: HOSTILE}),
+        why_no_importances=HOSTILE,
     )
     plain = make_report(
         title="a",
         summary={"a": "a"},
         points=[make_point(0, configuration={"a": 1}), make_point(1, is_front=False)],
-        importances={"a": {"a": 0.5}},
+        importances={"a": {"a": SURE}, "b": {"a": UNSURE}},
         commands={"a": "a"},
+        notes=["a"],
+        choices={"a": Table((Column("a"),), (("a",),))},
+        records=Records("a", "a", {0: "a", 1: "a"}),
+        why_no_importances="a",
     )
     assert Tags(hostile).names == Tags(plain).names
     assert Tags(hostile).references == []
     assert hostile.lower().count("</script>") == plain.lower().count("</script>")
     assert "<script>alert" not in hostile
     # Plotly shows `<` in a text as markup too, so it has to arrive there as an entity.
-    assert "\\u003cscript\\u003ealert" not in hostile
+    figure = read_json(hostile, "qwave-figure")
+    texts = [text for trace in figure["data"] for text in trace.get("hovertext", [])]
+    assert len(texts) == 2
+    assert not [text for text in texts if "<script" in text or "<img" in text]
 
 
 def test_command_is_shown_exactly() -> None:
@@ -121,15 +142,127 @@ def test_command_is_shown_exactly() -> None:
 
 
 @pytest.mark.parametrize("importances", [{}, {"accuracy": {}}])
-def test_too_few_trials_are_said_in_words(importances: dict[str, dict[str, float]]) -> None:
+def test_too_few_trials_are_said_in_words(importances: dict[str, dict[str, Estimate]]) -> None:
     html = make_report(importances=importances)
     assert "Too few complete trials to estimate importances." in html
-    assert "qwave-importances" not in html
+    assert 'id="qwave-importances"' not in html
+    given = make_report(importances=importances, why_no_importances="3 < 20.")
+    assert "3 &lt; 20." in given
+    assert "Too few" not in given
+
+
+def test_importances_of_which_none_is_sure_are_words_and_no_bars() -> None:
+    html = make_report(importances={"roc_auc": {"a": UNSURE, "b": UNSURE}})
+    assert "For the roc auc, none of the 2 searched parameters can be told from chance" in html
+    assert 'class="bar"' not in html
+    mixed = make_report(importances={"accuracy": {"zero": UNSURE, "much": SURE, "more": SURE}})
+    assert mixed.count('class="bar"') == 3
+    assert mixed.count('class="track unsure"') == 1
+    # What is sure stands first, of those the largest and then by name.
+    bars = mixed[mixed.index('class="bars"') :]
+    places = [bars.index(f"<code>{name}</code>") for name in ("more", "much", "zero")]
+    assert places == sorted(places)
+    assert "50 % <span" in bars
+    assert "(20 % to 80 %)" in bars
+    assert "(0 % to 30 %)" in bars
+
+
+def test_several_scores_have_bars_of_their_own() -> None:
+    html = make_report(importances={"accuracy": {"a": SURE}, "roc_auc": {"b": SURE}})
+    assert 'id="qwave-importances"' in html
+    assert 'id="qwave-importances-1"' in html
+
+
+def test_the_answer_comes_first_and_digests_come_last() -> None:
+    html = make_report(notes=["Folds were made."], summary={"sweep": "digest-of-the-sweep"})
+    body = html[html.index("<body>") :]
+    order = [
+        "<h1",
+        'class="lead">90.6 % in 256 kB, 87.4 % in 16 kB, 85.0 % in 2 kB; beyond 256 kB',
+        "Folds were made.",
+        "Accuracy against file size",
+        "The front",
+        "What mattered",
+        "Commands",
+        "digest-of-the-sweep",
+        'id="qwave-points"',
+        'id="qwave-plotly"',
+    ]
+    places = [body.index(words) for words in order]
+    assert places == sorted(places), list(zip(places, order, strict=True))
+    assert body.index("digest0000") > body.index("The front")
+
+
+def test_the_picture_is_in_the_page_and_plotly_is_text_at_its_end() -> None:
+    picture = front_png(make_points(), reference_accuracy=0.9, size_budget_bytes=10**6, title="x")
+    html = make_report(picture=picture)
+    prefix = "data:image/png;base64,"
+    (source,) = Tags(html).references
+    assert base64.b64decode(source.removeprefix(prefix)) == picture
+    assert html.index(source) < html.index('<script type="text/plain" id="qwave-plotly"></script>')
+    # A browser runs one script by itself, and that one does not hold Plotly.
+    assert Tags(html).scripts == ["application/json", "application/json", None, "text/plain"]
+
+
+def read_json(html: str, element_id: str) -> Any:
+    start = html.index(">", html.index(f'id="{element_id}"')) + 1
+    return json.loads(html[start : html.index("</script>", start)])
+
+
+def test_the_panel_knows_each_trial_its_run_and_its_export() -> None:
+    points = make_points()
+    commands = {p.number: f"qwave export {p.number} --store '/a b'" for p in points[:-1]}
+    html = make_report(points=points, records=Records("3", "mlflow ui", commands))
+    facts = read_json(html, "qwave-points")
+    assert facts["ui"] == "mlflow ui"
+    assert facts["shared"] == {"train.epochs": "100"}
+    assert [points[index].size_bytes for index in facts["order"]] == sorted(
+        point.size_bytes for point in points
+    )
+    for point, fact in zip(points, facts["points"], strict=True):
+        assert fact["number"] == point.number
+        assert fact["title"] == point.label
+        assert fact["settings"] == {"quant.bits": str(point.number + 1)}
+        assert fact["digest"] == point.digest
+        assert fact["run"] == point.mlflow_run_id
+        assert fact["address"] == (
+            f"http://127.0.0.1:5000/#/experiments/3/runs/{point.mlflow_run_id}"
+            "?workflowType=machine_learning"
+        )
+        assert fact["export"] == commands.get(point.number, "")
+        assert len(fact["facts"]) == 5
+
+
+def test_without_records_the_panel_has_neither_link_nor_command() -> None:
+    facts = read_json(make_report(), "qwave-points")
+    assert facts["ui"] == ""
+    assert {(fact["address"], fact["export"]) for fact in facts["points"]} == {("", "")}
+
+
+def test_rows_lead_to_their_points_in_whatever_order_these_come() -> None:
+    points = make_points()[::-1]
+    html = make_report(points=points)
+    facts = read_json(html, "qwave-points")["points"]
+    rows = re.findall(r'<tr data-point="(\d+)" tabindex="0"><td[^>]*data-value="([^"]*)"', html)
+    assert len(rows) == sum(point.is_front for point in points)
+    for index, label in rows:
+        assert facts[int(index)]["title"] == label
+
+
+def test_equal_points_each_have_a_row() -> None:
+    twins = [make_point(0), make_point(1, accuracy=0.85, size_bytes=2000)]
+    assert re.findall(r'<tr data-point="(\d+)"', make_report(points=twins)) == ["0", "1"]
+
+
+def test_texts_that_look_like_colours_stay_texts() -> None:
+    point = make_point(0, label="@ink")
+    figure = read_json(make_report(points=[point]), "qwave-figure")
+    assert figure["data"][-2]["hovertext"][0].startswith("<b>@ink</b>")
 
 
 def test_report_of_an_empty_study() -> None:
     html = make_report(points=[], summary={}, hypervolume_by_trial=[], importances={}, commands={})
-    assert html.count("No trial is complete yet.") == 2
+    assert html.count("No trial is complete yet.") == 3
     assert "The front is empty." in html
     assert "None were recorded." in html
 

@@ -126,9 +126,9 @@ def test_data_cannot_become_markup() -> None:
     assert hostile.references == plain.references
     assert "<script>alert" not in page(HOSTILE)
     assert page(HOSTILE).lower().count("</script>") == page("a").lower().count("</script>")
-    # Title twice, a fact and its name, a heading and its picture, a text, a column, a cell and its
-    # key, a command and its purpose.
-    assert page(HOSTILE).count(escape(HOSTILE)) == 12
+    # Title twice, a fact and its name, a heading and its picture, a text, a column, a cell, its
+    # key and its label, a command and its purpose.
+    assert page(HOSTILE).count(escape(HOSTILE)) == 13
 
 
 def test_an_empty_study_is_a_page_too() -> None:
