@@ -17,7 +17,6 @@ from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
 from qwave.cli.predictions import (
     RowLayout,
     prediction_values,
-    printable,
     segment_values,
     window_values,
 )
@@ -32,6 +31,7 @@ from qwave.inference import (
     window_parts,
 )
 from qwave.runtime import PackedClassifier, load_packed
+from qwave.text import for_terminal
 
 # A clip longer than this many lengths of the encoder has a good part that is not heard.
 _MUCH_LONGER = 1.5
@@ -90,14 +90,14 @@ def find_clips(arguments: Sequence[str]) -> list[Path]:
         raise AudioError("a CLIP is empty: name a recording, a folder, or - for sound on stdin")
     for path in map(Path, arguments):
         if not path.exists():
-            raise AudioError(f"{printable(path)}: there is no such file or folder")
+            raise AudioError(f"{for_terminal(path)}: there is no such file or folder")
         if not path.is_dir():
             clips.append(path)
             continue
         found = list_clips(path)
         if not found:
             raise AudioError(
-                f"{printable(path)}: no clips in this folder or below it; a clip's name ends in "
+                f"{for_terminal(path)}: no clips in this folder or below it; a clip's name ends in "
                 f"{' '.join(AUDIO_SUFFIXES)}"
             )
         clips += found
@@ -173,7 +173,7 @@ def _predict_clips(
                     _write_row(layout, clip, prediction, n_rows)
                     n_rows += 1
         except AudioError as error:
-            sys.stderr.write(f"error: {printable(error)}\n")
+            sys.stderr.write(f"error: {for_terminal(error)}\n")
             failed.append({"path": str(clip), "fault": str(error)})
             continue
         values.append(_clip_values(job, clip, predictions))
@@ -181,7 +181,7 @@ def _predict_clips(
         if job.window_seconds is None and _is_cut(job, predictions[0]):
             cut.append(clip)
     if cut:
-        seconds, one = f"{job.encoder.clip_seconds:g}", printable(cut[0])
+        seconds, one = f"{job.encoder.clip_seconds:g}", for_terminal(cut[0])
         several = f"{len(cut)} of {len(clips)} clips, {one} for one, were"
         _note(
             f"{several if len(clips) > 1 else f'{one} was'} cut to the {seconds} s that the "
@@ -256,8 +256,8 @@ def _write_files(
             [prediction.probabilities for prediction in predictions],
             header.class_names,
             sure_probability=header.sure_probability,
-            title=f"What is heard in {printable(name)}",
-            subtitle=f"{printable(job.arguments.model.name)}, windows of "
+            title=f"What is heard in {for_terminal(name)}",
+            subtitle=f"{for_terminal(job.arguments.model.name)}, windows of "
             f"{job.window_seconds:g} s, one every {job.hop_seconds:g} s",
         )
         _write_file(picture, png)
