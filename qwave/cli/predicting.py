@@ -97,8 +97,8 @@ def find_clips(arguments: Sequence[str]) -> list[Path]:
         found = list_clips(path)
         if not found:
             raise AudioError(
-                f"{for_terminal(path)}: no clips in this folder or below it; a clip's name ends in "
-                f"{' '.join(AUDIO_SUFFIXES)}"
+                f"{for_terminal(path)}: no clips in this folder or below it; a clip's name ends "
+                f"in {' '.join(AUDIO_SUFFIXES)}"
             )
         clips += found
     return clips

@@ -62,7 +62,9 @@ class RowLayout(NamedTuple):
             route = route_of(self.model, prediction)
             text = " + ".join(f"{scheme} {gate:.2f}" for _, scheme, gate in route)
             cells.append(text.ljust(self._route_width()))
-        cells.append(", ".join(f"{for_terminal(name)} {100 * share:.1f}" for name, share in top[1:]))
+        cells.append(
+            ", ".join(f"{for_terminal(name)} {100 * share:.1f}" for name, share in top[1:])
+        )
         return _joined(cells)
 
     def _clip_width(self) -> int:

@@ -33,7 +33,9 @@ def model_card(facts: Facts) -> str:
         "Provenance": _provenance,
     }
     point = facts.point
-    title = f"# {for_markdown(facts.search.name)}, trial {point.number}: {for_markdown(point.label)}"
+    title = (
+        f"# {for_markdown(facts.search.name)}, trial {point.number}: {for_markdown(point.label)}"
+    )
     parts = [f"## {heading}\n\n{write(facts)}" for heading, write in sections.items()]
     return "\n\n".join([title, *parts]) + "\n"
 

@@ -148,7 +148,10 @@ class Table:
 
     def _shown(self) -> list[list[str]]:
         return [
-            [for_terminal(column.show(cell)) for column, cell in zip(self.columns, row, strict=True)]
+            [
+                for_terminal(column.show(cell))
+                for column, cell in zip(self.columns, row, strict=True)
+            ]
             for row in self.rows
         ]
 
