@@ -15,13 +15,13 @@ import itertools
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from qwave.audio.files import open_file
 from qwave.config import AudioError
 
 if TYPE_CHECKING:
@@ -85,13 +85,9 @@ def read_blocks(
     if not isinstance(file, str | os.PathLike):
         yield from _decode(file, sample_rate, name or str(getattr(file, "name", "")), max_seconds)
         return
-    path, name = Path(file), name or str(file)
+    name = name or str(file)
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it
-            what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-            raise AudioError(f"{name} is {what}, not a file")
-        stream = path.open("rb")
+        stream = open_file(Path(file), name)
     except OSError as error:
         raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
     with stream:

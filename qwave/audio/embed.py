@@ -20,11 +20,13 @@ import numpy as np
 
 from qwave.audio.cache import ClipEmbedding, EmbeddingCache, open_cache
 from qwave.audio.encoders import DEFAULT_ENCODER, make_encoder
+from qwave.audio.files import require_file
 from qwave.audio.protocol import encoder_identity
 from qwave.audio.sources import Clip, ClipTable, read_source
 from qwave.audio.workers import embed_clips, worker_count
 from qwave.config import AudioError
 from qwave.data import EmbeddingSet, embeddings_from_arrays
+from qwave.text import for_terminal
 
 _SHOWN = 10  # clips that a warning names
 
@@ -184,7 +186,11 @@ def _look_up(
     # Shown only where it takes a while: where files must be read.
     for clip in tqdm(clips, desc="read", unit="clip", dynamic_ncols=True, delay=1, leave=False):
         try:
+            require_file(clip.path)
             content = cache.content_of(clip.path)
+        except AudioError as error:
+            work.faults[clip.path] = str(error)
+            continue
         except OSError as error:
             work.faults[clip.path] = f"{clip.path} cannot be read: {error.strerror or error}"
             continue
@@ -250,7 +256,7 @@ def _warn(embedded: Embedded, contents: Sequence[str]) -> None:
 
 
 def _note(what: str, items: Sequence[str]) -> None:
-    shown = [*items[:_SHOWN], *(["..."] if len(items) > _SHOWN else [])]
+    shown = [*map(for_terminal, items[:_SHOWN]), *(["..."] if len(items) > _SHOWN else [])]
     lines = "\n  ".join([f"{len(items)} {what}:", *shown])
     warnings.warn(lines, UserWarning, stacklevel=4)
 

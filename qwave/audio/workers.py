@@ -24,6 +24,7 @@ import numpy as np
 from qwave.audio.cache import ClipEmbedding
 from qwave.audio.decode import fit_length, read_clip
 from qwave.audio.encoders import embed_waveforms, make_encoder
+from qwave.audio.files import open_file
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, ConfigError
 from qwave.processes import end_with_parent, processor_count
@@ -145,7 +146,8 @@ def _embed_clip(spec: str, path: Path, content: str) -> ClipEmbedding:
     """
     encoder = _encoder_here(spec)
     try:
-        raw = path.read_bytes()
+        with open_file(path) as stream:
+            raw = stream.read()
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(raw).hexdigest() != content:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -89,15 +90,15 @@ def find_clips(arguments: Sequence[str]) -> list[Path]:
     if "" in arguments:  # a shell's unset variable; as a path it would be this folder
         raise AudioError("a CLIP is empty: name a recording, a folder, or - for sound on stdin")
     for path in map(Path, arguments):
-        if not path.exists():
-            raise AudioError(f"{for_terminal(path)}: there is no such file or folder")
-        if not path.is_dir():
+        if not os.path.lexists(path):
+            raise AudioError(f"{path}: there is no such file or folder")
+        if not os.path.isdir(path):
             clips.append(path)
             continue
         found = list_clips(path)
         if not found:
             raise AudioError(
-                f"{for_terminal(path)}: no clips in this folder or below it; a clip's name ends "
+                f"{path}: no clips in this folder or below it; a clip's name ends "
                 f"in {' '.join(AUDIO_SUFFIXES)}"
             )
         clips += found
@@ -124,7 +125,7 @@ def _check(arguments: argparse.Namespace) -> bool:
             continue
         if not has_windows:
             raise ConfigError(f"{option} needs windows: --window 5 --hop 2.5, for example")
-        if not path.parent.is_dir():
+        if not os.path.isdir(path.parent):
             raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     if arguments.timeline is not None and arguments.timeline.suffix.lower() != ".png":
         raise ConfigError(f"--timeline {arguments.timeline}: the picture's name must end in .png")
