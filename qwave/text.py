@@ -1,15 +1,18 @@
-"""Text of other people at the three edges where it could be taken for something else.
+"""Text of other people at the edges where it could be taken for something else.
 
 Names of files and classes are kept as they are everywhere inside, and escaped once, where they
-leave: for a terminal, for Markdown, for HTML. Files for programs (CSV, JSON, ``.npz``) hold them
-unchanged: their formats quote, and what is read back has to be what was written.
+leave: for a terminal, for a command to be pasted, for Markdown, for HTML. Files for programs (CSV,
+JSON, ``.npz``) hold them unchanged: their formats quote, and what is read back has to be what was
+written.
 """
 
 from __future__ import annotations
 
 import html
 import re
+import shlex
 import unicodedata
+from collections.abc import Iterable
 from typing import TextIO
 
 # Marks of Markdown: "_" only at the edge of a word, so that class names stay readable in the
@@ -36,6 +39,14 @@ def for_terminal(text: object, *, keeps_lines: bool = False) -> str:
     first, *more = str(text).split("\n")
     more = [line if line[:1] in ("", " ") else f"  {line}" for line in more]
     return "\n".join(map(_visible, (first, *more)))
+
+
+def for_shell(words: Iterable[object]) -> str:
+    """A command of these words, on one line, that can be pasted into a shell.
+
+    Words that a terminal would not show are written in the ``$'...'`` of bash, zsh and ksh.
+    """
+    return " ".join(map(_shell_word, words))
 
 
 def for_markdown(text: object) -> str:
@@ -78,6 +89,19 @@ def escape_what_cannot_be_encoded(stream: TextIO) -> None:
     """
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
+
+
+def _shell_word(word: object) -> str:
+    text = str(word)
+    if _visible(text) == text:
+        return shlex.quote(text)
+    letters = [
+        letter
+        if _visible(letter) == letter and letter not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+        for letter in text
+    ]
+    return f"$'{''.join(letters)}'"
 
 
 def _visible(text: object, kept: str = "") -> str:

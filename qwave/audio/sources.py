@@ -68,13 +68,15 @@ def read_source(source: Path) -> ClipTable:
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """All recordings in a folder and those below it, by name; a linked folder is read once.
+    """All recordings in a folder and those below it, by name; a linked folder is read once, and one
+    that holds this folder not at all.
 
     Hidden ones are left out, and what macOS adds to archives. What has the name of a recording and
     is no file (a pipe, a link that leads nowhere) is listed: whoever opens it says what it is.
     Sound of a kind that cannot be decoded is left out with a warning.
     """
-    files = list(_visible_files(folder, set()))
+    # A link to a folder above would bring in all that lies there, other classes among it.
+    files = list(_visible_files(folder, set(folder.resolve().parents)))
     suffixes = Counter(file.suffix.lower() for file in files)
     counts = ", ".join(f"{suffixes[s]} {s}" for s in _OTHER_SOUND if s in suffixes)
     if counts:

@@ -18,7 +18,7 @@ from qwave.data.normalization import Normalizer
 from qwave.packing import PackedModel, from_file, mc_masks, to_bytes
 from qwave.runtime.arithmetic import softmax
 from qwave.runtime.inputs import as_float32
-from qwave.runtime.kernels import Kernel, Network, network_maker
+from qwave.runtime.kernels import Kernel, Network, kernel_of, network_maker
 
 # Of clips under MC-dropout at a time: bounds the memory of their probabilities under each mask.
 _MOST_ROWS, _MOST_PROBABILITIES = 512, 2**22
@@ -71,6 +71,12 @@ class PackedClassifier:
     def __reduce__(self) -> tuple[type[PackedClassifier], tuple[PackedModel, Kernel]]:
         """Copies and pickles hold the model; what computes it is made anew where they are read."""
         return PackedClassifier, (self.packed, self.kernel)
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What computes its networks: of ``compiled``, ``numkong`` and ``numpy`` those that do."""
+        routers = [self._router] if self._router else []
+        return tuple(sorted({kernel_of(network) for network in [*self._experts, *routers]}))
 
     def predict_proba(self, x: ArrayLike) -> np.ndarray:
         """Class probabilities of raw embeddings: [n, d] to float32 [n, c].
