@@ -15,10 +15,10 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
 
-# Marks of Markdown: "_" only at the edge of a word, so that class names stay readable in the
-# source; ":" and "." only where an address would become a link. Not < > &: few renderers know them
-# behind a backslash.
-_MARKS = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+# Marks of Markdown: "_" only where no letters are on both sides, so that class names stay readable
+# in the source; ":" and "." only where an address would become a link. Not < > &: few renderers
+# know them behind a backslash.
+_MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 _TICKS = re.compile("`+")
 
 

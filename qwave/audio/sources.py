@@ -68,8 +68,9 @@ def read_source(source: Path) -> ClipTable:
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """All recordings in a folder and those below it, by name; a linked folder is read once, and one
-    that holds this folder not at all.
+    """All recordings in a folder and those below it, by name.
+
+    A linked folder is read once, and one that holds this folder not at all.
 
     Hidden ones are left out, and what macOS adds to archives. What has the name of a recording and
     is no file (a pipe, a link that leads nowhere) is listed: whoever opens it says what it is.
