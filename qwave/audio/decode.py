@@ -197,7 +197,7 @@ def _decode(
             part = _Part(stream, start, end)
             shown = name if number == 1 else f"{name}, recording {number} in it,"
             try:
-                seconds += yield from _decode_part(part, sample_rate, shown, max_seconds - seconds)
+                seconds = yield from _decode_part(part, sample_rate, shown, seconds, max_seconds)
             except soundfile.LibsndfileError as error:
                 fault = part.fault or f'libsndfile says "{error.error_string}"'
                 raise AudioError(
@@ -208,14 +208,14 @@ def _decode(
 
 
 def _decode_part(
-    source: _Part, sample_rate: int, name: str, max_seconds: float
+    source: _Part, sample_rate: int, name: str, before: float, max_seconds: float
 ) -> Generator[np.ndarray, None, float]:
-    """Blocks of one recording; returns how many seconds it has."""
+    """Blocks of one recording, `before` seconds into the file; returns where it ends."""
     import soundfile
     import soxr
 
     with soundfile.SoundFile(source) as recording:
-        _check_header(recording, name, max_seconds)
+        _check_header(recording, name, before, max_seconds)
         resampler = soxr.ResampleStream(recording.samplerate, sample_rate, 1)
         n_frames, n_samples, heard = 0, 0, np.zeros(0, dtype=np.float32)
         for mono in mix_down(_frames(recording, name), name):
@@ -228,7 +228,7 @@ def _decode_part(
     _check_end(recording, n_frames, source, name)
     samples = resampler.resample_chunk(heard[:0], last=True)
     yield samples if n_samples + len(samples) else heard.mean(keepdims=True)
-    return n_frames / recording.samplerate
+    return before + n_frames / recording.samplerate
 
 
 def _frames(recording: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
@@ -252,7 +252,9 @@ def _check_signature(stream: BinaryIO, name: str) -> None:
         raise AudioError(f"{name} is not {_FORMATS}: it begins with {head!r}")
 
 
-def _check_header(recording: soundfile.SoundFile, name: str, max_seconds: float) -> None:
+def _check_header(
+    recording: soundfile.SoundFile, name: str, before: float, max_seconds: float
+) -> None:
     """Refuse what cannot be a clip, before any memory is taken for it."""
     rate, frames = recording.samplerate, recording.frames
     if not _SAMPLE_RATES[0] <= rate <= _SAMPLE_RATES[1]:
@@ -270,9 +272,11 @@ def _check_header(recording: soundfile.SoundFile, name: str, max_seconds: float)
             f"{name} does not say how long it is, as if it had been written to a pipe; "
             "encode it again, to a file"
         )
-    if frames > max_seconds * rate:
+    if frames > (max_seconds - before) * rate:
+        others = f", {before:.0f} s into the file" if before else ""
         raise AudioError(
-            f"{name} is {frames / rate:.0f} s long by its header ({frames} frames at {rate} Hz), "
+            f"{name} is {frames / rate:.0f} s long by its header ({frames} frames at {rate} Hz)"
+            f"{others}, "
             f"but a clip may have {max_seconds:.0f} s at most; cut it into clips"
         )
     cut_off = _CUT_OFF.search(recording.extra_info)
