@@ -300,7 +300,9 @@ def test_mlflow_passes_on_numbers_in_every_form(
     loaded: PyFuncModel, models: dict[str, PackedModel], data: EmbeddingSet, form: str
 ) -> None:
     x = np.round(data.x[:7])
-    assert loaded.predict(FORMS[form](x)).to_dict("list") == _expected(models["best-at-50kB"], x)
+    table = loaded.predict(FORMS[form](x))
+    assert isinstance(table, pd.DataFrame)
+    assert table.to_dict("list") == _expected(models["best-at-50kB"], x)
 
 
 def test_mlflow_passes_on_why_rows_are_refused(loaded: PyFuncModel, data: EmbeddingSet) -> None:
@@ -337,7 +339,7 @@ REQUESTS: dict[str, Callable[[np.ndarray], Any]] = {
 def test_requests_of_every_form_are_answered(
     loaded: PyFuncModel, models: dict[str, PackedModel], data: EmbeddingSet, key: str, dtype: type
 ) -> None:
-    x = np.round(data.x[:5]).astype(dtype)
+    x: np.ndarray = np.round(data.x[:5]).astype(dtype)
     request = json.dumps({key: REQUESTS[key](x)})
     schema = loaded.metadata.get_input_schema()
     answer = invocations(request, "application/json", loaded, schema)

@@ -82,7 +82,7 @@ def test_a_memory_map_bool_fractions_and_decimals_are_numbers(
     of_bool = classifier.predict_proba(is_large)
     np.testing.assert_array_equal(of_bool, classifier.predict_proba(is_large.astype(np.float32)))
     halves = [[Fraction(1, 2), decimal.Decimal("0.5"), np.float16(0.5), np.True_, 1, 0.5]]
-    np.testing.assert_array_equal(as_float32(halves), np.float32([[0.5, 0.5, 0.5, 1, 1, 0.5]]))
+    np.testing.assert_array_equal(as_float32(halves), np.array([[0.5, 0.5, 0.5, 1, 1, 0.5]]))
 
 
 def test_float32_is_not_copied() -> None:

@@ -166,5 +166,5 @@ def test_what_an_encoding_lacks_is_written_as_an_escape() -> None:
     escape_what_cannot_be_encoded(stream)
     stream.write("Vögel 犬")
     stream.flush()
-    assert stream.buffer.getvalue() == b"V\\xf6gel \\u72ac"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"V\\xf6gel \\u72ac"
     escape_what_cannot_be_encoded(io.StringIO())  # which has no encoding

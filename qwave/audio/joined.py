@@ -120,10 +120,9 @@ def _end_of_ogg(stream: BinaryIO, start: int, size: int) -> int:
 
 
 def _end_of_mp3(stream: BinaryIO, start: int, size: int) -> int:
-    found = xing_header(stream, start)
-    if found is None or found[1] is None:
+    first, n_bytes = xing_header(stream, start) or (start, None)
+    if n_bytes is None:
         return size  # decoded to the end, whatever is joined there
-    first, n_bytes = found
     end = first + n_bytes
     if _read_at(stream, end, 3) == b"TAG":  # ID3v1
         end += 128

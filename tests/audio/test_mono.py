@@ -79,7 +79,7 @@ def test_what_is_heard_does_not_depend_on_the_blocks(noise: Noise, seed: int) ->
 
 def test_silence_and_offsets_are_no_sound_that_could_cancel() -> None:
     for left, right in itertools.product((0.0, 0.25), (0.0, -0.25)):
-        frames = np.tile(np.float32([left, right]), (10_000, 1))
+        frames = np.tile(np.array([left, right], np.float32), (10_000, 1))
         np.testing.assert_array_equal(_mixed(frames), frames.mean(axis=1))
 
 

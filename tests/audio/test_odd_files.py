@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def _make_odd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def odd(tmp_path: Path, noise: Noise, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def odd(tmp_path: Path, noise: Noise, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two classes, whose folders' names have spaces and letters of several kinds."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = tmp_path / "clips"
