@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from qwave.runtime import PackedClassifier, load_packed
+from qwave.config import QwaveError
+from qwave.runtime import PackedClassifier, as_float32, load_packed
 
 
 class PackedPyfunc:
@@ -29,8 +29,10 @@ class PackedPyfunc:
         needs no list of classes beside it, and the signature shows the classes.
 
         Args:
-            x: Raw embeddings, [n, d] numbers: an array, a list of rows, or a `DataFrame` with its
-                columns in the order of the features.
+            x: Raw embeddings, [n, d] numbers of any type, or the d numbers of one clip: an array,
+                a list, a `DataFrame` with its columns in the order of the features, or what
+                serving makes of named columns, a dictionary of them. Equal numbers give equal
+                answers.
 
         Returns:
             n rows; `label`, the name of the likeliest class, among equals the first; its
@@ -38,15 +40,25 @@ class PackedPyfunc:
             class, which sum to 1. All but the label are float32.
 
         Raises:
-            QwaveError: x has the wrong width or is not finite.
+            QwaveError: x is not numbers, has the wrong width, or is not finite.
         """
-        answers = self.classifier.examine(np.asarray(x))
+        rows = as_float32(_as_table(x) if isinstance(x, dict) else x)
+        if rows.shape == (self.classifier.packed.header.in_features,):
+            rows = rows[None]
+        answers = self.classifier.examine(rows)
         names = self.classifier.class_names
         table = pd.DataFrame(answers.probabilities, columns=[f"p_{name}" for name in names])
         table.insert(0, "label", [names[i] for i in answers.probabilities.argmax(axis=1)])
         table.insert(1, "probability", answers.probabilities.max(axis=1))
         table.insert(2, "mutual_information", answers.mutual_information)
         return table
+
+
+def _as_table(columns: dict[str, Any]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(columns)
+    except ValueError as error:
+        raise QwaveError(f"x must be columns of one length: {error}") from error
 
 
 def _load_pyfunc(data_path: str) -> PackedPyfunc:

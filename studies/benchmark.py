@@ -58,6 +58,7 @@ class Variant:
         train_seconds: Median over the seeds.
         peak_memory_bytes: Largest over the seeds.
         joules: Of one cross-validation, or None where it cannot be measured.
+        kernels: What computed its networks while the latency was measured.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Variant:
     train_seconds: float
     peak_memory_bytes: int
     joules: float | None
+    kernels: tuple[str, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,6 +140,7 @@ def measured(
 ) -> Variant:
     """What the seeds of one variant came to."""
     predicted = np.array([repeat.predictions.predicted for repeat in repeats])
+    model = repeats[0].models()[0]
     clips = data.x[: min(len(data.x), N_LATENCY_CALLS)]
     return Variant(
         name=name,
@@ -146,10 +149,11 @@ def measured(
         scores=score_intervals(data.y, predicted, data.group, seed=RESAMPLE_SEED),
         size_bytes=int(repeats[0].scores["size_bytes"]),
         active_bytes=float(np.mean([repeat.scores["active_bytes"] for repeat in repeats])),
-        latency=latency_of(repeats[0].models()[0], clips),
+        latency=latency_of(model, clips),
         train_seconds=float(np.median([repeat.train_seconds for repeat in repeats])),
         peak_memory_bytes=max(repeat.peak_memory_bytes for repeat in repeats),
         joules=joules,
+        kernels=model.kernels,
     )
 
 
@@ -183,7 +187,8 @@ def report(
             "variants",
             "All variants",
             f"{seeds} File: length of the packed file. Read: bytes that one prediction reads. "
-            f"Latency: of one clip, packed model in numpy, one thread. {energy}",
+            "Latency: of one clip by the packed model, one thread, computed in "
+            f"{kernels_text(variants)}. {energy}",
             variants_table(variants),
             picture(variants, config),
         )
@@ -211,6 +216,13 @@ def report(
             )
         )
     return sections
+
+
+def kernels_text(variants: Sequence[Variant]) -> str:
+    """What computed the latencies: ``C``, or ``C and numpy`` where there are several."""
+    names = {"compiled": "C", "numkong": "NumKong", "numpy": "numpy"}
+    used = {kernel for variant in variants for kernel in variant.kernels}
+    return " and ".join(name for kernel, name in names.items() if kernel in used)
 
 
 def variants_table(variants: Sequence[Variant]) -> Table:

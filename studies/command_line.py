@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qwave.config import ConfigError, QwaveError
 from qwave.sweep import StudyStoppedError, WorkerLostError
+from qwave.text import escape_what_cannot_be_encoded, for_terminal
 
 
 def study_parser(name: str, description: str, default: str) -> argparse.ArgumentParser:
@@ -39,18 +40,19 @@ def split_positionals(arguments: Sequence[str], default: str) -> tuple[str, list
 def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a study; returns its exit code: 0 done, 1 a worker was lost, 2 wrong input, 130
     stopped."""
+    escape_what_cannot_be_encoded(sys.stdout)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_note
             return run(arguments)
     except QwaveError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error, keeps_lines=True)}", file=sys.stderr)
         return 2
     except WorkerLostError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error, keeps_lines=True)}", file=sys.stderr)
         return 1
     except StudyStoppedError as error:
-        print(error, file=sys.stderr)
+        print(for_terminal(error, keeps_lines=True), file=sys.stderr)
         return 130
     except KeyboardInterrupt:  # before the study began: while clips were embedded
         print("stopped", file=sys.stderr)
@@ -59,4 +61,4 @@ def guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
 
 def _show_note(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as a person wants to read it."""
-    print(f"note: {message}", file=sys.stderr)
+    print(f"note: {for_terminal(message, keeps_lines=True)}", file=sys.stderr)

@@ -34,6 +34,7 @@ from qwave.sweep import (
     run_sweep,
 )
 from qwave.sweep.report import trial_config
+from qwave.text import for_terminal
 
 # Trials of the cheaper search, for each that was asked for: a search that stays among small
 # networks would need hundreds to catch up with one that looks at large ones.
@@ -210,7 +211,8 @@ def _ran(plan: Plan, n_trials: int, store: Path, *, is_fresh: bool = False) -> i
     plan = dataclasses.replace(plan, sweep=dataclasses.replace(plan.sweep, budget=budget))
     outcome = run_sweep(plan, store, is_fresh=is_fresh)
     if outcome.first_failure:
-        print(f"note: {plan.sweep.name}: first failure: {outcome.first_failure}", file=sys.stderr)
+        failure = for_terminal(outcome.first_failure, keeps_lines=True)
+        print(f"note: {plan.sweep.name}: first failure: {failure}", file=sys.stderr)
     if outcome.is_interrupted:
         raise StudyStoppedError("stopped: the same command goes on from here")
     return outcome.counts["complete"] + outcome.counts["failed"]

@@ -28,6 +28,7 @@ from qwave.export import require_onnx
 from qwave.packing import to_bytes
 from qwave.runtime.compiled import forward_library
 from qwave.runtime.integers import has_numkong
+from qwave.text import for_terminal
 from studies import contenders
 from studies.cold_start import ColdStart, cold_starts
 from studies.contenders import Layer, Predict
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hidden = parse_hidden(arguments.hidden)
         require_onnx("studies.latency")
     except ValueError as error:  # a QwaveError is one
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error, keeps_lines=True)}", file=sys.stderr)
         return 2
     stream = sys.stderr if arguments.json else sys.stdout
     torch.set_num_threads(1)

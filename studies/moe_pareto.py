@@ -25,6 +25,7 @@ from qwave.sweep import (
     run_sweep,
     worker_count,
 )
+from qwave.text import for_terminal
 from studies.command_line import guarded, split_positionals
 
 DEFAULT_SWEEP = "sweeps/moe_pareto.yaml"
@@ -117,7 +118,7 @@ def show_outcome(outcome: Outcome, stream: TextIO) -> None:
     """The front as a table, what was written, and how to look at it."""
 
     def say(text: str = "") -> None:
-        print(text, file=stream)
+        print(for_terminal(text, keeps_lines=True), file=stream)
 
     say()
     say(f"{'trial':>5}  {'size':>10}  {'accuracy':>14}  {'digest':16}  configuration")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qwave.figures import Estimate, Section
 from qwave.statistics import Difference, Interval
+from qwave.text import for_terminal
 
 # Longer tables would push the answer out of the window.
 MAX_ROWS = 30
@@ -18,14 +19,15 @@ def show_study(sections: Sequence[Section], files: Iterable[Path]) -> None:
     Tables of more than `MAX_ROWS` rows are named and left to their files.
     """
     for section in sections:
-        print(f"\n{section.heading}\n{section.text}")
+        text = "\n".join(map(for_terminal, section.text.split("\n")))
+        print(f"\n{for_terminal(section.heading)}\n{text}")
         if section.table is not None and len(section.table.rows) > MAX_ROWS:
             print(f"\n({len(section.table.rows)} rows in {section.name}.csv)")
         elif section.table is not None:
             print(f"\n{section.table.text()}")
     print()
     for file in files:
-        print(f"  {file}")
+        print(f"  {for_terminal(file)}")
 
 
 def as_estimate(interval: Interval | Difference) -> Estimate:

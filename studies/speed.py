@@ -23,6 +23,7 @@ from typing import TextIO
 
 from qwave.config import QwaveError
 from qwave.engine import resolve_device
+from qwave.text import for_terminal
 from studies.timing import SHAPES, Shape, Timing, engine_seconds, measure, phase_seconds
 
 ROUNDS = 3
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         resolve_device(arguments.device)
     except QwaveError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_terminal(error, keeps_lines=True)}", file=sys.stderr)
         return 2
     stream = sys.stderr if arguments.json else sys.stdout
     found = compare(SHAPES[1:2] if arguments.quick else SHAPES, arguments.device, stream)

@@ -17,7 +17,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import invocations
 
 from qwave.config import (
     CuriosityConfig,
@@ -34,6 +34,7 @@ from qwave.packing import PackedModel
 from qwave.pyfunc import PackedPyfunc, _load_pyfunc
 from qwave.runtime import PackedClassifier, save_packed
 from qwave.tracking import Tracker, register_model
+from tests.number_forms import FORMS
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -106,15 +107,24 @@ def test_equal_classes_give_the_first(models: dict[str, PackedModel], data: Embe
     assert table["probability"].tolist() == [np.float32(1 / 3)] * 2
 
 
-def test_an_array_a_list_and_a_table_are_the_same_input(
+def test_the_numbers_of_one_clip_are_a_row(
     models: dict[str, PackedModel], data: EmbeddingSet
 ) -> None:
-    served, x = PackedPyfunc(PackedClassifier(models["best-at-50kB"])), data.x[:7]
-    expected = served.predict(x)
-    pd.testing.assert_frame_equal(served.predict(x.tolist()), expected)
-    pd.testing.assert_frame_equal(served.predict(x.astype(np.float64)), expected)
-    table = pd.DataFrame(x, columns=list("lkjihgfedcba"), index=range(5, 12))
-    pd.testing.assert_frame_equal(served.predict(table), expected)
+    served, x = PackedPyfunc(PackedClassifier(models["best-at-50kB"])), data.x
+    expected = served.predict(x[:1])
+    for one in (x[0], x[0].tolist(), pd.Series(x[0]), x[:, :12][0].astype(np.float64)):
+        pd.testing.assert_frame_equal(served.predict(one), expected, check_exact=True)
+
+
+def test_a_dictionary_of_columns_is_a_table(
+    models: dict[str, PackedModel], data: EmbeddingSet
+) -> None:
+    served, x = PackedPyfunc(PackedClassifier(models["best-at-50kB"])), data.x[:5]
+    columns: dict[str, Any] = {f"f{i}": x[:, i] for i in range(12)}
+    pd.testing.assert_frame_equal(served.predict(columns), served.predict(x), check_exact=True)
+    columns["f3"] = x[:2, 3]
+    with pytest.raises(QwaveError, match=r"^x must be columns of one length: "):
+        served.predict(columns)
 
 
 @pytest.mark.parametrize("alias", MODELS)
@@ -134,9 +144,9 @@ def test_rows_of_another_width_and_nan_are_refused(
     message = re.escape("x must have shape [clips, 12], but has shape (7, 4)")
     with pytest.raises(QwaveError, match=f"^{message}$"):
         served.predict(x[:, :4])
-    message = re.escape("x must have shape [clips, 12], but has shape (12,)")
+    message = re.escape("x must have shape [clips, 12], but has shape (11,)")
     with pytest.raises(QwaveError, match=f"^{message}$"):
-        served.predict(x[0])
+        served.predict(x[0, :11])
     x[3, 1] = np.nan
     with pytest.raises(QwaveError, match=r"^x must be finite, but x\[3, 1\] is nan$"):
         served.predict(pd.DataFrame(x))
@@ -273,25 +283,67 @@ def loaded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> PyFuncModel:
     return mlflow.pyfunc.load_model(str(registry.folders["best-at-50kB"]))
 
 
-def test_the_signature_names_the_columns_and_takes_arrays_and_tables(
+def test_what_is_shown_names_the_columns_of_the_answers_and_the_width(
     loaded: PyFuncModel, models: dict[str, PackedModel], data: EmbeddingSet
 ) -> None:
-    expected = _expected(models["best-at-50kB"], data.x)
-    for x in (data.x, pd.DataFrame(data.x)):
-        table = loaded.predict(x)
-        assert isinstance(table, pd.DataFrame)
-        assert table.to_dict("list") == expected
     signature = loaded.metadata.signature
     assert signature is not None
-    assert str(signature.inputs) == "[Tensor('float32', (-1, 12))]"
-    assert signature.outputs.input_names() == list(expected)
+    assert signature.outputs.input_names() == list(_expected(models["best-at-50kB"], data.x))
     types = [str(kind.to_numpy()) for kind in signature.outputs.input_types()]
     assert types == ["<U0", *["float32"] * 5]
+    shown = "embeddings, numbers of any type, [clips, 12]"
+    assert loaded.metadata.metadata == {"input": shown}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_mlflow_passes_on_numbers_in_every_form(
+    loaded: PyFuncModel, models: dict[str, PackedModel], data: EmbeddingSet, form: str
+) -> None:
+    x = np.round(data.x[:7])
+    table = loaded.predict(FORMS[form](x))
+    assert isinstance(table, pd.DataFrame)
+    assert table.to_dict("list") == _expected(models["best-at-50kB"], x)
 
 
 def test_mlflow_passes_on_why_rows_are_refused(loaded: PyFuncModel, data: EmbeddingSet) -> None:
-    message = r"Shape of input \(60, 4\) does not match expected shape \(-1, 12\)"
-    with pytest.raises(MlflowException, match=message):
-        loaded.predict(data.x[:, :4])
+    message = re.escape("x must have shape [clips, 12], but has shape (60, 4)")
+    for x in (data.x[:, :4], pd.DataFrame(data.x[:, :4]), data.x[:, :4].tolist()):
+        with pytest.raises(QwaveError, match=f"^{message}$"):
+            loaded.predict(x)
+    with pytest.raises(QwaveError, match=r"^x must have shape \[clips, 12\], .* \(60, 13\)$"):
+        loaded.predict(np.c_[data.x, data.y])
     with pytest.raises(QwaveError, match=r"^x must be finite, but x\[0, 0\] is nan$"):
-        loaded.predict(np.full((1, 12), np.nan, dtype=np.float32))
+        loaded.predict(np.full((1, 12), np.nan))
+    with pytest.raises(QwaveError, match=r"^x must be numbers, but holds text$"):
+        loaded.predict([["dog"] * 12])
+    labelled = pd.DataFrame(data.x[:, :11]).assign(label="dog")
+    with pytest.raises(QwaveError, match=r"^x must be numbers, but x\[0, 11\] is 'dog'$"):
+        loaded.predict(labelled)
+
+
+def _columns(x: np.ndarray) -> list[str]:
+    return [f"f{i}" for i in range(x.shape[1])]
+
+
+# What a request holds, by its key.
+REQUESTS: dict[str, Callable[[np.ndarray], Any]] = {
+    "inputs": lambda x: x.tolist(),
+    "instances": lambda x: x.tolist(),
+    "dataframe_split": lambda x: {"columns": _columns(x), "data": x.tolist()},
+    "dataframe_records": lambda x: pd.DataFrame(x, columns=_columns(x)).to_dict("records"),
+}
+
+
+@pytest.mark.parametrize("key", REQUESTS)
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_requests_of_every_form_are_answered(
+    loaded: PyFuncModel, models: dict[str, PackedModel], data: EmbeddingSet, key: str, dtype: type
+) -> None:
+    x: np.ndarray = np.round(data.x[:5]).astype(dtype)
+    request = json.dumps({key: REQUESTS[key](x)})
+    schema = loaded.metadata.get_input_schema()
+    answer = invocations(request, "application/json", loaded, schema)
+    expected = _expected(models["best-at-50kB"], x)
+    rows = zip(*expected.values(), strict=True)
+    found = json.loads(answer.response)["predictions"]
+    assert found == [dict(zip(expected, row, strict=True)) for row in rows]

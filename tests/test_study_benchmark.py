@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,21 @@ import pytest
 
 from qwave.config import ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet
+from qwave.fit import fit_model
+from qwave.runtime import PackedClassifier
 from qwave.space import load_comparison
 from qwave.statistics import Interval, bootstrap_difference, equivalence
 from qwave.tracking import Tracker
 from studies import benchmark
-from studies.benchmark import Variant, differences_table, latency_of, main, pairs_by_mode
+from studies.benchmark import (
+    Variant,
+    differences_table,
+    kernels_text,
+    latency_of,
+    main,
+    pairs_by_mode,
+    report,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 YAML = """
@@ -123,6 +134,7 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
         assert 0 < float(row["latency_(us)"]) <= float(row["95th_percentile_(us)"]), row
         assert float(row["read"]) <= float(row["file"]), row
     assert "Energy was" in said
+    assert re.search(r"one thread, computed in (C|NumKong|numpy)\b", said)
     tracker = Tracker(tmp_path / "store")
     experiment = tracker.experiment("tiny")
     run_id = tracker.find_run(experiment, kind="study")
@@ -135,6 +147,29 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
         file: file.stat().st_mtime_ns for file in (tmp_path / "store" / "repeats").iterdir()
     }
     assert tracker.find_run(experiment, kind="study") == run_id
+
+
+def test_the_report_says_what_computed_the_latencies(
+    gaussians: Callable[..., EmbeddingSet],
+) -> None:
+    variant = make_variant("int2", np.ones(4))
+    model = PackedClassifier(fit_model(variant.config, gaussians(0)).packed)
+    found = {"compiled": "C", "numkong": "NumKong", "numpy": "numpy"}[model.kernels[0]]
+    assert kernels_text([dataclasses.replace(variant, kernels=model.kernels)]) == found
+    in_numpy = PackedClassifier(model.packed, kernel="numpy")
+    assert in_numpy.kernels == ("numpy",)
+    both = (
+        dataclasses.replace(variant, kernels=("compiled",)),
+        dataclasses.replace(variant, kernels=("numpy",)),
+    )
+    assert kernels_text(both) == "C and numpy"
+    (section,) = report(
+        both[:1],
+        load_comparison(REPOSITORY / "sweeps" / "benchmark.yaml"),
+        gaussians(0),
+        "no meter",
+    )
+    assert "by the packed model, one thread, computed in C." in section.text
 
 
 def test_latency_is_a_median_and_a_percentile_of_single_clips(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ def make_table(
     """The clips in their order.
 
     Raises:
-        DataError: There are fewer than two classes, or a name is not valid Unicode.
+        DataError: There are fewer than two classes, a name is not valid Unicode, or two classes
+            have names that look the same.
     """
     place = {label: index for index, label in enumerate(class_names)}
     ordered = sorted(clips, key=lambda clip: (place[clip.label], clip.name))
@@ -68,6 +70,7 @@ def make_table(
         for text in (clip.name, clip.label):
             if not _is_unicode(text):
                 raise DataError(f"{source}: {text!r} is not a name in UTF-8; rename it")
+    _refuse_twins(class_names, source)
     return ClipTable(layout, tuple(ordered), tuple(class_names))
 
 
@@ -85,6 +88,21 @@ def with_published_names(clips: Sequence[Clip]) -> list[Clip]:
             dataclasses.replace(c, group=n.recording) for c, n in zip(clips, said, strict=True)
         ]
     return list(clips)
+
+
+def _refuse_twins(class_names: Sequence[str], source: Path) -> None:
+    """Refuse classes that differ in what nobody sees: spaces, and how letters are composed.
+
+    Archives made on macOS hold "u" and a diaeresis where other systems write one letter.
+    """
+    seen: dict[str, str] = {}
+    for name in class_names:
+        shown = " ".join(unicodedata.normalize("NFC", name).split())
+        if (other := seen.setdefault(shown, name)) != name:
+            raise DataError(
+                f"{source}: the classes {ascii(other)} and {ascii(name)} look the same; give both "
+                "one name, or each a name of its own"
+            )
 
 
 def some_of(names: Sequence[str]) -> str:

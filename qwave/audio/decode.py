@@ -9,19 +9,20 @@ Shapes: s samples, w windows.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import math
 import os
 import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from qwave.audio.files import open_file
+from qwave.audio.joined import begins_recording, find_parts, xing_header
+from qwave.audio.mono import mix_down
 from qwave.config import AudioError
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 3600.0  # of a clip in one piece: half a gigabyte at 32 kHz
 _FORMATS = "wav, flac, ogg, opus, mp3 or aiff"
-# What a file of these formats begins with. libsndfile knows 20 more, recognises some by little,
-# and its reader of one (SDS) prints to stdout.
-_SIGNATURES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
 _SAMPLE_RATES = (100, 768_000)
 _MAX_CHANNELS = 64
 _MAX_AMPLITUDE = 2.0**32  # full scale is 1; some programs write floats in steps of integers
@@ -85,13 +83,9 @@ def read_blocks(
     if not isinstance(file, str | os.PathLike):
         yield from _decode(file, sample_rate, name or str(getattr(file, "name", "")), max_seconds)
         return
-    path, name = Path(file), name or str(file)
+    name = name or str(file)
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for whoever writes to it
-            what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-            raise AudioError(f"{name} is {what}, not a file")
-        stream = path.open("rb")
+        stream = open_file(Path(file), name)
     except OSError as error:
         raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
     with stream:
@@ -149,28 +143,39 @@ def slide_windows(
     return np.array(starts) / sample_rate, windows
 
 
-class _Stream:
-    """A stream as libsndfile may use it: from C, errors would be printed instead of raised."""
+class _Part:
+    """A part of a stream as libsndfile may use it: from C, errors would be printed instead of
+    raised.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    Attributes:
+        fault: What went wrong when it was read.
+    """
+
+    def __init__(self, stream: BinaryIO, start: int, end: int) -> None:
+        self._stream, self._start, self._end = stream, start, end
+        self._place = start
         self.fault: OSError | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._place, io.SEEK_END: self._end}
         # In damaged files libsndfile seeks to places before the start, and then finds out.
-        with contextlib.suppress(ValueError, OSError):
-            self._stream.seek(offset, whence)
+        if base[whence] + offset >= self._start:
+            self._place = base[whence] + offset
         return self.tell()
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._place - self._start
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int = -1) -> bytes:
+        left = max(0, self._end - self._place)
         try:
-            return self._stream.read(count)
-        except OSError as error:
-            self.fault = error
+            self._stream.seek(self._place)
+            data = self._stream.read(left if count < 0 else min(count, left))
+        except (OSError, ValueError, OverflowError) as error:
+            self.fault = error if isinstance(error, OSError) else OSError(str(error))
             return b""
+        self._place += len(data)
+        return data
 
 
 def _decode(
@@ -179,53 +184,77 @@ def _decode(
     """Blocks of a stream at its start; see `read_blocks`."""
     try:
         import soundfile
-        import soxr
+        import soxr  # noqa: F401
     except (ImportError, OSError) as error:  # OSError: soundfile without libsndfile
         raise AudioError(
             f"decoding needs soundfile and soxr ({error}): pip install 'qwave[audio]'"
         ) from error
     name = name or "recording"
-    source = _Stream(stream)
+    seconds = 0.0
     try:
         _check_signature(stream, name)
-        with soundfile.SoundFile(source) as recording:
-            _check_header(recording, name, max_seconds)
-            resampler = soxr.ResampleStream(recording.samplerate, sample_rate, 1)
-            n_frames, n_samples = 0, 0
-            block_frames = _BLOCK_SAMPLES // recording.channels
-            for _ in range(0, recording.frames, block_frames):
-                block = recording.read(block_frames, dtype="float32", always_2d=True)
-                if not len(block):
-                    break
-                _check_samples(block, n_frames, name)
-                mono = block.mean(axis=1)
-                samples = resampler.resample_chunk(mono)
-                n_frames, n_samples = n_frames + len(block), n_samples + len(samples)
-                yield samples
-        if source.fault is not None:
-            raise source.fault
-        _check_end(recording, n_frames, stream, name)
-        samples = resampler.resample_chunk(mono[:0], last=True)
-        yield samples if n_samples + len(samples) else mono.mean(keepdims=True)
-    except soundfile.LibsndfileError as error:
-        fault = source.fault or f'libsndfile says "{error.error_string}"'
-        raise AudioError(f"{name} cannot be decoded: {fault} (allowed: {_FORMATS})") from error
+        for number, (start, end) in enumerate(find_parts(stream), start=1):
+            part = _Part(stream, start, end)
+            shown = name if number == 1 else f"{name}, recording {number} in it,"
+            try:
+                seconds = yield from _decode_part(part, sample_rate, shown, seconds, max_seconds)
+            except soundfile.LibsndfileError as error:
+                fault = part.fault or f'libsndfile says "{error.error_string}"'
+                raise AudioError(
+                    f"{shown} cannot be decoded: {fault} (allowed: {_FORMATS})"
+                ) from error
     except OSError as error:
         raise AudioError(f"{name} cannot be read: {error}") from error
+
+
+def _decode_part(
+    source: _Part, sample_rate: int, name: str, before: float, max_seconds: float
+) -> Generator[np.ndarray, None, float]:
+    """Blocks of one recording, `before` seconds into the file; returns where it ends."""
+    import soundfile
+    import soxr
+
+    with soundfile.SoundFile(source) as recording:
+        _check_header(recording, name, before, max_seconds)
+        resampler = soxr.ResampleStream(recording.samplerate, sample_rate, 1)
+        n_frames, n_samples, heard = 0, 0, np.zeros(0, dtype=np.float32)
+        for mono in mix_down(_frames(recording, name), name):
+            samples = resampler.resample_chunk(mono)
+            n_frames, n_samples = n_frames + len(mono), n_samples + len(samples)
+            heard = mono if len(mono) else heard
+            yield samples
+    if source.fault is not None:
+        raise source.fault
+    _check_end(recording, n_frames, source, name)
+    samples = resampler.resample_chunk(heard[:0], last=True)
+    yield samples if n_samples + len(samples) else heard.mean(keepdims=True)
+    return before + n_frames / recording.samplerate
+
+
+def _frames(recording: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    """All frames of a recording in blocks, float32 [frames, channels], each checked."""
+    n_frames, block_frames = 0, _BLOCK_SAMPLES // recording.channels
+    for _ in range(0, recording.frames, block_frames):
+        block = recording.read(block_frames, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        _check_samples(block, n_frames, name)
+        n_frames += len(block)
+        yield block
 
 
 def _check_signature(stream: BinaryIO, name: str) -> None:
     stream.seek(0)
     head = stream.read(16)
-    stream.seek(0)
     if not head:
         raise AudioError(f"{name} is empty: it has 0 bytes")
-    is_mp3 = len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0  # the sync word
-    if not is_mp3 and not head.startswith(_SIGNATURES):
+    if not begins_recording(head):
         raise AudioError(f"{name} is not {_FORMATS}: it begins with {head!r}")
 
 
-def _check_header(recording: soundfile.SoundFile, name: str, max_seconds: float) -> None:
+def _check_header(
+    recording: soundfile.SoundFile, name: str, before: float, max_seconds: float
+) -> None:
     """Refuse what cannot be a clip, before any memory is taken for it."""
     rate, frames = recording.samplerate, recording.frames
     if not _SAMPLE_RATES[0] <= rate <= _SAMPLE_RATES[1]:
@@ -243,9 +272,11 @@ def _check_header(recording: soundfile.SoundFile, name: str, max_seconds: float)
             f"{name} does not say how long it is, as if it had been written to a pipe; "
             "encode it again, to a file"
         )
-    if frames > max_seconds * rate:
+    if frames > (max_seconds - before) * rate:
+        others = f", {before:.0f} s into the file" if before else ""
         raise AudioError(
-            f"{name} is {frames / rate:.0f} s long by its header ({frames} frames at {rate} Hz), "
+            f"{name} is {frames / rate:.0f} s long by its header ({frames} frames at {rate} Hz)"
+            f"{others}, "
             f"but a clip may have {max_seconds:.0f} s at most; cut it into clips"
         )
     cut_off = _CUT_OFF.search(recording.extra_info)
@@ -270,39 +301,25 @@ def _check_samples(block: np.ndarray, start: int, name: str) -> None:
     )
 
 
-def _check_end(recording: soundfile.SoundFile, n_frames: int, stream: BinaryIO, name: str) -> None:
+def _check_end(recording: soundfile.SoundFile, n_frames: int, source: _Part, name: str) -> None:
     """Refuse a recording of which much less could be decoded than its header announces."""
     if n_frames < 1:
         raise AudioError(f"{name} holds no samples that can be decoded")
     # Without a Xing header the length of an mp3 is a guess from its size and first frame.
-    is_certain = recording.format != "MP3" or _has_xing_header(stream)
+    is_certain = recording.format != "MP3" or xing_header(source) is not None
     if is_certain and n_frames < _MIN_PRESENT * recording.frames:
         raise AudioError(
             f"{name} ends early: of {recording.frames} frames that its header announces, "
             f"{n_frames} could be decoded"
         )
-    if recording.format == "OGG" and _is_last_page_cut(stream):
+    if recording.format == "OGG" and _is_last_page_cut(source):
         raise AudioError(
             f"{name} ends early, in the middle of a page: {n_frames} frames could be decoded"
         )
 
 
-def _has_xing_header(stream: BinaryIO) -> bool:
-    """Whether the first frame of an mp3, after an ID3v2 tag, says how many frames follow."""
-    stream.seek(0)
-    head = stream.read(10)
-    size = 0
-    if head.startswith(b"ID3"):  # ten bytes and a length of four times seven bits
-        size = 10 + sum(
-            byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
-        )
-    stream.seek(size)
-    frame = stream.read(4096)
-    return b"Xing" in frame or b"Info" in frame
-
-
-def _is_last_page_cut(stream: BinaryIO) -> bool:
-    """Whether the last page of an ogg is longer than what is left of the file."""
+def _is_last_page_cut(stream: _Part) -> bool:
+    """Whether the last page of an ogg is longer than what is left of the recording."""
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(0, size - 2**17))  # a page has less than 2^16 bytes
     tail = stream.read()

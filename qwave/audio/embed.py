@@ -20,11 +20,13 @@ import numpy as np
 
 from qwave.audio.cache import ClipEmbedding, EmbeddingCache, open_cache
 from qwave.audio.encoders import DEFAULT_ENCODER, make_encoder
+from qwave.audio.files import require_file
 from qwave.audio.protocol import encoder_identity
 from qwave.audio.sources import Clip, ClipTable, read_source
 from qwave.audio.workers import embed_clips, worker_count
 from qwave.config import AudioError
 from qwave.data import EmbeddingSet, embeddings_from_arrays
+from qwave.text import for_terminal
 
 _SHOWN = 10  # clips that a warning names
 
@@ -41,6 +43,7 @@ class Embedded:
         clips_digest: 16 hexadecimal digits over the names of the clips and their contents.
         skipped: What is wrong with each clip that was left out; it names the clip.
         silent: Names of the clips whose samples are all zero; they are not left out.
+        noted: What decoding the clips that were embedded now warned of; it names the clip.
         n_made: Clips that were decoded and embedded now; the others came from the cache.
         seconds: That these took.
     """
@@ -52,6 +55,7 @@ class Embedded:
     clips_digest: str
     skipped: tuple[str, ...]
     silent: tuple[str, ...]
+    noted: tuple[str, ...]
     n_made: int
     seconds: float
 
@@ -63,11 +67,13 @@ class _Work(NamedTuple):
         contents: SHA-256 of its bytes.
         found: Its embedding.
         faults: Why it has none.
+        notes: What decoding warned of; of clips that were embedded now.
     """
 
     contents: dict[Path, str]
     found: dict[Path, ClipEmbedding]
     faults: dict[Path, str]
+    notes: dict[Path, Sequence[str]]
 
 
 def embed_source(
@@ -90,7 +96,8 @@ def embed_source(
         is_strict: End at the first clip that cannot be decoded, instead of leaving it out with a
             warning.
 
-    Warns of clips that were left out, of silent ones, and of equal ones that a split may part.
+    Warns of clips that were left out, of silent ones, of those whose channels cancel, and of equal
+    ones that a split may part.
 
     Raises:
         AudioError: The source, the encoder or the cache cannot be used; no clip of a class can be
@@ -108,10 +115,11 @@ def embed_source(
         _refuse(work.faults, is_strict)
         outcomes = embed_clips(todo, encoder, n_workers, n_known=len(work.found))
         with closing(outcomes):
-            for path, outcome in outcomes:
+            for path, outcome, notes in outcomes:
                 if isinstance(outcome, ClipEmbedding):
                     cache.keep(work.contents[path], identity, outcome)
                     work.found[path] = outcome
+                    work.notes[path] = notes
                 else:
                     cache.forget(path)
                     work.faults[path] = outcome
@@ -127,6 +135,7 @@ def embed_source(
         clips_digest=_clips_digest(clips, work.contents),
         skipped=tuple(work.faults[c.path] for c in table.clips if c.path in work.faults),
         silent=tuple(clip.name for clip in clips if work.found[clip.path].is_silent),
+        noted=tuple(note for clip in clips for note in work.notes.get(clip.path, ())),
         n_made=sum(path in work.found for path in todo),
         seconds=seconds,
     )
@@ -162,7 +171,8 @@ def save_embeddings(path: Path, embedded: Embedded) -> None:
         arrays["fold"] = data.fold
     if data.group is not None:
         arrays["group"] = data.group
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # The file's own name may be as long as a name can be.
+    unfinished = path.with_name(f".{os.getpid()}.npz.tmp")
     try:
         try:
             with unfinished.open("wb") as stream:
@@ -180,11 +190,15 @@ def _look_up(
     """What each clip contains, and the embeddings that are there already."""
     from tqdm import tqdm
 
-    work = _Work({}, {}, {})
+    work = _Work({}, {}, {}, {})
     # Shown only where it takes a while: where files must be read.
     for clip in tqdm(clips, desc="read", unit="clip", dynamic_ncols=True, delay=1, leave=False):
         try:
+            require_file(clip.path)
             content = cache.content_of(clip.path)
+        except AudioError as error:
+            work.faults[clip.path] = str(error)
+            continue
         except OSError as error:
             work.faults[clip.path] = f"{clip.path} cannot be read: {error.strerror or error}"
             continue
@@ -241,6 +255,8 @@ def _warn(embedded: Embedded, contents: Sequence[str]) -> None:
         _note(f"of {n_clips} clips cannot be used and are left out", embedded.skipped)
     if embedded.silent:
         _note("clips are silent: all of their samples are zero", embedded.silent)
+    if embedded.noted:
+        _note("notes on clips that were decoded", embedded.noted)
     if twins := parted_twins(embedded.data, contents):
         _note(
             "recordings stand under several names, byte for byte the same, in several classes or "
@@ -250,7 +266,7 @@ def _warn(embedded: Embedded, contents: Sequence[str]) -> None:
 
 
 def _note(what: str, items: Sequence[str]) -> None:
-    shown = [*items[:_SHOWN], *(["..."] if len(items) > _SHOWN else [])]
+    shown = [*map(for_terminal, items[:_SHOWN]), *(["..."] if len(items) > _SHOWN else [])]
     lines = "\n  ".join([f"{len(items)} {what}:", *shown])
     warnings.warn(lines, UserWarning, stacklevel=4)
 

@@ -14,7 +14,7 @@ import os
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from qwave.audio.clips import Clip, ClipTable, make_table, some_of, with_published_names
 from qwave.config import DataError, nearest
@@ -63,6 +63,8 @@ LAYOUTS = (
     ),
 )
 _OPTIONAL = ("fold", "group")
+_LARGEST_WHOLE = 2**31 - 1  # of folds and targets
+_MOST_HEADER = 100_000  # characters that are read to find out what parts the cells
 _SIMILAR = 0.75  # a name one slip away: "flod", "folds"; official folds must not be overlooked
 
 
@@ -130,9 +132,11 @@ def is_clip_csv(file: Path) -> bool:
 
     ``path`` without ``class_id`` makes it one: what else is misspelt, `read_csv` says.
     """
+    if not os.path.isfile(file):  # to open a pipe would wait for whoever writes to it
+        return False
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            header = next(csv.reader(stream), [])
+            header = next(csv.reader(stream, delimiter=_delimiter(stream)), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False  # whoever reads it as a table of embeddings says what is wrong
     columns = {cell.strip() for cell in header}
@@ -145,7 +149,7 @@ def _read_table(
     """Columns, and rows with the lines they end on; cells are stripped, needed ones not empty."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+            reader = csv.reader(stream, delimiter=_delimiter(stream), strict=True)
             columns = [cell.strip() for cell in next(reader, [])]
             rows = [(reader.line_num, cells) for cells in reader if cells]
     except OSError as error:
@@ -174,13 +178,24 @@ def _read_table(
     return columns, named
 
 
+def _delimiter(stream: TextIO) -> str:
+    """What parts the cells of a table at its start: a comma, or what spreadsheets of countries
+    with a decimal comma write instead. The stream is at its start again."""
+    header = stream.readline(_MOST_HEADER)
+    stream.seek(0)
+    return max(",;\t", key=header.count)
+
+
 def _whole(row: dict[str, str], column: str, file: Path, line: int) -> int:
+    text = row[column]
     try:
-        return int(row[column])
-    except ValueError:
-        raise DataError(
-            f"{file}, row {line}: {column!r} must be a whole number, but is {row[column]!r}"
-        ) from None
+        number = int(text)
+    except ValueError:  # of thousands of digits as well
+        number = None
+    if number is None or abs(number) > _LARGEST_WHOLE:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise DataError(f"{file}, row {line}: {column!r} must be a whole number, but is {shown!r}")
+    return number
 
 
 def _check_files(clips: Sequence[Clip], lines: Sequence[int], file: Path) -> None:
@@ -190,8 +205,11 @@ def _check_files(clips: Sequence[Clip], lines: Sequence[int], file: Path) -> Non
         first = line_of.setdefault(os.path.normpath(clip.path), line)
         if first != line:
             raise DataError(f"{file}, row {line}: {clip.name!r} stands in row {first} already")
-    missing = [clip.name for clip in clips if not os.path.isfile(clip.path)]
+    missing = [clip for clip in clips if not os.path.isfile(clip.path)]
     if missing:
+        others = [clip.name for clip in missing if os.path.exists(clip.path)]
+        kinds = f"; no files, but folders, pipes or devices: {some_of(others)}" if others else ""
+        names = some_of([clip.name for clip in missing])
         raise DataError(
-            f"{file}: {len(missing)} of {len(clips)} clips are not there: {some_of(missing)}"
+            f"{file}: {len(missing)} of {len(clips)} clips are not there: {names}{kinds}"
         )

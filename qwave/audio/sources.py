@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -41,7 +42,7 @@ def is_source(path: Path) -> bool:
 
     A table of embeddings, with ``class_id``, is none. Of a file only the header is read.
     """
-    return path.is_dir() or (path.suffix.lower() == ".csv" and is_clip_csv(path))
+    return os.path.isdir(path) or (path.suffix.lower() == ".csv" and is_clip_csv(path))
 
 
 def read_source(source: Path) -> ClipTable:
@@ -55,24 +56,28 @@ def read_source(source: Path) -> ClipTable:
         DataError: The source is in none of the layouts, has no clips or one class only, or its
             table cannot be used.
     """
-    if not source.is_dir():
-        if source.suffix.lower() == ".csv" and source.is_file():
+    if not os.path.isdir(source):
+        if source.suffix.lower() == ".csv" and os.path.isfile(source):
             return read_csv(source)
-        what = "is not a folder or a .csv file" if source.exists() else "does not exist"
+        what = "is not a folder or a .csv file" if os.path.lexists(source) else "does not exist"
         raise DataError(f"{source} {what} (allowed: a folder of clips, or a .csv table of them)")
     for layout in LAYOUTS:
-        if (source / layout.metadata).is_file():
+        if os.path.isfile(source / layout.metadata):
             return read_published(source, layout)
     return _read_folders(source)
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """All recordings in a folder and those below it, by name; a linked folder is read once.
+    """All recordings in a folder and those below it, by name.
 
-    Hidden ones are left out, and what macOS adds to archives. Sound of a kind that cannot be
-    decoded is left out with a warning.
+    A linked folder is read once, and one that holds this folder not at all.
+
+    Hidden ones are left out, and what macOS adds to archives. What has the name of a recording and
+    is no file (a pipe, a link that leads nowhere) is listed: whoever opens it says what it is.
+    Sound of a kind that cannot be decoded is left out with a warning.
     """
-    files = list(_visible_files(folder, set()))
+    # A link to a folder above would bring in all that lies there, other classes among it.
+    files = list(_visible_files(folder, set(folder.resolve().parents)))
     suffixes = Counter(file.suffix.lower() for file in files)
     counts = ", ".join(f"{suffixes[s]} {s}" for s in _OTHER_SOUND if s in suffixes)
     if counts:
@@ -91,10 +96,13 @@ def _visible_files(folder: Path, seen: set[Path]) -> Iterator[Path]:
         return
     seen.add(real)
     for path in _visible(folder):
-        if path.is_dir():
-            yield from _visible_files(path, seen)
-        else:
-            yield path
+        inside = iter(_visible_files(path, seen) if os.path.isdir(path) else [path])
+        # An empty folder with the name of a clip is taken for one, so that it is named.
+        is_named_so = path.suffix.lower() in AUDIO_SUFFIXES
+        first = next(inside, path if is_named_so else None)
+        if first is not None:
+            yield first
+            yield from inside
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -111,8 +119,8 @@ def _read_folders(source: Path) -> ClipTable:
     inside = _visible(source)
     here = source.resolve()
     # A class's folder may be a link, though not to the source itself or to what it lies in.
-    folders = [p for p in inside if p.is_dir() and p.resolve() not in (here, *here.parents)]
-    loose = [p.name for p in inside if p.suffix.lower() in AUDIO_SUFFIXES and not p.is_dir()]
+    folders = [p for p in inside if os.path.isdir(p) and p.resolve() not in (here, *here.parents)]
+    loose = [p.name for p in inside if p.suffix.lower() in AUDIO_SUFFIXES and not os.path.isdir(p)]
     _check_place(source, folders, loose)
     found = {folder: list_clips(folder) for folder in folders}
     empty = [folder.name for folder, files in found.items() if not files]
@@ -154,7 +162,7 @@ def _check_place(source: Path, folders: list[Path], loose: list[str]) -> None:
     for layout in LAYOUTS:
         above = [source.parent] if source.name == Path(layout.audio).parts[0] else []
         for folder in (*above, *folders):
-            if (folder / layout.metadata).is_file():
+            if os.path.isfile(folder / layout.metadata):
                 raise DataError(
                     f"{source} is not a folder of classes; {folder} holds {layout.metadata}: "
                     "give that folder"

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from qwave.audio.mono import mix_down
 from qwave.audio.wav import SAMPLE_RATES, Pcm, read_samples, read_wav_header
 from qwave.config import AudioError
 
@@ -81,7 +82,8 @@ def wav_blocks(stream: BinaryIO, sample_rate: int, *, name: str = "stdin") -> It
         AudioError: This is no WAV stream, or one that cannot be read: see `qwave.audio.wav`.
     """
     pcm, n_bytes = read_wav_header(stream, name)
-    yield from _resampled(read_samples(stream, pcm, n_bytes, name), pcm.sample_rate, sample_rate)
+    samples = read_samples(stream, pcm, n_bytes, name)
+    yield from _resampled(samples, pcm.sample_rate, sample_rate, name)
 
 
 def raw_blocks(
@@ -102,16 +104,18 @@ def raw_blocks(
     if not least <= raw_rate <= most:
         raise AudioError(f"{name}: {raw_rate} samples a second (allowed: {least} to {most})")
     samples = read_samples(stream, Pcm(raw_rate, 1, 16), None, name)
-    yield from _resampled(samples, raw_rate, sample_rate)
+    yield from _resampled(samples, raw_rate, sample_rate, name)
 
 
-def _resampled(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+def _resampled(
+    blocks: Iterable[np.ndarray], from_rate: int, to_rate: int, name: str
+) -> Iterator[np.ndarray]:
     """Blocks [frames, channels] as mono at another rate; the resampler keeps its state."""
     try:
         import soxr
     except ImportError as error:
         raise AudioError(f"resampling needs soxr ({error}): pip install 'qwave[audio]'") from error
     resampler = soxr.ResampleStream(from_rate, to_rate, 1)
-    for block in blocks:
-        yield resampler.resample_chunk(block.mean(axis=1))
+    for mono in mix_down(blocks, name):
+        yield resampler.resample_chunk(mono)
     yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)

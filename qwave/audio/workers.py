@@ -13,7 +13,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Mapping
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import numpy as np
 from qwave.audio.cache import ClipEmbedding
 from qwave.audio.decode import fit_length, read_clip
 from qwave.audio.encoders import embed_waveforms, make_encoder
+from qwave.audio.files import open_file
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, ConfigError
 from qwave.processes import end_with_parent, processor_count
@@ -44,7 +46,7 @@ def worker_count(wanted: int | None) -> int:
 
 def embed_clips(
     contents: Mapping[Path, str], encoder: str, workers: int, *, n_known: int
-) -> Generator[tuple[Path, ClipEmbedding | str], None, None]:
+) -> Generator[tuple[Path, ClipEmbedding | str, Sequence[str]], None, None]:
     """Decode and embed files, each yielded as soon as it is done, in any order.
 
     Args:
@@ -54,7 +56,7 @@ def embed_clips(
         n_known: Clips that need not be embedded, for the progress bar.
 
     Yields:
-        A file, and its embedding or what is wrong with it.
+        A file, its embedding or what is wrong with it, and what decoding warned of.
 
     Raises:
         AudioError: A process was ended from outside; all that was done has been yielded.
@@ -71,21 +73,23 @@ def embed_clips(
         tqdm(total=total, initial=n_known, unit="clip", desc="embed", dynamic_ncols=True) as bar,
     ):
         futures = {
-            pool.submit(_embed_clip, encoder, path, content): path
+            pool.submit(_embed_with_notes, encoder, path, content): path
             for path, content in contents.items()
         }
+        outcome: ClipEmbedding | str
+        notes: Sequence[str]
         n_faults, lost = 0, set()
         for future in as_completed(futures):
             try:
-                outcome: ClipEmbedding | str = future.result()
+                outcome, notes = future.result()
             except BrokenProcessPool:
                 lost.add(future)
                 continue
             except AudioError as error:
-                n_faults, outcome = n_faults + 1, str(error)
+                n_faults, outcome, notes = n_faults + 1, str(error), ()
                 bar.set_postfix(faults=n_faults)
             bar.update()
-            yield futures[future], outcome
+            yield futures[future], outcome, notes
         if lost:
             raise AudioError(_lost_message(futures, lost, workers))
 
@@ -137,6 +141,17 @@ def _encoder_here(spec: str) -> Encoder:
     return encoder
 
 
+def _embed_with_notes(
+    spec: str, path: Path, content: str
+) -> tuple[ClipEmbedding, tuple[str, ...]]:
+    """See `_embed_clip`; its warnings would be lost in this process, and are handed over."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        embedding = _embed_clip(spec, path, content)
+    notes = [str(w.message) for w in caught if w.category is UserWarning]
+    return embedding, tuple(notes)
+
+
 def _embed_clip(spec: str, path: Path, content: str) -> ClipEmbedding:
     """One clip, as a worker embeds it.
 
@@ -145,7 +160,8 @@ def _embed_clip(spec: str, path: Path, content: str) -> ClipEmbedding:
     """
     encoder = _encoder_here(spec)
     try:
-        raw = path.read_bytes()
+        with open_file(path) as stream:
+            raw = stream.read()
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(raw).hexdigest() != content:

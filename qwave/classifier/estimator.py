@@ -33,7 +33,7 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, take_rows
 from qwave.packing import from_bytes, to_bytes
-from qwave.runtime import PackedClassifier, save_packed
+from qwave.runtime import PackedClassifier, as_float32, save_packed
 
 _PICKLED = "a pickled QuantizedMoEClassifier"
 
@@ -148,11 +148,14 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ConfigError: A parameter is impossible, or training diverged.
-            DataError: Fewer than two classes have rows (with weight).
+            DataError: X or y are not what scikit-learn's own validation takes, X is not numbers,
+                or fewer than two classes have rows (with weight).
             DeviceError: The device is not there.
-            ValueError: X, y or weights are not what scikit-learn's own validation takes.
+            ValueError: Weights are not what scikit-learn's own validation takes.
         """
         x, y = self._validated(X, y=y)
+        # -0.0 is 0: equal numbers are the same bytes, by which rows are put in order.
+        x = np.add(x, np.float32(0), order="C")
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         weight = None if sample_weight is None else _checked_weight(sample_weight, len(x))
@@ -187,7 +190,8 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
         They are those of the packed file. A class that had no rows with weight has 0 everywhere.
 
         Raises:
-            ValueError: X has another number of features than in `fit`, or is not finite.
+            DataError: X is not numbers, has another number of features than in `fit`, or is not
+                finite.
         """
         x = self._checked(X)
         probabilities = np.zeros((len(x), len(self.classes_)), dtype=np.float32)
@@ -237,9 +241,20 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
         return x
 
     def _validated(self, X: ArrayLike, **options: Any) -> Any:
-        # What overflows float32 becomes infinite, and is refused as such: no need to warn as well.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return validate_data(self, X, dtype=np.float32, **options)
+        """What scikit-learn makes of X, and of y; its errors are those of qwave, and of its types.
+
+        Text that spells numbers, dates and masked values it takes for numbers: they are refused.
+        """
+        try:
+            # What overflows float32 becomes infinite, and is refused as such: no need to warn.
+            with np.errstate(over="ignore", invalid="ignore"):
+                checked = validate_data(self, X, dtype=np.float32, **options)
+        except TypeError as error:
+            raise _DataTypeError(str(error)) from error
+        except (ValueError, OverflowError) as error:
+            raise DataError(str(error)) from error
+        as_float32(X)
+        return checked
 
     def __getstate__(self) -> dict[str, Any]:
         """The parameters, and the packed file's content in place of the unpacked model."""
@@ -253,6 +268,10 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
             packed = from_bytes(state["model_"], _PICKLED)
             state = {**state, "model_": PackedClassifier(packed)}
         super().__setstate__(state)
+
+
+class _DataTypeError(DataError, TypeError):
+    """Cells of a type that is no number: scikit-learn expects a `TypeError` there."""
 
 
 def _checked_weight(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:

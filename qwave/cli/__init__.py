@@ -14,6 +14,7 @@ from importlib import metadata
 
 from qwave.cli import embed, export, predict
 from qwave.config import QwaveError
+from qwave.text import escape_what_cannot_be_encoded, for_terminal
 
 _COMMANDS = {"embed": embed, "export": export, "predict": predict}
 
@@ -26,13 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         2 wrong input, 130 stopped by Ctrl-C, 141 nobody reads stdout any more. Arguments that do
         not parse end the program with 2, as argparse does.
     """
+    escape_what_cannot_be_encoded(sys.stdout)
     arguments = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_note
             return int(arguments.run(arguments))
     except QwaveError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {for_terminal(error, keeps_lines=True)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
@@ -61,4 +63,4 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show_note(message: Warning | str, *_: object, **__: object) -> None:
     """A warning as a person wants to read it."""
-    sys.stderr.write(f"note: {message}\n")
+    sys.stderr.write(f"note: {for_terminal(message, keeps_lines=True)}\n")

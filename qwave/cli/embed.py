@@ -6,15 +6,16 @@ qwave embed SOURCE --out FILE.npz [--encoder NAME] [--workers N] [--strict] [--j
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwave.config import ConfigError
+from qwave.text import for_shell, for_terminal
 
 if TYPE_CHECKING:
     from qwave.audio.embed import Embedded
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         QwaveError: Wrong input.
     """
     out = arguments.out
-    if out.suffix.lower() != ".npz" or out.is_dir():
+    is_other = os.path.lexists(out) and not os.path.isfile(out)  # a folder, a pipe, a device
+    if out.suffix.lower() != ".npz" or is_other:
         raise ConfigError(f"--out must be a file that ends in .npz, but got {out}")
     # Found out now, and not after an hour of embedding.
     try:
@@ -66,6 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--out {out}: its folder cannot be made: {error.strerror or error}"
         ) from error
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(out)
+    except OSError as error:  # a name that is too long, for one
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror or error}") from error
     if not os.access(out.parent, os.W_OK):
         raise ConfigError(f"--out {out}: its folder cannot be written; choose another place")
     from qwave.audio.embed import embed_source, save_embeddings
@@ -105,7 +112,7 @@ def _lines(embedded: Embedded, out: Path) -> list[str]:
         f"{len(embedded.silent)} silent",
     ]
     return [
-        f"{out}: {', '.join(facts)}",
+        f"{for_terminal(out)}: {', '.join(facts)}",
         f"{data.encoder}, layout {embedded.layout}: {', '.join(counts)}",
         f"search on them:  {_next_command(embedded, out)}",
     ]
@@ -117,8 +124,8 @@ def _next_command(embedded: Embedded, out: Path) -> str:
     n_folds = [f"data.n_folds={len(folds)}"] if folds and len(folds) != 5 else []
     # A store holds one study of a name, and the default name may be that of `esc10`.
     name = re.sub(r"[^A-Za-z0-9]+", "_", out.stem).strip("_") or "clips"
-    named = [f"name={name}", f"data.path={out}"]
-    return shlex.join(["python", "-m", "studies.moe_pareto", *named, *n_folds])
+    named = [f"name={name}", f"data.path={os.path.abspath(out)}"]
+    return for_shell(["python", "-m", "studies.moe_pareto", *named, *n_folds])
 
 
 def _official_folds(embedded: Embedded) -> list[int]:

@@ -28,6 +28,7 @@ from qwave.export import (
 from qwave.figures import Column, Estimate, FrontPoint, Table
 from qwave.sweep import collect_points, front_of, load_study, point_config
 from qwave.sweep.store import opened_store
+from qwave.text import for_terminal
 from qwave.tracking import Tracker, ui_command
 
 _MODEL_SUFFIX = ".qwave"
@@ -85,7 +86,7 @@ def export_and_show(arguments: argparse.Namespace) -> int:
             try:
                 models.append(_hand_over(candidate, aliases, tracker, folder, copy, arguments))
             except VerificationError as error:
-                sys.stderr.write(f"error: {error}\n")
+                sys.stderr.write(f"error: {for_terminal(error, keeps_lines=True)}\n")
                 return 1
     _show(models, arguments)
     return 0
@@ -187,11 +188,11 @@ def _show(models: Sequence[HandedOver], arguments: argparse.Namespace) -> None:
         return
     sys.stdout.write(f"{_table(models).text()}\n")
     if arguments.register:
-        sys.stdout.write(f"browse the models:  {ui_command(arguments.store)}\n")
+        sys.stdout.write(f"browse the models:  {for_terminal(ui_command(arguments.store))}\n")
     last = models[-1]
     if last.file != last.exported.file:
-        sys.stdout.write(f"read its card:      {last.exported.card}\n")
-    sys.stdout.write(f"predict clips:      {_predict_command(last)}\n")
+        sys.stdout.write(f"read its card:      {for_terminal(last.exported.card)}\n")
+    sys.stdout.write(f"predict clips:      {for_terminal(_predict_command(last))}\n")
 
 
 def _predict_command(model: HandedOver) -> str:

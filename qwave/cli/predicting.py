@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,6 @@ from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
 from qwave.cli.predictions import (
     RowLayout,
     prediction_values,
-    printable,
     segment_values,
     window_values,
 )
@@ -32,6 +32,7 @@ from qwave.inference import (
     window_parts,
 )
 from qwave.runtime import PackedClassifier, load_packed
+from qwave.text import for_terminal
 
 # A clip longer than this many lengths of the encoder has a good part that is not heard.
 _MUCH_LONGER = 1.5
@@ -89,16 +90,16 @@ def find_clips(arguments: Sequence[str]) -> list[Path]:
     if "" in arguments:  # a shell's unset variable; as a path it would be this folder
         raise AudioError("a CLIP is empty: name a recording, a folder, or - for sound on stdin")
     for path in map(Path, arguments):
-        if not path.exists():
-            raise AudioError(f"{printable(path)}: there is no such file or folder")
-        if not path.is_dir():
+        if not os.path.lexists(path):
+            raise AudioError(f"{path}: there is no such file or folder")
+        if not os.path.isdir(path):
             clips.append(path)
             continue
         found = list_clips(path)
         if not found:
             raise AudioError(
-                f"{printable(path)}: no clips in this folder or below it; a clip's name ends in "
-                f"{' '.join(AUDIO_SUFFIXES)}"
+                f"{path}: no clips in this folder or below it; a clip's name ends "
+                f"in {' '.join(AUDIO_SUFFIXES)}"
             )
         clips += found
     return clips
@@ -124,7 +125,7 @@ def _check(arguments: argparse.Namespace) -> bool:
             continue
         if not has_windows:
             raise ConfigError(f"{option} needs windows: --window 5 --hop 2.5, for example")
-        if not path.parent.is_dir():
+        if not os.path.isdir(path.parent):
             raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     if arguments.timeline is not None and arguments.timeline.suffix.lower() != ".png":
         raise ConfigError(f"--timeline {arguments.timeline}: the picture's name must end in .png")
@@ -173,7 +174,7 @@ def _predict_clips(
                     _write_row(layout, clip, prediction, n_rows)
                     n_rows += 1
         except AudioError as error:
-            sys.stderr.write(f"error: {printable(error)}\n")
+            sys.stderr.write(f"error: {for_terminal(error)}\n")
             failed.append({"path": str(clip), "fault": str(error)})
             continue
         values.append(_clip_values(job, clip, predictions))
@@ -181,7 +182,7 @@ def _predict_clips(
         if job.window_seconds is None and _is_cut(job, predictions[0]):
             cut.append(clip)
     if cut:
-        seconds, one = f"{job.encoder.clip_seconds:g}", printable(cut[0])
+        seconds, one = f"{job.encoder.clip_seconds:g}", for_terminal(cut[0])
         several = f"{len(cut)} of {len(clips)} clips, {one} for one, were"
         _note(
             f"{several if len(clips) > 1 else f'{one} was'} cut to the {seconds} s that the "
@@ -256,8 +257,8 @@ def _write_files(
             [prediction.probabilities for prediction in predictions],
             header.class_names,
             sure_probability=header.sure_probability,
-            title=f"What is heard in {printable(name)}",
-            subtitle=f"{printable(job.arguments.model.name)}, windows of "
+            title=f"What is heard in {for_terminal(name)}",
+            subtitle=f"{for_terminal(job.arguments.model.name)}, windows of "
             f"{job.window_seconds:g} s, one every {job.hop_seconds:g} s",
         )
         _write_file(picture, png)

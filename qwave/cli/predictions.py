@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from qwave.inference import Segment, SoundPrediction, route_of, top_classes
 from qwave.runtime import PackedClassifier
+from qwave.text import for_terminal
 
 
 class RowLayout(NamedTuple):
@@ -47,11 +48,11 @@ class RowLayout(NamedTuple):
         top = top_classes(self.model, prediction, self.n_top)
         cells = []
         if self.clips:
-            cells.append(printable(clip).ljust(self._clip_width()))
+            cells.append(for_terminal(clip).ljust(self._clip_width()))
         if self.has_windows:
             cells += [f"{prediction.start_seconds:9.2f}", f"{prediction.end_seconds:9.2f}"]
         cells += [
-            printable(prediction.label).ljust(self._label_width()),
+            for_terminal(prediction.label).ljust(self._label_width()),
             f"{100 * prediction.probability:15.1f}",
         ]
         if self._has_threshold():
@@ -61,14 +62,16 @@ class RowLayout(NamedTuple):
             route = route_of(self.model, prediction)
             text = " + ".join(f"{scheme} {gate:.2f}" for _, scheme, gate in route)
             cells.append(text.ljust(self._route_width()))
-        cells.append(", ".join(f"{printable(name)} {100 * share:.1f}" for name, share in top[1:]))
+        cells.append(
+            ", ".join(f"{for_terminal(name)} {100 * share:.1f}" for name, share in top[1:])
+        )
         return _joined(cells)
 
     def _clip_width(self) -> int:
-        return max(len("clip"), *(len(printable(clip)) for clip in self.clips))
+        return max(len("clip"), *(len(for_terminal(clip)) for clip in self.clips))
 
     def _label_width(self) -> int:
-        return max(len("label"), *(len(printable(name)) for name in self.model.class_names))
+        return max(len("label"), *(len(for_terminal(name)) for name in self.model.class_names))
 
     def _route_width(self) -> int:
         """Of the longest route; 0 for a plain network, which has none."""
@@ -119,15 +122,6 @@ def segment_values(segment: Segment) -> dict[str, Any]:
         "is_unsure": segment.is_unsure,
         "probability": segment.probability,
     }
-
-
-def printable(text: object) -> str:
-    """A path or a name on one line of any terminal: control characters are escaped, and so are
-    the bytes of a path that are no text."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in str(text)
-    )
 
 
 def _joined(cells: Sequence[str]) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 from qwave.export import card_evaluation
 from qwave.export.calibration import CALIBRATED_TOLERANCE
 from qwave.export.facts import Facts
-from qwave.export.markdown import percent, table
+from qwave.export.markdown import code_block, percent, table
 from qwave.export.sources import source_of
 from qwave.export.verify import TOLERANCE, Agreement
 from qwave.packing import packed_size_parts
+from qwave.text import for_markdown, for_terminal, markdown_code
 
 
 def model_card(facts: Facts) -> str:
@@ -32,7 +33,9 @@ def model_card(facts: Facts) -> str:
         "Provenance": _provenance,
     }
     point = facts.point
-    title = f"# {facts.search.name}, trial {point.number}: {point.label}"
+    title = (
+        f"# {for_markdown(facts.search.name)}, trial {point.number}: {for_markdown(point.label)}"
+    )
     parts = [f"## {heading}\n\n{write(facts)}" for heading, write in sections.items()]
     return "\n\n".join([title, *parts]) + "\n"
 
@@ -54,9 +57,9 @@ def _details(facts: Facts) -> str:
         **(of_mixture if model.num_experts > 1 else {}),
         "input": f"embeddings of {header.in_features} numbers, normalised by "
         f"`{header.normalization}` inside the model",
-        "encoder": f"`{header.encoder}`" if header.encoder else "not known",
+        "encoder": markdown_code(header.encoder) if header.encoder else "not known",
         "output": f"probabilities of {len(header.class_names)} classes: "
-        + ", ".join(header.class_names),
+        + ", ".join(map(for_markdown, header.class_names)),
         "training": f"{train.mode}, {train.epochs} epochs, batches of {train.batch_size}, "
         f"learning rate {train.learning_rate:.4g}, distillation {train.distillation:g}",
     }
@@ -82,7 +85,7 @@ def _training_data(facts: Facts) -> str:
     full, rows = facts.data.full, _training_rows(facts)
     recordings = "not known" if full.group is None else str(len(np.unique(full.group[rows])))
     values = {
-        "data": f"`{facts.config.data.path}`, digest `{full.digest}`",
+        "data": f"{markdown_code(facts.config.data.path)}, digest `{full.digest}`",
         "clips": str(len(rows)),
         "classes": str(full.num_classes),
         "recordings": recordings,
@@ -217,12 +220,12 @@ def _provenance(facts: Facts) -> str:
         "git commit": where.git_commit or "not known",
         "date": where.date,
         "system": where.system,
-        "sweep": f"{facts.search.name}, digest `{facts.search.sweep_digest}`",
+        "sweep": f"{for_markdown(facts.search.name)}, digest `{facts.search.sweep_digest}`",
         "trial": f"{facts.point.number}, MLflow run `{facts.point.mlflow_run_id}`",
         "configuration digest": f"`{facts.point.digest}`",
         "data digest": f"`{header.data_digest}`, searched `{facts.search.data_digest}`",
         "seeds": f"`seed` {facts.config.seed}, with the configuration digest; MC-dropout "
         f"{header.mc_seed}",
     }
-    settings = "\n".join(f"{key}={value}" for key, value in facts.config.flat().items())
-    return f"{table(('', ''), rows.items())}\n\n```\n{settings}\n```"
+    settings = [for_terminal(f"{key}={value}") for key, value in facts.config.flat().items()]
+    return "\n\n".join([table(("", ""), rows.items()), code_block(settings)])

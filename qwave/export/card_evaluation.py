@@ -11,6 +11,7 @@ from qwave.export.calibration import SURE_SHARE
 from qwave.export.facts import Facts
 from qwave.export.markdown import percent, table
 from qwave.export.record import OutOfFold, Scores
+from qwave.text import for_markdown
 
 # Score to its name, and whether it is a share.
 _SCORES = {
@@ -92,7 +93,9 @@ def _by_class(searched: EmbeddingSet, said: OutOfFold) -> list[tuple[str, ...]]:
         is_true, is_claimed = searched.y == label, predicted == label
         n_hits = int((is_true & is_claimed).sum())
         precision = percent(n_hits / is_claimed.sum()) if is_claimed.any() else "never predicted"
-        rows.append((name, str(is_true.sum()), percent(n_hits / is_true.sum()), precision))
+        rows.append(
+            (for_markdown(name), str(is_true.sum()), percent(n_hits / is_true.sum()), precision)
+        )
     return rows
 
 

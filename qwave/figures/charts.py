@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 from qwave.figures.headline import accuracy_interval, percent_text
@@ -24,6 +23,7 @@ from qwave.figures.points import (
     front_members,
     size_text,
 )
+from qwave.text import for_html
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MOST_HOVER_LINES = 8
@@ -197,7 +197,7 @@ def _marks(
 
 
 def _hover_html(lines: Sequence[str]) -> str:
-    first, *others = [escape(line) for line in lines]
+    first, *others = [for_html(line) for line in lines]
     return "<br>".join([f"<b>{first}</b>", *others])
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from qwave.figures.table import Estimate
+from qwave.text import for_html
 
 
 def is_sure(estimate: Estimate) -> bool:
@@ -31,13 +31,13 @@ def importance_html(importances: Mapping[str, Estimate], element_id: str) -> str
         length, left, right = (100 * max(0.0, x) / end for x in (value, low, high))
         unsure = "" if low > 0 else " unsure"
         rows.append(
-            f'<div><code>{escape(parameter)}</code><div class="track{unsure}">'
+            f'<div><code>{for_html(parameter)}</code><div class="track{unsure}">'
             f'<div class="bar" style="width:{length:.1f}%"></div><div class="whisker" '
             f'style="left:{left:.1f}%;width:{right - left:.1f}%"></div></div>'
             f'<span class="share">{_percent(value)} <span class="muted">({_percent(low)} to '
             f"{_percent(high)})</span></span></div>"
         )
-    return f'<div class="bars" id="{escape(element_id)}">\n{chr(10).join(rows)}\n</div>'
+    return f'<div class="bars" id="{for_html(element_id)}">\n{chr(10).join(rows)}\n</div>'
 
 
 def _percent(share: float) -> str:

@@ -9,8 +9,9 @@ part of it, present or future, can send what it shows anywhere. Style and script
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
+
+from qwave.text import for_html
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -30,7 +31,7 @@ def page_html(title: str, sections: Sequence[str], *, script: str = "", end: str
     """
     parts = list(sections)
     if not any("<h1" in part for part in parts):
-        parts.insert(0, f"<h1>{escape(title)}</h1>")
+        parts.insert(0, f"<h1>{for_html(title)}</h1>")
     body = "\n".join(part for part in parts if part)
     return f"""<!doctype html>
 <html lang="en">
@@ -39,7 +40,7 @@ def page_html(title: str, sections: Sequence[str], *, script: str = "", end: str
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
+<title>{for_html(title)}</title>
 <style>{asset("page.css")}</style>
 </head>
 <body>
@@ -60,7 +61,7 @@ def asset(name: str) -> str:
 def facts_html(facts: Mapping[str, str]) -> str:
     """Facts by name, in the order given, as a row of boxes."""
     boxes = "\n".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(fact)}</dd></div>"
+        f"<div><dt>{for_html(name)}</dt><dd>{for_html(fact)}</dd></div>"
         for name, fact in facts.items()
     )
     return f'<dl class="facts">\n{boxes}\n</dl>' if boxes else ""
@@ -70,7 +71,7 @@ def notes_html(notes: Sequence[str]) -> str:
     """What a reader should know before the numbers, as a list; nothing without notes."""
     if not notes:
         return ""
-    items = "\n".join(f"<li>{escape(note)}</li>" for note in notes)
+    items = "\n".join(f"<li>{for_html(note)}</li>" for note in notes)
     heading = "<strong>Please note</strong>"
     return f'<div class="notes" role="note">{heading}\n<ul>\n{items}\n</ul></div>'
 
@@ -80,7 +81,8 @@ def commands_html(commands: Mapping[str, str]) -> str:
     if not commands:
         return '<p class="muted">None were recorded.</p>'
     return "\n".join(
-        f'<div class="command"><p>{escape(purpose)}</p><div><pre><code>{escape(command)}</code>'
+        f'<div class="command"><p>{for_html(purpose)}</p>'
+        f"<div><pre><code>{for_html(command)}</code>"
         '</pre><button type="button">Copy</button></div></div>'
         for purpose, command in commands.items()
     )

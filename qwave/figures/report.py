@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from plotly.offline import get_plotlyjs
 
@@ -20,6 +19,7 @@ from qwave.figures.page import asset, commands_html, facts_html, notes_html, pag
 from qwave.figures.panel import PANEL, Records, json_script, panel_facts, shared_settings
 from qwave.figures.points import FrontPoint, accuracy_limits, check_frame, front_members, size_text
 from qwave.figures.table import Estimate, Table
+from qwave.text import for_html
 
 _COLUMNS = (
     ("model", ""),
@@ -76,7 +76,7 @@ def report_html(
     check_frame(reference_accuracy, size_budget_bytes)
     records = records or Records()
     sections = [
-        f'<h1 class="small">{escape(title)}</h1>',
+        f'<h1 class="small">{for_html(title)}</h1>',
         _answer(points, reference_accuracy),
         notes_html(notes),
         "<h2>Accuracy against file size</h2>",
@@ -112,11 +112,11 @@ def report_html(
 def _answer(points: Sequence[FrontPoint], reference_accuracy: float) -> str:
     sentence = headline(points, reference_accuracy)
     if not points:
-        return f'<p class="lead">{escape(sentence)}</p>'
+        return f'<p class="lead">{for_html(sentence)}</p>'
     first = leading_steps(points)[:1] or list(points)[:1]
     low, high = accuracy_interval(first[0])
     rule = " More than chance: ahead by over 1.96 &times; &radic;2 standard errors."
-    return f"""<p class="lead">{escape(sentence)}</p>
+    return f"""<p class="lead">{for_html(sentence)}</p>
 <p class="muted">The 95 % interval of the first is {100 * low:.1f} to
 {percent_text(high)}.{rule * (len(points) > 1)}</p>"""
 
@@ -172,7 +172,7 @@ def _row(point: FrontPoint, shared: Mapping[str, object], index: int) -> str:
     accuracy = f"{100 * point.accuracy:.2f} ± {100 * point.standard_error:.2f} %"
     # What each cell sorts by, and what it shows, in the order of `_COLUMNS`.
     cells = (
-        (point.label, escape(point.label)),
+        (point.label, for_html(point.label)),
         (point.accuracy, accuracy),
         (
             point.size_bytes,
@@ -181,11 +181,11 @@ def _row(point: FrontPoint, shared: Mapping[str, object], index: int) -> str:
         (point.num_experts, str(point.num_experts)),
         (point.number, str(point.number)),
         (str(own), _settings(own)),
-        (point.digest, f"<code>{escape(point.digest)}</code>"),
-        (point.mlflow_run_id, f"<code>{escape(point.mlflow_run_id)}</code>"),
+        (point.digest, f"<code>{for_html(point.digest)}</code>"),
+        (point.mlflow_run_id, f"<code>{for_html(point.mlflow_run_id)}</code>"),
     )
     columns = "".join(
-        f'<td class="{kind or name}" data-label="{name}" data-value="{escape(str(value))}">'
+        f'<td class="{kind or name}" data-label="{name}" data-value="{for_html(str(value))}">'
         f"{shown}</td>"
         for (name, kind), (value, shown) in zip(_COLUMNS, cells, strict=True)
     )
@@ -194,7 +194,8 @@ def _row(point: FrontPoint, shared: Mapping[str, object], index: int) -> str:
 
 def _settings(configuration: Mapping[str, object]) -> str:
     return " ".join(
-        f"<code>{escape(key)}={escape(str(value))}</code>" for key, value in configuration.items()
+        f"<code>{for_html(key)}={for_html(str(value))}</code>"
+        for key, value in configuration.items()
     )
 
 
@@ -209,10 +210,10 @@ level for long, further trials add little.</figcaption></figure>"""
 def _importances(importances: Mapping[str, Mapping[str, Estimate]], reason: str) -> str:
     if not any(importances.values()):
         reason = reason or "Too few complete trials to estimate importances."
-        return f'<p class="muted">{escape(reason)}</p>'
+        return f'<p class="muted">{for_html(reason)}</p>'
     parts = []
     for number, (score, by_parameter) in enumerate(importances.items()):
-        name = escape(score.replace("_", " "))
+        name = for_html(score.replace("_", " "))
         if not any(is_sure(estimate) for estimate in by_parameter.values()):
             parts.append(
                 f'<p class="muted">For the {name}, none of the {len(by_parameter)} searched '
@@ -234,7 +235,7 @@ def _choices(choices: Mapping[str, Table]) -> str:
     if not choices:
         return ""
     parts = [
-        f"<div><h3><code>{escape(parameter)}</code></h3>{table.html(is_compact=True)}</div>"
+        f"<div><h3><code>{for_html(parameter)}</code></h3>{table.html(is_compact=True)}</div>"
         for parameter, table in choices.items()
     ]
     return f"""<h3>Choice by choice</h3>

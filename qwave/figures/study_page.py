@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from qwave.figures.page import commands_html, facts_html, page_html
 from qwave.figures.table import Table
+from qwave.text import for_html
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def study_html(
     """
     parts = [facts_html(summary)]
     for section in sections:
-        parts.append(f"<h2>{escape(section.heading)}</h2>")
-        parts += [f"<p>{escape(text)}</p>" for text in section.text.split("\n\n") if text]
+        parts.append(f"<h2>{for_html(section.heading)}</h2>")
+        parts += [f"<p>{for_html(text)}</p>" for text in section.text.split("\n\n") if text]
         if section.picture is not None:
             content = base64.b64encode(section.picture).decode()
-            name = escape(section.heading)
+            name = for_html(section.heading)
             parts.append(f'<p><img alt="{name}" src="data:image/png;base64,{content}"></p>')
         if section.table is not None:
             parts.append(section.table.html())

@@ -10,10 +10,10 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Literal, NamedTuple
 
 from qwave.figures.points import size_text
+from qwave.text import for_html, for_terminal
 
 
 class Estimate(NamedTuple):
@@ -94,7 +94,7 @@ class Table:
 
     def text(self) -> str:
         """Aligned columns, for a terminal."""
-        shown = [[column.heading for column in self.columns], *self._shown()]
+        shown = [[for_terminal(column.heading) for column in self.columns], *self._shown()]
         widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
         return "\n".join(
             "  ".join(
@@ -135,7 +135,7 @@ class Table:
         """
         head = "".join(
             f'<th scope="col" class="{_css(column)}"><button type="button">'
-            f"{escape(column.heading)}</button></th>"
+            f"{for_html(column.heading)}</button></th>"
             for column in self.columns
         )
         body = "\n".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
@@ -147,15 +147,18 @@ class Table:
 
     def _html_row(self, row: Sequence[Cell]) -> str:
         return "".join(
-            f'<td class="{_css(column)}" data-label="{escape(column.heading)}" '
-            f'data-value="{escape(_key(cell))}">'
-            f"{escape(column.show(cell))}</td>"
+            f'<td class="{_css(column)}" data-label="{for_html(column.heading)}" '
+            f'data-value="{for_html(_key(cell))}">'
+            f"{for_html(column.show(cell))}</td>"
             for column, cell in zip(self.columns, row, strict=True)
         )
 
     def _shown(self) -> list[list[str]]:
         return [
-            [column.show(cell) for column, cell in zip(self.columns, row, strict=True)]
+            [
+                for_terminal(column.show(cell))
+                for column, cell in zip(self.columns, row, strict=True)
+            ]
             for row in self.rows
         ]
 

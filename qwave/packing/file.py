@@ -98,15 +98,18 @@ def from_file(path: str | os.PathLike[str]) -> PackedModel:
 
     Raises:
         PackedFileError: There is no such file, it is none that can be read to an end (a folder, a
-            pipe, a device), or anything is not as `to_bytes` would have written it.
-        OSError: The file cannot be read.
+            pipe, a device) or may not be read, or anything is not as `to_bytes` would have written
+            it.
     """
     file = Path(path)
-    if not file.is_file():
-        there = " (it is a folder, a pipe or a device)" if file.exists() else ""
+    if not os.path.isfile(file):
+        there = " (it is a folder, a pipe or a device)" if os.path.exists(file) else ""
         raise PackedFileError(f"no such file: {file}{there}")
-    with file.open("rb") as opened:
-        return _read(opened, os.fstat(opened.fileno()).st_size, str(file))
+    try:
+        with file.open("rb") as opened:
+            return _read(opened, os.fstat(opened.fileno()).st_size, str(file))
+    except OSError as error:
+        raise PackedFileError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _read(file: BinaryIO, size: int, source: str) -> PackedModel:

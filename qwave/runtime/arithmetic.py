@@ -47,6 +47,7 @@ class NumpyNetwork:
         product: Callable[[PackedLayer], Product] = float_product,
     ) -> None:
         self._normalizer = normalizer
+        self.product = product
         self._layers = [_Linear(layer, product(layer)) for layer in layers]
 
     def logits(self, x: np.ndarray) -> np.ndarray:

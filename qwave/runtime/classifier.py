@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from qwave.config import SCHEMES, QwaveError
 from qwave.data.normalization import Normalizer
 from qwave.packing import PackedModel, from_file, mc_masks, to_bytes
 from qwave.runtime.arithmetic import softmax
-from qwave.runtime.kernels import Kernel, Network, network_maker
+from qwave.runtime.inputs import as_float32
+from qwave.runtime.kernels import Kernel, Network, kernel_of, network_maker
 
 # Of clips under MC-dropout at a time: bounds the memory of their probabilities under each mask.
 _MOST_ROWS, _MOST_PROBABILITIES = 512, 2**22
@@ -70,11 +72,21 @@ class PackedClassifier:
         """Copies and pickles hold the model; what computes it is made anew where they are read."""
         return PackedClassifier, (self.packed, self.kernel)
 
-    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """What computes its networks: of ``compiled``, ``numkong`` and ``numpy`` those that do."""
+        routers = [self._router] if self._router else []
+        return tuple(sorted({kernel_of(network) for network in [*self._experts, *routers]}))
+
+    def predict_proba(self, x: ArrayLike) -> np.ndarray:
         """Class probabilities of raw embeddings: [n, d] to float32 [n, c].
 
+        Args:
+            x: Numbers of any type, in any form that numpy takes: an array however it lies in
+                memory, rows of a list, a frame. Equal numbers give equal answers, bit for bit.
+
         Raises:
-            QwaveError: x has the wrong width or is not finite.
+            QwaveError: x is not numbers, has the wrong width, or is not finite.
         """
         x = self._checked(x)
         if self._router is None:
@@ -82,27 +94,25 @@ class PackedClassifier:
         curiosity = self._curiosity(x)[0] if self._is_curious() else None
         return self._mix(x, self._gates(x, curiosity))
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, x: ArrayLike) -> np.ndarray:
         """Names of the likeliest classes, [n] strings; among equals the first class."""
         return np.array(self.class_names)[self.predict_proba(x).argmax(axis=1)]
 
-    def examine(self, x: np.ndarray) -> Prediction:
+    def examine(self, x: ArrayLike) -> Prediction:
         """Probabilities, routes and curiosity of raw embeddings [n, d]."""
         x = self._checked(x)
         information, variance = self._curiosity(x)
         gates = self._gates(x, information)
         return Prediction(self._mix(x, gates), gates, information, variance)
 
-    def expert_probabilities(self, x: np.ndarray) -> np.ndarray:
+    def expert_probabilities(self, x: ArrayLike) -> np.ndarray:
         """What each expert would say of raw embeddings [n, d] if all went to it: [e, n, c]."""
         x = self._checked(x)
         return np.stack([expert.probabilities(x) for expert in self._experts])
 
-    def _checked(self, x: np.ndarray) -> np.ndarray:
+    def _checked(self, x: ArrayLike) -> np.ndarray:
         """Contiguous float32 [n, d]; whether it is finite is the networks' to check."""
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-            with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
-                x = np.asarray(x, dtype=np.float32)
+        x = as_float32(x)
         width = self.packed.header.in_features
         if x.ndim != 2 or x.shape[1] != width:
             raise QwaveError(f"x must have shape [clips, {width}], but has shape {x.shape}")

@@ -44,6 +44,14 @@ class Network(Protocol):
         """Probabilities of clips [n, d] under masks [s, i] of each layer, float32 [s, n, c]."""
 
 
+def kernel_of(network: Network) -> str:
+    """The kernel that computes a network: ``compiled``, ``numkong`` or ``numpy``."""
+    if isinstance(network, CompiledNetwork):
+        return "compiled"
+    is_integer = isinstance(network, NumpyNetwork) and network.product is integer_product
+    return "numkong" if is_integer else "numpy"
+
+
 def network_maker(
     kernel: Kernel,
 ) -> Callable[[Normalizer, Sequence[PackedLayer]], Network]:

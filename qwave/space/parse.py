@@ -37,9 +37,10 @@ TRIAL_KEYS = tuple(TrialConfig().flat())
 # `--smoke`: the same path, less of it.
 _SMOKE = {"train.epochs": 3, "budget.n_trials": 16}
 
-# Searched where a file fixes none: which one serves depends on what made the embeddings. Linear int8
-# networks on ESC-10, official folds: on a network's 1280 features (not negative, skewed) `sqrt_layer`
-# is 5 points ahead and needs no constants; on 384 log-mel statistics `standard` is 10 points ahead.
+# Searched where a file fixes none: which one serves depends on what made the embeddings. Linear
+# int8 networks on ESC-10, official folds: on a network's 1280 features (not negative, skewed)
+# `sqrt_layer` is 5 points ahead and needs no constants; on 384 log-mel statistics `standard` is
+# 10 points ahead.
 _NORMALIZATIONS = ("sqrt_layer", "standard")
 
 

@@ -217,7 +217,8 @@ def _write_folder(
         run_id=logged.source_run_id,
         model_uuid=logged.model_id,
         model_id=logged.model_id,
-        signature=_signature(example.shape[1], class_names),
+        signature=_signature(class_names),
+        metadata={"input": f"embeddings, numbers of any type, [clips, {example.shape[1]}]"},
     )
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary, "qwave")
@@ -236,18 +237,20 @@ def _write_folder(
         )
 
 
-def _signature(in_features: int, class_names: Sequence[str]) -> ModelSignature:
-    """Embeddings float32 [-1, d] to the columns of `qwave.pyfunc`.
+def _signature(class_names: Sequence[str]) -> ModelSignature:
+    """The columns of `qwave.pyfunc`.
 
-    By it MLflow turns the numbers of JSON into float32, and refuses arrays of float64.
+    Inputs have no schema: `qwave.pyfunc` takes numbers in any form, and says itself what is wrong
+    with others. A tensor's schema lets MLflow refuse all lists, and arrays and frames of any other
+    dtype, float64 among them; a schema of columns lets it refuse whole numbers, and cut rows that
+    are too wide without a word.
     """
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types import ColSpec, DataType, Schema
 
     numbers = ["probability", "mutual_information", *[f"p_{name}" for name in class_names]]
     return ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), (-1, in_features))]),
-        Schema(
+        outputs=Schema(
             [
                 ColSpec(DataType.string, "label"),
                 *[ColSpec(DataType.float, column) for column in numbers],

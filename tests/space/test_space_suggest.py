@@ -318,7 +318,10 @@ def test_top_k_is_drawn_up_to_the_number_of_experts(tmp_path: Path, high: int) -
 
 
 def test_an_empty_search_always_gives_the_base(tmp_path: Path) -> None:
-    sweep = _sweep(tmp_path, "name: a\ndata: {normalization: layer}\nfixed: {model: {schemes: [8, 1], top_k: 2}}")
+    sweep = _sweep(
+        tmp_path,
+        "name: a\ndata: {normalization: layer}\nfixed: {model: {schemes: [8, 1], top_k: 2}}",
+    )
     assert suggest(sweep, FixedTrial({})) == sweep.base.canonical()
     assert suggest(sweep, FixedTrial({})).model.schemes == ("int1", "int8")
 

@@ -1,0 +1,114 @@
+"""Text of other people at the edges where it could be taken for something else.
+
+Names of files and classes are kept as they are everywhere inside, and escaped once, where they
+leave: for a terminal, for a command to be pasted, for Markdown, for HTML. Files for programs (CSV,
+JSON, ``.npz``) hold them unchanged: their formats quote, and what is read back has to be what was
+written.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterable
+from typing import TextIO
+
+# Marks of Markdown: "_" only where no letters are on both sides, so that class names stay readable
+# in the source; ":" and "." only where an address would become a link. Not < > &: few renderers
+# know them behind a backslash.
+_MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+_TICKS = re.compile("`+")
+
+
+def for_terminal(text: object, *, keeps_lines: bool = False) -> str:
+    """Text that a terminal shows and does not obey, on one line.
+
+    Letters of every script and spaces stay. Control characters, line breaks, what turns the
+    direction of writing or has no width, and the bytes of a path that are no text become escapes
+    such as ``\\x1b`` and ``\\u202e``.
+
+    Args:
+        text: A name, a path, or anything else with a text.
+        keeps_lines: Whether line breaks stay, for messages of several lines. Lines after the
+            first are indented, so that none of them passes for a message of its own.
+    """
+    if not keeps_lines:
+        return _visible(text)
+    first, *more = str(text).split("\n")
+    more = [line if line[:1] in ("", " ") else f"  {line}" for line in more]
+    return "\n".join(map(_visible, (first, *more)))
+
+
+def for_shell(words: Iterable[object]) -> str:
+    """A command of these words, on one line, that can be pasted into a shell.
+
+    Words that a terminal would not show are written in the ``$'...'`` of bash, zsh and ksh.
+    """
+    return " ".join(map(_shell_word, words))
+
+
+def for_markdown(text: object) -> str:
+    """Text that Markdown shows as it is, in a line, a cell of a table or a link.
+
+    Line breaks and runs of spaces become one space; control characters are escaped as for a
+    terminal. HTML, links, emphasis, code and cells of tables cannot begin or end within it.
+    """
+    line = for_terminal(" ".join(str(text).split()))
+    marked = _MARKS.sub(r"\\\g<0>", line)
+    return html.escape(marked, quote=False)
+
+
+def markdown_code(text: object) -> str:
+    """Text as code within a line of Markdown, shown as it is; in a table, `|` apart.
+
+    The fence is one backtick longer than the longest run of them in the text.
+    """
+    line = for_terminal(text)
+    fence = "`" * (1 + max(map(len, _TICKS.findall(line)), default=0))
+    # One space on either side is not shown; without it a backtick would join the fence.
+    pad = " " if line.startswith("`") or line.endswith("`") or not line.strip() else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def for_html(text: object) -> str:
+    """Text that HTML shows as it is, between tags and in quoted attributes.
+
+    Line breaks stay, which HTML shows as a space; other control characters are escaped as for a
+    terminal.
+    """
+    return html.escape(_visible(text, kept="\n"))
+
+
+def escape_what_cannot_be_encoded(stream: TextIO) -> None:
+    """Let a stream write escapes for letters that its encoding lacks, instead of an error.
+
+    stdout of a terminal that is not in UTF-8, and of Windows in a pipe. A stream that cannot be
+    told stays as it is.
+    """
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _shell_word(word: object) -> str:
+    text = str(word)
+    if _visible(text) == text:
+        return shlex.quote(text)
+    letters = [
+        letter
+        if _visible(letter) == letter and letter not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+        for letter in text
+    ]
+    return f"$'{''.join(letters)}'"
+
+
+def _visible(text: object, kept: str = "") -> str:
+    """Escapes in place of what does not print, spaces of all scripts and `kept` apart."""
+    return "".join(
+        letter
+        if letter.isprintable() or letter in kept or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )
