@@ -19,7 +19,7 @@ from qwave.figures import FrontPoint, front_png, report_html
 from qwave.pareto import hypervolume, non_dominated
 from qwave.space import parse_config
 from qwave.sweep.record import config_label
-from qwave.sweep.study import trained_trials
+from qwave.sweep.study import trained_trials, with_data_place
 
 # Importances of fewer trials say more about the sampler than about the space.
 _MIN_TRIALS_FOR_IMPORTANCE = 10
@@ -76,8 +76,8 @@ def trial_config(trial: FrozenTrial) -> TrialConfig:
 
 
 def point_config(study: Study, point: FrontPoint) -> TrialConfig:
-    """The configuration of a point of this study."""
-    return trial_config(study.get_trials(deepcopy=False)[point.number])
+    """The configuration of a point of this study, with its data where they were found last."""
+    return with_data_place(trial_config(study.get_trials(deepcopy=False)[point.number]), study)
 
 
 def study_hypervolume(study: Study) -> float:
