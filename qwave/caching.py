@@ -46,8 +46,19 @@ def find_cache_folder() -> CacheFolder:
         with tempfile.TemporaryFile(dir=folder):
             return CacheFolder(folder, is_kept=True)
     except (OSError, RuntimeError) as error:  # a user without a home is a RuntimeError
-        _log.info("no cache folder that can be written (%s): made anew in this process", error)
+        _log.info("no cache folder that can be written: %s", error)
         return CacheFolder(_own_folder(), is_kept=False)
+
+
+def require_home() -> None:
+    """Give this process a home, for libraries that ask for one, where the user has none.
+
+    A folder that ends with the process; HOME names it.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(_own_folder())
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from qwave.caching import require_home
 from qwave.config import StoreError
 from qwave.tracking.place import artifact_root, mend_paths, store_uri
 
@@ -70,6 +71,7 @@ class Tracker:
         # Read when mlflow is imported, which is therefore not done at the top of this module. A
         # person who wants telemetry can still set the variable.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        require_home()  # without one, mlflow cannot even be imported
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
