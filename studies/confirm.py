@@ -22,6 +22,7 @@ from optuna.study import Study
 from qwave.audio import open_data
 from qwave.config import ConfigError, ConfirmationConfig, DataError, TrialConfig
 from qwave.data import EmbeddingSet, leave_out
+from qwave.export import DATA_ADVICE
 from qwave.figures import (
     Cell,
     Column,
@@ -32,7 +33,6 @@ from qwave.figures import (
     Table,
     estimates_png,
 )
-from qwave.export import DATA_ADVICE
 from qwave.fit import predict_holdout
 from qwave.pareto import hypervolume, non_dominated
 from qwave.space import load_confirmation

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwave import compiler
-from qwave import caching
+from qwave import caching, compiler
 from qwave.compiler import compiled
 from qwave.config import ConfigError, DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, make_folds

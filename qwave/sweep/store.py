@@ -53,8 +53,7 @@ def check_store(store: Path) -> None:
         others = sorted(entry.name for entry in store.iterdir() if entry.name[0] != ".")
         if {_JOURNAL, _DATABASE} <= set(others):
             raise StoreError(
-                f"--store {store} holds all of a store but its {_MARKER}; "
-                f"{_marker_advice(marker)}"
+                f"--store {store} holds all of a store but its {_MARKER}; {_marker_advice(marker)}"
             )
         if others:
             raise StoreError(
@@ -75,7 +74,9 @@ def check_store(store: Path) -> None:
 
 def _marker_advice(marker: Path) -> str:
     content = shlex.quote(json.dumps(_CONTENT))
-    return f"if qwave made this folder, write it again: echo {content} > {shlex.quote(str(marker))}"
+    return (
+        f"if qwave made this folder, write it again: echo {content} > {shlex.quote(str(marker))}"
+    )
 
 
 @contextmanager

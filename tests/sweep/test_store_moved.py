@@ -124,7 +124,12 @@ def test_a_link_and_a_relative_path_lead_to_the_same_store(
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
     capsys.readouterr()
-    for way in (tmp_path / "link", Path("../store"), Path("../link"), Path("..") / "below/../link"):
+    for way in (
+        tmp_path / "link",
+        Path("../store"),
+        Path("../link"),
+        Path("..") / "below/../link",
+    ):
         assert place._replace(store=way).export() == 0
         out, err = capsys.readouterr()
         assert notes(err) == []
