@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import logging
+import multiprocessing
 import os
 import platform
 import shlex
@@ -19,7 +20,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from qwave.caching import cache_folder
+from qwave.caching import find_cache_folder
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
     words = " ".join((compiler, *command[1:], *_FLAGS, *flags))
     for part in (*sources, words.encode(), _processor()):
         key.update(part)
-    folder = cache_folder()
+    folder, is_kept = find_cache_folder()
+    if not is_kept and multiprocessing.parent_process() is None:  # workers need not repeat it
+        _note_not_kept()
     library = folder / f"{source.stem}-{key.hexdigest()[:16]}.so"
     if library.exists():
         try:
@@ -81,6 +84,15 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
     except OSError as error:  # such as a folder from which nothing may be run
         _log.warning("%s cannot be loaded, goes on without it, slower: %s", library, error)
         return None
+
+
+@functools.cache
+def _note_not_kept() -> None:
+    """Said once, not for every source."""
+    _log.warning(
+        "note: the cache folder cannot be written: C sources are compiled anew at every start; "
+        "XDG_CACHE_HOME may name another one"
+    )
 
 
 def _processor() -> bytes:

@@ -20,8 +20,9 @@ import numpy as np
 from optuna.study import Study
 
 from qwave.audio import open_data
-from qwave.config import ConfigError, ConfirmationConfig, TrialConfig
+from qwave.config import ConfigError, ConfirmationConfig, DataError, TrialConfig
 from qwave.data import EmbeddingSet, leave_out
+from qwave.export import DATA_ADVICE
 from qwave.figures import (
     Cell,
     Column,
@@ -41,9 +42,9 @@ from qwave.sweep import (
     collect_points,
     front_of,
     load_study,
+    made_report_folder,
     opened_bench,
     point_config,
-    report_folder,
     write_study,
 )
 from studies.command_line import guarded, split_positionals, study_parser
@@ -106,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         workers=config.workers,
         is_fresh=arguments.fresh,
     ) as bench:
+        # Before anything is trained: the search may never have come to its report.
+        beside = made_report_folder(arguments.store, config.study) / "front_confirmed.csv"
         repeats = bench.train_seeds(configs, config.seeds)
         confirmed = confirm(points, repeats, data)
         if any_config.data.holdout_fold is not None:
@@ -124,7 +127,6 @@ def run(arguments: argparse.Namespace) -> int:
             params=dataclasses.asdict(config),
             metrics=optimism(confirmed, study),
         )
-        beside = report_folder(arguments.store, config.study) / "front_confirmed.csv"
         beside.write_text(confirmed_table(confirmed).csv(), encoding="utf-8")
     show_study(sections, (*files, beside))
     return 0
@@ -166,13 +168,16 @@ def refuse_stale(configs: Mapping[str, TrialConfig], seeds: Sequence[int]) -> No
 
 def searched_data(config: TrialConfig, study: Study) -> tuple[EmbeddingSet, EmbeddingSet]:
     """All rows, and those that the search had."""
-    full = open_data(config.data.path, config.data.encoder)
-    data = leave_out(full, config.data.holdout_fold)
+    try:
+        full = open_data(config.data.path, config.data.encoder)
+        data = leave_out(full, config.data.holdout_fold)
+    except DataError as error:
+        raise ConfigError(f"{error}; {DATA_ADVICE}") from error
     expected = study.user_attrs["data_digest"]
     if data.digest != expected:
         raise ConfigError(
             f"{config.data.path} has changed since the search: its digest was {expected} and is "
-            f"{data.digest}; search again"
+            f"{data.digest}; put the old file back; {DATA_ADVICE}"
         )
     return full, data
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwave import compiler
+from qwave import caching, compiler
 from qwave.compiler import compiled
 from qwave.config import ConfigError, DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
@@ -107,8 +107,10 @@ def test_where_the_cache_folder_cannot_be_made_the_library_is_made_anew(
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    caching._own_folder.cache_clear()  # another test of this process may have made one
     assert _answer(compiled(small_source)) == 42
     assert len(list(tmp_path.glob("qwave-*/small-*.so"))) == 1
+    caching._own_folder.cache_clear()
 
 
 @needs_compiler

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import pwd
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,19 +299,99 @@ def test_retiring_what_is_not_there_does_nothing(tracker: Tracker, client: Mlflo
     assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
 
 
-def test_an_experiment_deleted_in_the_ui_is_named_with_a_way_out(
-    tracker: Tracker, client: MlflowClient
+def test_an_experiment_deleted_in_the_ui_is_restored_with_its_runs(
+    tracker: Tracker, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment = tracker.experiment("sweep")
+    run_id = tracker.start_run(experiment, "kept")
     client.delete_experiment(experiment)
-    message = re.escape(
-        "the MLflow experiment 'sweep' was deleted in the UI; restore it with "
-        f"`mlflow experiments restore -x {experiment}`, or choose another name= for the sweep"
-    )
-    with pytest.raises(StoreError, match=f"^{message}$"):
-        tracker.experiment("sweep")
-    client.restore_experiment(experiment)
     assert tracker.experiment("sweep") == experiment
+    assert capsys.readouterr().err == (
+        "note: the MLflow experiment 'sweep' was deleted (in the UI?): it is restored\n"
+    )
+    assert client.get_run(run_id).info.lifecycle_stage == "active"
+    assert tracker.experiment("sweep") == experiment
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_what_is_deleted_while_a_study_runs_is_restored_and_written(
+    tracker: Tracker, client: MlflowClient, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = tracker.experiment("sweep")
+    writes: list[Callable[[str], object]] = [
+        lambda run_id: tracker.log(run_id, metrics={"accuracy": 0.5}, tags={"a": "b"}),
+        lambda run_id: tracker.end_run(run_id, "KILLED"),
+        lambda run_id: tracker.resume_run(run_id),
+    ]
+    if what == "experiment":
+        writes.append(lambda _: tracker.start_run(experiment, "next"))
+    run_id = tracker.start_run(experiment, "first")
+    for write in writes:
+        if what == "run":
+            client.delete_run(run_id)
+        else:
+            client.delete_experiment(experiment)
+        write(run_id)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("was deleted (in the UI?): it is restored")
+    run = client.get_run(run_id)
+    assert (run.info.lifecycle_stage, run.info.status) == ("active", "RUNNING")
+    assert (run.data.metrics, run.data.tags["a"]) == ({"accuracy": 0.5}, "b")
+
+
+def test_a_run_that_is_gone_for_good_is_said_to_be_gone(
+    tracker: Tracker, client: MlflowClient
+) -> None:
+    run_id = tracker.start_run(tracker.experiment("sweep"), "gone")
+    folder = tracker.artifact_folder(run_id)
+    tracker.end_run(run_id)
+    client.delete_run(run_id)
+    client._tracking_client.store._hard_delete_run(run_id)
+    assert tracker.status(run_id) is None
+    assert not tracker.resume_run(run_id)
+    with pytest.raises(StoreError, match=f"^MLflow has no run {run_id} in .* any more"):
+        tracker.log(run_id, metrics={"accuracy": 1.0})
+    assert tracker.artifact_folder(run_id) == folder  # which is still there
+    assert tracker.find_artifacts(run_id) == folder
+    folder.rmdir()
+    assert tracker.find_artifacts(run_id) is None
+    with pytest.raises(StoreError, match=f"^MLflow has no run {run_id} .* no artifacts of it"):
+        tracker.artifact_folder(run_id)
+
+
+@pytest.mark.parametrize("name", ["sweep", "s" * 500])
+def test_experiments_retired_in_the_same_second_have_names_of_their_own(
+    tracker: Tracker, client: MlflowClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda form: "until 2026-10-25 02:30:00")
+    retired = []
+    for _ in range(3):
+        experiment = tracker.experiment(name)
+        retired.append(tracker.retire_experiment(name, is_kept=len(retired) == 1))
+        found = client.get_experiment(experiment)
+        assert found.name == retired[-1]
+        assert len(found.name) <= 500
+        assert found.lifecycle_stage == ("active" if len(retired) == 2 else "deleted")
+    assert len(set(retired)) == 3
+    assert client.get_experiment_by_name(name) is None
+    assert tracker.retire_experiment(name) is None
+
+
+def test_a_user_without_a_name_has_the_other_tags(
+    tracker: Tracker, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    for key in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    nameless = Tracker(store)
+    run_id = nameless.start_run(nameless.experiment("sweep"), "run")
+    tags = nameless._client.get_run(run_id).data.tags
+    assert tags["mlflow.user"] == "unknown"
+    assert {"mlflow.source.name", "mlflow.source.type"} <= set(tags)
 
 
 def test_an_experiment_deleted_in_the_ui_can_be_retired(

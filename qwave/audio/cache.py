@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import sqlite3
 import time
 import warnings
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qwave.caching import cache_folder
+from qwave.caching import find_cache_folder
 from qwave.config import AudioError
 
 _TABLES = (
@@ -42,6 +43,8 @@ _MACHINE_FAULTS = {
     *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS),
 }
+# Of these, those that end when another process is done.
+_PASSING_FAULTS = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
 class ClipEmbedding(NamedTuple):
@@ -135,17 +138,22 @@ class EmbeddingCache:
     def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         if self._connection is None:
             return []
-        try:
-            return self._connection.execute(statement, values).fetchall()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # of messages that quote the file
-            self._handle(error)
-            return []
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                return self._connection.execute(statement, values).fetchall()
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # of messages that quote the file
+                # SQLite itself waits for a writer, but not where waiting could be for ever: for
+                # the change to a log, and beside a process that closes or repairs that log.
+                if _code(error) in _PASSING_FAULTS and time.monotonic() < deadline:
+                    time.sleep(random.uniform(0.001, 0.02))  # not all at the same moment again
+                    continue
+                self._handle(error)
+                return []
 
     def _handle(self, error: Exception) -> None:
         """Do without the cache, or say that it is damaged."""
-        code = getattr(error, "sqlite_errorcode", None)
-        # The lower byte is the kind of fault, the rest says more about it.
-        if code is None or code & 0xFF not in _MACHINE_FAULTS:
+        if _code(error) not in _MACHINE_FAULTS:
             raise self._damaged(str(error)) from error
         self.close()
         warnings.warn(
@@ -169,8 +177,8 @@ def open_cache() -> Iterator[EmbeddingCache]:
     Raises:
         AudioError: Its file is damaged.
     """
-    folder = cache_folder()
-    if folder.name != "qwave":  # a temporary one
+    folder, is_kept = find_cache_folder()
+    if not is_kept:
         warnings.warn(
             "the cache folder cannot be written: embeddings are not kept for the next time; "
             "XDG_CACHE_HOME may name another one",
@@ -182,6 +190,12 @@ def open_cache() -> Iterator[EmbeddingCache]:
         yield cache
     finally:
         cache.close()
+
+
+def _code(error: Exception) -> int | None:
+    """SQLite's code of a fault: its lower byte, the kind; the rest says more about it."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _checksum(content: str, encoder: str, x: bytes, is_silent: object) -> int:

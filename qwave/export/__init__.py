@@ -9,10 +9,11 @@ from qwave.export.budgets import (
 )
 from qwave.export.handover import Candidate, ExportedModel, export_model, register_export
 from qwave.export.onnx_file import require_onnx
-from qwave.export.record import Search
+from qwave.export.record import DATA_ADVICE, Search
 from qwave.export.verify import Agreement, VerificationError
 
 __all__ = [
+    "DATA_ADVICE",
     "Agreement",
     "Candidate",
     "ExportedModel",

@@ -130,7 +130,13 @@ def export_model(
     """
     point, config = candidate.point, candidate.config.canonical()
     data = load_searched(config, candidate.search)
-    artifacts = tracker.artifact_folder(point.mlflow_run_id)
+    artifacts = tracker.find_artifacts(point.mlflow_run_id)
+    if artifacts is None:
+        raise StoreError(
+            f"trial {point.number}: its artifacts are not in {tracker.artifact_root} any more "
+            f"(was its MLflow run {point.mlflow_run_id} deleted for good?): put them back, export "
+            "another trial, or search again under another name (name=OTHER)"
+        )
     said = read_out_of_fold(artifacts / "predictions.csv", data.searched)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,11 @@ from qwave.evaluate import score_intervals, score_predictions
 from qwave.statistics import Interval, bootstrap_means
 
 RESAMPLE_SEED = 0
+# What helps where the rows of a search are not found where they were.
+DATA_ADVICE = (
+    "if these rows lie elsewhere now, give the search their place, by its command with "
+    "data.path=PLACE: it keeps its trials, and then this command works too"
+)
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,13 @@ def load_searched(config: TrialConfig, search: Search) -> SearchedData:
     except (AudioError, DataError) as error:
         raise DataError(
             f"{error}; the sweep {search.name!r} was searched on rows of {path} whose digest is "
-            f"{search.data_digest}: put the file back, with a relative path below the folder that "
-            "the search was started in, or search again"
+            f"{search.data_digest}: put the file back; {DATA_ADVICE}"
         ) from error
     if searched.digest != search.data_digest:
         raise DataError(
             f"{path} has changed since the search: the digest of its rows was "
-            f"{search.data_digest} and is {searched.digest}; put the old file back, or search "
-            "again"
+            f"{search.data_digest} and is {searched.digest}; put the old file back; "
+            f"{DATA_ADVICE}"
         )
     return SearchedData(full, searched)
 
@@ -97,7 +101,10 @@ def read_out_of_fold(file: Path, searched: EmbeddingSet) -> OutOfFold:
     Raises:
         StoreError: It is missing, damaged, or of other clips.
     """
-    advice = "the run's artifacts were removed or changed; run the search again with --fresh"
+    advice = (
+        "the run's artifacts were removed or changed: put them back, export another trial, or "
+        "search again under another name (name=OTHER)"
+    )
     if not file.is_file():
         raise StoreError(f"no such file: {file}; {advice}")
     with file.open(newline="", encoding="utf-8") as stream:

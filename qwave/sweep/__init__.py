@@ -6,7 +6,7 @@ from qwave.sweep.pool import WorkerLostError, worker_count
 from qwave.sweep.repeats import Bench, Repeat, StudyStoppedError, opened_bench
 from qwave.sweep.report import collect_points, front_of, point_config
 from qwave.sweep.run import Outcome, run_sweep
-from qwave.sweep.store import check_store, report_folder
+from qwave.sweep.store import check_store, made_report_folder, report_folder
 from qwave.sweep.study import load_study
 from qwave.sweep.study_report import write_study
 
@@ -19,6 +19,7 @@ __all__ = [
     "WorkerLostError",
     "check_store",
     "load_study",
+    "made_report_folder",
     "report_folder",
     "point_config",
     "collect_points",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future, as_completed
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from qwave.space import parse_config
 from qwave.sweep.pool import TrainingPool, WorkerLostError, training_pool, worker_count
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
 from qwave.sweep.stop import stop_requests
-from qwave.sweep.store import opened_store, repeats_folder
+from qwave.sweep.store import made_report_folder, opened_store, repeats_folder
 from qwave.tracking import Tracker
 
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Predictions))
@@ -53,7 +54,7 @@ class Repeat:
         seconds: Of the whole trial; ``train_seconds`` of training.
         peak_memory_bytes: Of the process that trained it.
         mlflow_run_id: The run that holds its record.
-        folder: Artifacts of that run.
+        folder: Artifacts of that run; of those, `Bench.train` promises the models.
     """
 
     config: TrialConfig
@@ -104,6 +105,13 @@ class Bench:
         """
         files = {name: self._file(config) for name, config in configs.items()}
         missing = {name: configs[name] for name, file in files.items() if not self._holds(file)}
+        removed = sum(file.exists() for file in {files[name] for name in missing})
+        if removed and not self.is_fresh:
+            tqdm.write(
+                f"note: the MLflow artifacts of {removed} trained configurations were removed from "
+                f"{self.recorder.tracker.artifact_root}: these are trained again",
+                sys.stderr,
+            )
         # Equal configurations under two names are trained once.
         futures = {
             self.pool.submit(configs[name].canonical()): name
@@ -131,7 +139,9 @@ class Bench:
         return {name: [repeats[f"{name}, seed {seed}"] for seed in seeds] for name in configs}
 
     def _holds(self, file: Path) -> bool:
-        return file in self._kept_here if self.is_fresh else file.exists()
+        if self.is_fresh or not file.exists():
+            return file in self._kept_here
+        return _has_models(file, self.recorder.tracker)
 
     def _file(self, config: TrialConfig) -> Path:
         name = f"{self.data.digest}-{config.digest}.npz"
@@ -195,11 +205,13 @@ def opened_bench(
         training_pool(worker_count(workers, device), data, device) as pool,
         stop_requests() as is_stopped,
     ):
-        tracker = Tracker(store)
+        made_report_folder(store, name)
         repeats_folder(store).mkdir(exist_ok=True)
+        tracker = Tracker(store)
         if is_fresh:
             tracker.retire_experiment(name)
         recorder = Recorder(tracker, tracker.experiment(name), data, source)
+        tracker.restore_runs(recorder.experiment_id)
         for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
             recorder.fail(run_id, "interrupted", "its process ended; the trial runs again")
         yield Bench(store, data, recorder, pool, is_stopped, is_fresh)
@@ -223,6 +235,16 @@ def _read(file: Path, tracker: Tracker) -> Repeat:
     folder = tracker.artifact_folder(values["mlflow_run_id"])
     values["expert_load"] = tuple(values["expert_load"])
     return Repeat(config=config, predictions=predictions, folder=folder, **values)
+
+
+def _has_models(file: Path, tracker: Tracker) -> bool:
+    """Whether the models of a result are still among the artifacts of its run."""
+    with np.load(file) as arrays:
+        run_id, fold = json.loads(str(arrays["values"]))["mlflow_run_id"], arrays["fold"]
+    folder = tracker.find_artifacts(run_id)
+    return folder is not None and all(
+        (folder / f"fold_{index}" / "model.qwave").is_file() for index in np.unique(fold).tolist()
+    )
 
 
 def _fold_number(file: Path) -> int:

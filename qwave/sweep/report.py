@@ -18,7 +18,7 @@ from qwave.pareto import hypervolume, non_dominated
 from qwave.space import parse_config
 from qwave.sweep.mattered import MIN_TRIALS, choice_tables, parameter_importances
 from qwave.sweep.record import config_label
-from qwave.sweep.study import trained_trials
+from qwave.sweep.study import trained_trials, with_data_place
 from qwave.tracking import ui_command
 
 _MOST_CHARACTERS = 45  # of a fact below a picture's title: three of them fill its line
@@ -74,8 +74,8 @@ def trial_config(trial: FrozenTrial) -> TrialConfig:
 
 
 def point_config(study: Study, point: FrontPoint) -> TrialConfig:
-    """The configuration of a point of this study."""
-    return trial_config(study.get_trials(deepcopy=False)[point.number])
+    """The configuration of a point of this study, with its data where they were found last."""
+    return with_data_place(trial_config(study.get_trials(deepcopy=False)[point.number]), study)
 
 
 def study_hypervolume(study: Study) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 import sys
 import time
@@ -25,9 +26,11 @@ from qwave.sweep.report import (
     write_report,
 )
 from qwave.sweep.stop import stop_requests
-from qwave.sweep.store import check_store, journal_path, opened_store, report_folder
-from qwave.sweep.study import count_trials, open_study, repair
+from qwave.sweep.store import check_store, journal_path, made_report_folder, opened_store
+from qwave.sweep.study import count_trials, open_study, repair, set_data_place
 from qwave.tracking import Tracker, ui_command
+
+_RUN_ID = "mlflow_run_id"  # attribute of the study: its own run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,10 +82,14 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
             "reference_accuracy": 1 / plan.data.num_classes,
             "reference_bytes": sweep.budget.max_size_bytes,
         }
-        study = open_study(sweep, store, attributes, is_fresh=is_fresh)
+        made_report_folder(store, sweep.name)
         tracker = Tracker(store)
+        study = open_study(sweep, store, attributes, is_fresh=is_fresh)
+        set_data_place(study, sweep.data.path)
         if is_fresh:
             tracker.retire_experiment(sweep.name)
+        else:
+            _set_lost_study_aside(study, tracker)
         recorder = Recorder(tracker, tracker.experiment(sweep.name), plan.data, sweep.data.path)
         _repair(study, sweep, recorder)
         study_run = _open_study_run(study, plan, recorder)
@@ -102,9 +109,23 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
         )
 
 
+def _set_lost_study_aside(study: Study, tracker: Tracker) -> None:
+    """Keep the runs of a study that Optuna does not know apart from those of the new one."""
+    if _RUN_ID in study.user_attrs or not tracker.has_runs(study.study_name):
+        return
+    renamed = tracker.retire_experiment(study.study_name, is_kept=True)
+    tqdm.write(
+        f"note: the store holds MLflow runs of {study.study_name!r}, but not its study (was it "
+        "deleted in optuna-dashboard?): the search begins anew; those runs stay, in the "
+        f"experiment {renamed!r}",
+        sys.stderr,
+    )
+
+
 def _repair(study: Study, sweep: SweepConfig, recorder: Recorder) -> None:
     """Queue what a killed process left running, and close the MLflow runs that it left open."""
     tracker = recorder.tracker
+    tracker.restore_runs(recorder.experiment_id)
     # All open runs, not only those that trials name: the process may have ended between the
     # start of a run and the note of its id.
     for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
@@ -115,10 +136,15 @@ def _repair(study: Study, sweep: SweepConfig, recorder: Recorder) -> None:
 
 def _open_study_run(study: Study, plan: Plan, recorder: Recorder) -> str:
     """The MLflow run of the study itself; the same one at every start."""
-    run_id = study.user_attrs.get("mlflow_run_id")
-    if run_id:
-        recorder.tracker.resume_run(run_id)
+    run_id = study.user_attrs.get(_RUN_ID)
+    if run_id and recorder.tracker.resume_run(run_id):
         return str(run_id)
+    if run_id:
+        tqdm.write(
+            "note: MLflow has no run of this study any more (was it deleted for good?): a new one "
+            "is made; the trials that were run are still known",
+            sys.stderr,
+        )
     sweep = plan.sweep
     searched = {f"search.{key}": domain for key, domain in sweep.search.items()}
     run_id = recorder.tracker.start_run(
@@ -131,7 +157,7 @@ def _open_study_run(study: Study, plan: Plan, recorder: Recorder) -> str:
             "qwave.data_digest": plan.data.digest,
         },
     )
-    study.set_user_attr("mlflow_run_id", run_id)
+    study.set_user_attr(_RUN_ID, run_id)
     study.set_user_attr("mlflow_experiment_id", recorder.experiment_id)
     return run_id
 
@@ -146,9 +172,10 @@ def _finish(
     volume = study_hypervolume(study)
     commands = {
         "browse the trials": ui_command(store),
-        "inspect the study": f"optuna-dashboard {journal_path(store).resolve()}",
+        "inspect the study": f"optuna-dashboard {shlex.quote(str(journal_path(store).resolve()))}",
         "hand over a model": (
-            f"qwave export --budget 50kB --sweep {sweep.name} --store {store.resolve()}"
+            f"qwave export --budget 50kB --sweep {sweep.name} "
+            f"--store {shlex.quote(str(store.resolve()))}"
         ),
     }
     summary = {
@@ -156,7 +183,7 @@ def _finish(
         "trials": f"{counts['complete']} complete, {counts['pruned']} over the size budget",
         "sweep": sweep.digest,
     }
-    folder = report_folder(store, sweep.name)
+    folder = made_report_folder(store, sweep.name)
     reports = write_report(study, sweep, folder, summary=summary, commands=commands, store=store)
     shutil.copytree(folder, tracker.artifact_folder(run_id) / "report", dirs_exist_ok=True)
     history = hypervolume_by_trial(study)

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ FORMAT_VERSION = 1
 _MARKER = "qwave.json"
 _LOCK_SECONDS = 1.0
 _CONTENT = {"format": "qwave-store", "version": FORMAT_VERSION}
+# What only a store holds: with it, a folder without a marker is one that lost it.
+_JOURNAL, _DATABASE, _ARTIFACTS = "optuna.journal", "mlflow.db", "artifacts"
 
 
 def check_store(store: Path) -> None:
@@ -40,10 +44,6 @@ def check_store(store: Path) -> None:
     Raises:
         StoreError: Says what was found and what to do.
     """
-    if set("?%#") & set(str(store.resolve())):
-        raise StoreError(
-            f"--store {store}: MLflow cannot open a database under a path with '?', '%' or '#'"
-        )
     if store.exists() and not store.is_dir():
         raise StoreError(f"--store {store} is a file; name a folder")
     if not store.is_dir():
@@ -51,6 +51,10 @@ def check_store(store: Path) -> None:
     marker = store / _MARKER
     if not marker.exists():
         others = sorted(entry.name for entry in store.iterdir() if entry.name[0] != ".")
+        if {_JOURNAL, _DATABASE} <= set(others):
+            raise StoreError(
+                f"--store {store} holds all of a store but its {_MARKER}; {_marker_advice(marker)}"
+            )
         if others:
             raise StoreError(
                 f"--store {store} is not a qwave store: it holds {', '.join(others[:5])} but no "
@@ -60,12 +64,19 @@ def check_store(store: Path) -> None:
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{marker} is damaged ({error}); choose another --store") from error
+        raise StoreError(f"{marker} is damaged ({error}); {_marker_advice(marker)}") from error
     if found != _CONTENT:
         raise StoreError(
             f"--store {store} is a store of another format or version: found {found}, this qwave "
             f"uses {_CONTENT}; choose another --store"
         )
+
+
+def _marker_advice(marker: Path) -> str:
+    content = shlex.quote(json.dumps(_CONTENT))
+    return (
+        f"if qwave made this folder, write it again: echo {content} > {shlex.quote(str(marker))}"
+    )
 
 
 @contextmanager
@@ -80,11 +91,7 @@ def opened_store(store: Path) -> Iterator[Path]:
             written.
     """
     check_store(store)
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        (store / _MARKER).write_text(json.dumps(_CONTENT) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"--store {store} cannot be written: {error}") from error
+    _require_writable(store)
     lock = FileLock(store / "store.lock")
     try:
         lock.acquire(timeout=0)
@@ -92,6 +99,8 @@ def opened_store(store: Path) -> Iterator[Path]:
         raise StoreError(
             f"--store {store} is in use by another process; wait for it, or choose another --store"
         ) from error
+    except OSError as error:
+        raise _unwritable(store, error) from error
     try:
         _drop_stale_lock(journal_path(store))
         _cut_torn_line(journal_path(store))
@@ -100,14 +109,70 @@ def opened_store(store: Path) -> Iterator[Path]:
         lock.release()
 
 
+def _require_writable(store: Path) -> None:
+    """Make a store of a folder, and find out before anything is trained what cannot be written."""
+    marker = store / _MARKER
+    try:
+        require_folder(store)
+        if not marker.exists():
+            # A file that bears its name is whole.
+            unfinished = store / f".{_MARKER}.{os.getpid()}"
+            unfinished.write_text(json.dumps(_CONTENT) + "\n", encoding="utf-8")
+            unfinished.replace(marker)
+        require_folder(store / _ARTIFACTS)
+        if repeats_folder(store).exists():
+            require_folder(repeats_folder(store))
+        for name in (_JOURNAL, _DATABASE):
+            file = store / name
+            if os.path.lexists(file):
+                file.open("r+b").close()
+    except OSError as error:
+        raise _unwritable(store, error) from error
+
+
+def require_folder(folder: Path) -> None:
+    """Make a folder where there is none, and write into it.
+
+    Raises:
+        OSError: It cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def _unwritable(store: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"--store {store} cannot be written: {error}; copy it to where you may write, and name "
+        "the copy, or choose another --store"
+    )
+
+
 def journal_path(store: Path) -> Path:
     """Optuna's journal in a store."""
-    return store / "optuna.journal"
+    return store / _JOURNAL
 
 
 def report_folder(store: Path, sweep_name: str) -> Path:
     """Where a sweep's report goes."""
     return store / "reports" / sweep_name
+
+
+def made_report_folder(store: Path, sweep_name: str) -> Path:
+    """Make the folder of a sweep's report, and prove that it can be written.
+
+    Called before anything is trained: what was trained should not be lost to a folder that is not
+    there, or is another user's.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    folder = report_folder(store, sweep_name)
+    try:
+        require_folder(folder)
+    except OSError as error:
+        raise _unwritable(store, error) from error
+    return folder
 
 
 def repeats_folder(store: Path) -> Path:

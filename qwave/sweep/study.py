@@ -12,6 +12,8 @@ import copy
 import dataclasses
 import hashlib
 import math
+import os
+import shlex
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +35,9 @@ _MAX_DRAWS_PER_TRIAL = 20
 # Study attribute: numbers of trials that were stopped and queued again. A trial of a killed
 # process can be told its state, but no longer be given attributes of its own.
 _INTERRUPTED = "interrupted_trials"
+# Study attribute: data.path as it was given at the last start, and the absolute path; none for
+# data that ship with the package.
+_DATA_PLACE = "data_place"
 # What a differing attribute means to people.
 _REASONS = {
     "data_digest": ", because the rows of data.path have changed: clips were added, removed or "
@@ -123,8 +128,29 @@ def load_study(store: Path, name: str) -> Study:
     found = f"it holds {', '.join(names)}" if names else "it holds no study"
     raise StoreError(
         f"--store {store} holds no study {name!r} ({found}); search first, for example with "
-        f"python -m studies.moe_pareto --store {store}"
+        f"python -m studies.moe_pareto --store {shlex.quote(str(store))}"
     )
+
+
+def set_data_place(study: Study, path: str) -> None:
+    """Note where the data of a study lie at this start."""
+    place = [] if path == "esc10" else [path, os.path.abspath(os.path.expanduser(path))]
+    if study.user_attrs.get(_DATA_PLACE) != place:
+        study.set_user_attr(_DATA_PLACE, place)
+
+
+def with_data_place(config: TrialConfig, study: Study) -> TrialConfig:
+    """A trial's configuration, with the data where they were found last.
+
+    The same digest: where the rows lie is no part of it. The path stays as the study was last
+    given it, if that leads to something from this working directory; else it is the absolute one,
+    if that does; else it stays as the trial had it.
+    """
+    for path in study.user_attrs.get(_DATA_PLACE, []):
+        if os.path.exists(os.path.expanduser(path)):
+            data = dataclasses.replace(config.data, path=path)
+            return dataclasses.replace(config, data=data)
+    return config
 
 
 def ask(study: Study, sweep: SweepConfig, suggest: Suggest) -> Draw:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qwave.figures import Section, study_html
 from qwave.sweep.repeats import Bench
-from qwave.sweep.store import report_folder
+from qwave.sweep.store import made_report_folder
 from qwave.tracking import ui_command
 
 
@@ -36,8 +36,7 @@ def write_study(
         params: Of the MLflow run; written when it is made.
         metrics: Of the MLflow run.
     """
-    folder = report_folder(bench.store, name)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_report_folder(bench.store, name)
     commands = {"browse the trials": ui_command(bench.store)}
     files = [folder / "report.html"]
     page = study_html(title=title, summary=summary, sections=sections, commands=commands)

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -116,6 +117,61 @@ def test_processes_that_start_at_once_share_the_file(file: Path) -> None:
             found = cache.find(f"{row:064x}", ENCODER, 8)
             assert found is not None
             assert found.x.tolist() == [row] * 8
+
+
+def test_many_processes_that_open_a_new_file_at_once_all_keep_what_they_make(file: Path) -> None:
+    """Also the change to a log, for which SQLite itself does not wait."""
+    code = (
+        "import sys, time\n"
+        "import numpy as np\n"
+        "from qwave.audio.cache import ClipEmbedding, EmbeddingCache\n"
+        "from pathlib import Path\n"
+        "print('ready', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    row, path = line.split(maxsplit=1)\n"
+        "    cache = EmbeddingCache(Path(path.strip()))\n"
+        f"    cache.keep(row, {ENCODER!r}, ClipEmbedding(np.full(8, int(row)), False))\n"
+        "    cache.close()\n"
+        "    print('kept', flush=True)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    n_processes, n_files = 6, 10
+    running = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(n_processes)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files = [file.with_name(f"{place}.db") for place in range(n_files)]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for new in files:  # each opened by all, at one moment
+        for row, process in enumerate(running):
+            assert process.stdin is not None
+            process.stdin.write(f"{row} {new}\n")
+            process.stdin.flush()
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "kept\n"
+    for process in running:
+        process.communicate()
+    assert [process.returncode for process in running] == [0] * n_processes
+    assert [counts(new)["embeddings"] for new in files] == [n_processes] * n_files
+
+
+def test_a_fault_that_passes_is_waited_for(file: Path) -> None:
+    """SQLite itself refuses at once to change to a log while another process writes."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE held (x)")
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(filled, file, 3)
+            time.sleep(0.2)
+            assert not opening.done()
+            other.execute("COMMIT")
+            opening.result(60)
+    assert counts(file)["embeddings"] == 3
 
 
 # --- files ---

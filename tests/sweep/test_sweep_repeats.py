@@ -278,7 +278,7 @@ def test_a_fresh_start_trains_again_what_it_asks_for_and_leaves_the_rest(
 def test_a_half_written_result_is_ignored(
     store: Path, data: EmbeddingSet, pools: list[InProcess]
 ) -> None:
-    (store / "repeats").mkdir()
+    (store / "repeats").mkdir(exist_ok=True)
     name = f"{data.digest}-{PLAIN.digest}"
     torn = store / "repeats" / f"{name}.123.unfinished"
     torn.write_bytes(b"PK\x03\x04 half a file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from optuna.storages.journal import (
 
 from qwave.config import StoreError
 from qwave.sweep import store as store_module
-from qwave.sweep.store import check_store, opened_store
+from qwave.sweep.store import check_store, made_report_folder, opened_store
 
 
 def n_trials(journal: Path) -> int:
@@ -66,11 +67,60 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["what?", "100%20", "a#b"])
-def test_a_path_that_mlflow_would_misread_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match="cannot open a database under a path"):
-        check_store(tmp_path / name)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("name", ["what?", "100%20", "a#b", "two words", "ü"])
+def test_a_path_with_any_sign_can_be_a_store(tmp_path: Path, name: str) -> None:
+    with opened_store(tmp_path / name):
+        pass
+    check_store(tmp_path / name)
+
+
+@pytest.mark.parametrize("damage", ["", "not json", None])
+def test_a_store_that_lost_its_marker_says_what_to_paste(
+    tmp_path: Path, damage: str | None
+) -> None:
+    store = tmp_path / "my store"
+    with opened_store(store):
+        pass
+    for name in ("optuna.journal", "mlflow.db"):
+        (store / name).touch()
+    marker = store / "qwave.json"
+    marker.unlink()
+    if damage is not None:
+        marker.write_text(damage)
+    with pytest.raises(StoreError, match="if qwave made this folder, write it again: ") as caught:
+        check_store(store)
+    command = str(caught.value).rpartition("write it again: ")[2]
+    subprocess.run(command, shell=True, check=True)
+    check_store(store)
+
+
+@pytest.mark.parametrize("name", ["artifacts", "mlflow.db", "optuna.journal", "store.lock"])
+def test_what_cannot_be_written_is_found_before_anything_is_trained(
+    tmp_path: Path, name: str
+) -> None:
+    """A file where a folder belongs, and the other way round: not even root may write there."""
+    with opened_store(tmp_path):
+        pass
+    place = tmp_path / name
+    if name == "artifacts":
+        place.rmdir()
+        place.touch()
+    else:
+        place.unlink(missing_ok=True)
+        place.mkdir()
+    with (
+        pytest.raises(StoreError, match=rf"^--store {tmp_path} cannot be written: .*{name}"),
+        opened_store(tmp_path),
+    ):
+        pass
+
+
+def test_a_report_folder_is_made_or_refused(tmp_path: Path) -> None:
+    assert made_report_folder(tmp_path, "sweep") == tmp_path / "reports" / "sweep"
+    assert list((tmp_path / "reports" / "sweep").iterdir()) == []
+    (tmp_path / "reports" / "other").touch()
+    with pytest.raises(StoreError, match=rf"^--store {tmp_path} cannot be written: .*other"):
+        made_report_folder(tmp_path, "other")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -1,0 +1,110 @@
+"""Where an MLflow store lies: its address, and the absolute paths that MLflow keeps of it.
+
+MLflow writes the absolute place of every artifact into its database. A folder that was moved or
+copied would therefore send its readers, and what they write, to where it was.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from qwave.config import StoreError
+
+# All that MLflow 3.17 resolves to a place of artifacts.
+_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+)
+_WAIT_SECONDS = 20  # for another process that is writing, as MLflow itself waits
+
+
+def store_uri(store: Path) -> str:
+    """The address of a store's database, as MLflow takes it: ``sqlite:////home/...``.
+
+    Raises:
+        StoreError: This SQLAlchemy cannot open a database under such a path.
+    """
+    path = str(store.resolve() / "mlflow.db")
+    if not set("%?#") & set(path):
+        return f"sqlite:///{path}"
+    from sqlalchemy.engine import make_url
+
+    # These three only: before 2.1, SQLAlchemy does not decode what is encoded.
+    uri = "sqlite:///" + re.sub("[%?#]", lambda found: quote(found[0]), path)
+    if make_url(uri).database != path:
+        raise StoreError(
+            f"--store {store}: SQLAlchemy cannot open a database under a path with '?', '%' or "
+            "'#'; choose another place, or install sqlalchemy>=2.1"
+        )
+    return uri
+
+
+def artifact_root(store: Path) -> Path:
+    """The folder of all artifacts of a store, absolute."""
+    return store.resolve() / "artifacts"
+
+
+def mend_paths(store: Path) -> list[Path]:
+    """Make MLflow look for a store's artifacts where the store lies now.
+
+    One transaction; nothing is written where nothing has moved. Artifacts that never lay in the
+    store, such as those of experiments that were made in MLflow's UI, stay where they are.
+
+    Args:
+        store: The store; whoever holds its lock may mend it.
+
+    Returns:
+        The folders in which MLflow looked for artifacts until now.
+    """
+    root = artifact_root(store)
+    connection = sqlite3.connect(
+        root.with_name("mlflow.db"), timeout=_WAIT_SECONDS, isolation_level=None
+    )
+    with closing(connection):
+        earlier = sorted(_earlier_roots(connection) - {root.as_uri()})
+        if not earlier:
+            return []
+        connection.execute("BEGIN IMMEDIATE")
+        for uri in earlier:
+            _replace_prefix(connection, uri, root.as_uri())
+            _replace_prefix(connection, unquote(uri.removeprefix("file://")), str(root))
+        connection.execute("COMMIT")
+    return [Path(unquote(uri.removeprefix("file://"))) for uri in earlier]
+
+
+def _earlier_roots(connection: sqlite3.Connection) -> set[str]:
+    """URIs of all folders that were the root of artifacts when an experiment was made.
+
+    An experiment is qwave's if a run of it says so; one without a run, if it lies as qwave lays
+    experiments.
+    """
+    rows = connection.execute(
+        "SELECT name, artifact_location, EXISTS (SELECT 1 FROM runs JOIN tags USING (run_uuid) "
+        "WHERE runs.experiment_id = experiments.experiment_id AND tags.key = 'qwave.kind'), "
+        "EXISTS (SELECT 1 FROM runs WHERE runs.experiment_id = experiments.experiment_id) "
+        "FROM experiments WHERE artifact_location LIKE 'file:///%'"
+    )
+    roots = set()
+    for name, location, is_ours, has_runs in rows:
+        parent, _, last = location.rpartition("/")
+        lies_like_ours = parent.endswith("/artifacts") and name.split(" (until ")[0] == last
+        if is_ours or (not has_runs and lies_like_ours):
+            roots.add(parent)
+    return roots
+
+
+def _replace_prefix(connection: sqlite3.Connection, old: str, new: str) -> None:
+    for table, column in _COLUMNS:
+        connection.execute(
+            f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+            f"WHERE substr({column}, 1, ?) = ?",
+            (new, len(old) + 1, len(old) + 1, f"{old}/"),
+        )
