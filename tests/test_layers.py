@@ -22,6 +22,7 @@ LAYERS: dict[str, int] = {
     "compiler": 1,
     "fusion": 0,
     "processes": 0,
+    "shell": 0,
     "data": 1,
     "quant": 1,
     "dropout": 1,
