@@ -22,6 +22,12 @@ def typed_path(text: str) -> Path:
     return Path(expanded(text))
 
 
+def typed_encoder(spec: str) -> str:
+    """An encoder as typed, ``NAME`` or ``NAME:FOLDER``, the ``~`` of its folder replaced."""
+    name, colon, folder = spec.partition(":")
+    return f"{name}:{expanded(folder)}" if colon else spec
+
+
 def command_line(*words: str | Path) -> str:
     """A command that a POSIX shell reads as these words; paths are made absolute.
 

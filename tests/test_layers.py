@@ -21,7 +21,7 @@ LAYERS: dict[str, int] = {
     "caching": 0,
     "compiler": 1,
     "fusion": 0,
-    "processes": 0,
+    "processes": 1,
     "shell": 0,
     "data": 1,
     "quant": 1,

@@ -12,7 +12,6 @@ import io
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +25,7 @@ from qwave.audio.decode import fit_length, read_clip
 from qwave.audio.encoders import embed_waveforms, make_encoder
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, ConfigError
-from qwave.processes import end_with_parent, processor_count
+from qwave.processes import end_with_parent, processor_count, spawning, why_no_worker_began
 
 
 def worker_count(wanted: int | None) -> int:
@@ -58,6 +57,7 @@ def embed_clips(
 
     Raises:
         AudioError: A process was ended from outside; all that was done has been yielded.
+        ConfigError: As `qwave.processes.require_main_guard`.
     """
     from tqdm import tqdm
 
@@ -67,7 +67,7 @@ def embed_clips(
     workers = min(workers, len(contents))
     total = n_known + len(contents)
     with (
-        _pool(workers) as pool,
+        _pool(workers) as (pool, ready),
         tqdm(total=total, initial=n_known, unit="clip", desc="embed", dynamic_ncols=True) as bar,
     ):
         futures = {
@@ -86,6 +86,8 @@ def embed_clips(
                 bar.set_postfix(faults=n_faults)
             bar.update()
             yield futures[future], outcome
+        if lost and all(future.exception() for future in ready):
+            raise AudioError(why_no_worker_began())
         if lost:
             raise AudioError(_lost_message(futures, lost, workers))
 
@@ -101,23 +103,16 @@ def _lost_message(futures: Mapping[Future, Path], lost: set[Future], workers: in
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with this block, after the clips that they are at."""
-    # Children inherit that the signal is ignored: one that is still importing when Ctrl-C comes
-    # would print a traceback. Only the main thread may set it.
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
-    try:
+def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, list[Future[int]]]]:
+    """Processes that end with this block, after the clips that they are at; and a result of each
+    that began."""
+    with spawning():
         pool = ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
         )
-        for _ in range(workers):
-            pool.submit(os.getpid)
-    finally:
-        if is_main:
-            signal.signal(signal.SIGINT, before)
+        ready = [pool.submit(os.getpid) for _ in range(workers)]
     try:
-        yield pool
+        yield pool, ready
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from qwave.export import (
     require_onnx,
 )
 from qwave.figures import Column, Estimate, FrontPoint, Table
+from qwave.shell import command_line
 from qwave.sweep import collect_points, front_of, load_study, point_config
 from qwave.sweep.store import opened_store
 from qwave.tracking import Tracker, ui_command
@@ -196,8 +196,8 @@ def _show(models: Sequence[HandedOver], arguments: argparse.Namespace) -> None:
 
 def _predict_command(model: HandedOver) -> str:
     """The command for a model; who made embeddings of unknown origin has to name their encoder."""
-    encoder = "" if model.exported.facts.model.packed.header.encoder else "--encoder NAME "
-    return f"qwave predict {shlex.quote(str(model.file))} {encoder}CLIP..."
+    encoder = () if model.exported.facts.model.packed.header.encoder else ("--encoder", "NAME")
+    return command_line("qwave", "predict", model.file, *encoder, "CLIP...")
 
 
 def _table(models: Sequence[HandedOver]) -> Table:

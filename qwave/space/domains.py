@@ -132,9 +132,9 @@ def check_search(sweep: SweepConfig, source: str) -> None:
         n_mixes = math.comb(most + len(schemes.schemes) - 1, most)
         if n_mixes > MAX_MIXES:
             raise ConfigError(
-                f"{source}: search.model.schemes: {most} experts of {len(schemes.schemes)} schemes "
-                f"make {n_mixes:,} mixes, and at most {MAX_MIXES:,} can be searched; allow fewer "
-                "experts or schemes"
+                f"{source}: search.model.schemes: {most} experts of {len(schemes.schemes)} "
+                f"schemes make {n_mixes:,} mixes, and at most {MAX_MIXES:,} can be searched; "
+                "allow fewer experts or schemes"
             )
     for key, domain in search.items():
         if key in ("model.schemes", "model.num_experts"):

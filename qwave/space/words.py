@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qwave.config import ConfigError, ConfirmationConfig, SweepConfig, TrialConfig
-from qwave.shell import expanded
+from qwave.shell import expanded, typed_encoder
 from qwave.space.yaml_file import Kind, parse_yaml, read_text
 
 # Names out of a list: blanks and quotes around them mean nothing, as around a number.
@@ -76,9 +76,8 @@ def expand_home(flat: dict[str, Any]) -> dict[str, Any]:
     path, encoder = flat.get("data.path"), flat.get("data.encoder")
     if isinstance(path, str):
         changed["data.path"] = expanded(path)
-    if isinstance(encoder, str) and ":" in encoder:
-        name, _, folder = encoder.partition(":")
-        changed["data.encoder"] = f"{name}:{expanded(folder)}"
+    if isinstance(encoder, str):
+        changed["data.encoder"] = typed_encoder(encoder)
     return changed
 
 

@@ -4,7 +4,7 @@
 |---|---|
 | ``10``, ``010``, ``1_000``, ``+5`` | whole numbers in decimal |
 | ``.5``, ``1.``, ``1e-3``, ``.inf``, ``.nan`` | numbers |
-| ``true``, ``false`` (also ``True``, ``TRUE``) | yes and no; ``on``, ``off``, ``yes``, ``no`` are words |
+| ``true``, ``false`` (also ``True``, ``TRUE``) | yes and no; ``on`` and ``yes`` are words |
 | ``null``, ``~``, nothing | nothing |
 | anything else: ``2024-01-01``, ``0x10``, ``1:30``, ``1,5`` | the text as written |
 
@@ -143,7 +143,8 @@ def parse_scalar(text: str, line: int | None = None) -> Any:
         return text
     if len(text) > MAX_DIGITS:
         raise ConfigError(
-            f"{where}{text[:10]}... is a number of {len(text)} digits; at most {MAX_DIGITS} are read"
+            f"{where}{text[:10]}... is a number of {len(text)} digits; at most {MAX_DIGITS} are "
+            "read"
         )
     plain = text.replace("_", "")
     if not is_whole:
@@ -309,7 +310,8 @@ def _scalar(event: yaml.ScalarEvent) -> _Scalar:
     text, line = event.value, _line(event)
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(
-            f"line {line}: a value of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read"
+            f"line {line}: a value of {len(text):,} characters; at most {MAX_CHARACTERS:,} are "
+            "read"
         )
     if "\0" in text:
         raise ConfigError(f"line {line}: the character U+0000 cannot stand in a text")

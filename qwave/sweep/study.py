@@ -25,6 +25,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qwave.config import StoreError, SweepConfig, TrialConfig
+from qwave.shell import command_line
 from qwave.space import baseline_params
 from qwave.sweep.store import check_store, journal_path
 
@@ -33,6 +34,8 @@ _MAX_DRAWS_PER_TRIAL = 20
 # Study attribute: numbers of trials that were stopped and queued again. A trial of a killed
 # process can be told its state, but no longer be given attributes of its own.
 _INTERRUPTED = "interrupted_trials"
+# Study attribute: numbers of trials that failed and were queued again because a person asked.
+_RETRIED = "retried_trials"
 # What a differing attribute means to people.
 _REASONS = {
     "data_digest": ", because the rows of data.path have changed: clips were added, removed or "
@@ -121,9 +124,10 @@ def load_study(store: Path, name: str) -> Study:
         if name in names:
             return optuna.load_study(study_name=name, storage=storage)
     found = f"it holds {', '.join(names)}" if names else "it holds no study"
+    command = command_line("python", "-m", "studies.moe_pareto", "--store", store)
     raise StoreError(
         f"--store {store} holds no study {name!r} ({found}); search first, for example with "
-        f"python -m studies.moe_pareto --store {store}"
+        f"{command}"
     )
 
 
@@ -209,18 +213,52 @@ def trained_trials(study: Study) -> list[FrozenTrial]:
 
 
 def count_trials(study: Study) -> dict[str, int]:
-    """How many trials ended how; interrupted ones are run again and count nowhere."""
+    """How many trials ended how; what was queued again counts nowhere, see `queued_again`."""
     counts = {"complete": 0, "pruned": 0, "failed": 0}
     names = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
         TrialState.FAIL: "failed",
     }
-    interrupted = set(study.user_attrs.get(_INTERRUPTED, []))
+    again = queued_again(study)
     for trial in study.get_trials(deepcopy=False):
-        if trial.state in names and trial.number not in interrupted:
+        if trial.state in names and trial.number not in again:
             counts[names[trial.state]] += 1
     return {"trials": sum(counts.values()), **counts}
+
+
+def queued_again(study: Study) -> set[int]:
+    """Numbers of the trials that were queued again: interrupted ones, and failed ones."""
+    attributes = study.user_attrs
+    return {*attributes.get(_INTERRUPTED, []), *attributes.get(_RETRIED, [])}
+
+
+def failed_trials(study: Study) -> list[FrozenTrial]:
+    """Trials that failed and were not queued again, by number."""
+    again = queued_again(study)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return [trial for trial in trials if trial.number not in again]
+
+
+def first_failure(study: Study) -> str | None:
+    """Why the first of the failed trials failed, or None."""
+    for trial in failed_trials(study):
+        if "reason" in trial.user_attrs:  # a repeat of one that failed has none of its own
+            return f"trial {trial.number}: {trial.user_attrs['reason']}"
+    return None
+
+
+def retry_failed(study: Study) -> int:
+    """Queue what failed for another try, in place of it in the budget; returns how many."""
+    failed = failed_trials(study)
+    numbers = [trial.number for trial in failed]
+    # First, so that a process that ends here leaves a budget that is too large, and no trial of
+    # which nobody knows.
+    study.set_user_attr(_RETRIED, [*study.user_attrs.get(_RETRIED, []), *numbers])
+    for trial in failed:
+        if trial.params:
+            study.enqueue_trial(trial.params)
+    return len(failed)
 
 
 def trials_left(study: Study, sweep: SweepConfig) -> int:

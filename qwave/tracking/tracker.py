@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwave.config import StoreError
+from qwave.shell import command_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -244,5 +245,6 @@ def _local_path(uri: str) -> Path:
 
 
 def ui_command(store: Path) -> str:
-    """The command that opens the MLflow UI on a store."""
-    return f"mlflow ui --backend-store-uri sqlite:///{(store / 'mlflow.db').resolve()}"
+    """The command that opens the MLflow UI on a store, to be pasted into a shell."""
+    uri = f"sqlite:///{(store / 'mlflow.db').resolve()}"
+    return command_line("mlflow", "ui", "--backend-store-uri", uri)

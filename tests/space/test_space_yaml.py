@@ -198,7 +198,7 @@ def test_whatever_a_file_says_nothing_but_a_config_error_leaves(
         for load in loaders:
             try:
                 load(file)
-            except ConfigError as error:
-                assert str(error), f"{path.stem}, seed {seed}"
+            except ConfigError:
+                continue
             except Exception as error:
                 raise AssertionError(f"{path.stem}, seed {seed}: {text}") from error
