@@ -9,11 +9,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from qwave.config import ConfigError
+
+T = TypeVar("T")
 
 GUARD = 'if __name__ == "__main__":'
 
@@ -60,9 +64,19 @@ def why_no_worker_began() -> str:
     """What to tell a person whose workers all ended before one was ready."""
     program = getattr(sys.modules["__main__"], "__file__", None)
     return (
-        f"the worker processes ended before they were ready. {_guard_advice(program)}. If it does, "
-        "what they printed says more; they also end so where memory is short"
+        f"the worker processes ended before they were ready. {_guard_advice(program)}. If it "
+        "does, what they printed says more; they also end so where memory is short"
     )
+
+
+def submitted(pool: ProcessPoolExecutor, work: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Work for a pool; where its processes have ended, a future that says so."""
+    try:
+        return pool.submit(work, *arguments)
+    except BrokenExecutor as error:
+        lost: Future[T] = Future()
+        lost.set_exception(error)
+        return lost
 
 
 def _guard_advice(program: str | None) -> str:

@@ -25,7 +25,13 @@ from qwave.audio.decode import fit_length, read_clip
 from qwave.audio.encoders import embed_waveforms, make_encoder
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, ConfigError
-from qwave.processes import end_with_parent, processor_count, spawning, why_no_worker_began
+from qwave.processes import (
+    end_with_parent,
+    processor_count,
+    spawning,
+    submitted,
+    why_no_worker_began,
+)
 
 
 def worker_count(wanted: int | None) -> int:
@@ -71,7 +77,7 @@ def embed_clips(
         tqdm(total=total, initial=n_known, unit="clip", desc="embed", dynamic_ncols=True) as bar,
     ):
         futures = {
-            pool.submit(_embed_clip, encoder, path, content): path
+            submitted(pool, _embed_clip, encoder, path, content): path
             for path, content in contents.items()
         }
         n_faults, lost = 0, set()
@@ -110,7 +116,7 @@ def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, list[Future[int]]
         pool = ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
         )
-        ready = [pool.submit(os.getpid) for _ in range(workers)]
+        ready = [submitted(pool, os.getpid) for _ in range(workers)]
     try:
         yield pool, ready
     finally:

@@ -10,7 +10,7 @@ from concurrent.futures import BrokenExecutor
 import optuna
 from optuna.trial import FixedTrial
 
-from qwave.config import TrainConfig, TrialConfig
+from qwave.config import QwaveError, TrainConfig, TrialConfig
 from qwave.engine import lessons_key
 from qwave.packing import packed_size_bytes
 from qwave.space import baseline_params, suggest
@@ -34,6 +34,7 @@ def expected_seconds(plan: Plan) -> float:
 
     Raises:
         WorkerLostError: A worker was ended from outside.
+        QwaveError: None of the configurations can be trained.
         ConfigError: As `qwave.sweep.pool.training_pool`.
     """
     sweep = plan.sweep
@@ -45,9 +46,18 @@ def expected_seconds(plan: Plan) -> float:
 
         def seconds_of(configs: Sequence[TrialConfig]) -> list[float]:
             shorts = [shortened(config, _N_EPOCHS) for config in configs]
-            results = [future.result().result for future in map(pool.submit, shorts)]
-            pairs = zip(results, configs, strict=True)
-            return [scaled_seconds(r.phase_seconds, r.config.train, c.train) for r, c in pairs]
+            futures = [pool.submit(short) for short in shorts]
+            found, faults = [], []
+            for future, short, config in zip(futures, shorts, configs, strict=True):
+                try:
+                    phases = future.result().result.phase_seconds
+                except QwaveError as error:  # it diverges, as some of the study's trials may
+                    faults.append(error)
+                else:
+                    found.append(scaled_seconds(phases, short.train, config.train))
+            if faults and not found:
+                raise faults[0]
+            return found
 
         try:
             # The first trial of a worker imports and, once on a machine, compiles.

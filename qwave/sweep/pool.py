@@ -27,7 +27,13 @@ from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Lessons, lessons_key, teach
 from qwave.packing import to_bytes
-from qwave.processes import end_with_parent, processor_count, spawning, why_no_worker_began
+from qwave.processes import (
+    end_with_parent,
+    processor_count,
+    spawning,
+    submitted,
+    why_no_worker_began,
+)
 from qwave.sweep.record import FinishedTrial
 
 
@@ -74,7 +80,7 @@ class TrainingPool:
 
     def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
         """Queue a trial."""
-        return self._pool.submit(run_trial, config, self._data, self._device)
+        return submitted(self._pool, run_trial, config, self._data, self._device)
 
     def why_lost(self, option: str) -> str:
         """What to tell a person when a worker was ended from outside.
@@ -102,7 +108,7 @@ def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[T
         pool = ProcessPoolExecutor(
             n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
         )
-        ready = [pool.submit(os.getpid) for _ in range(n_workers)]
+        ready = [submitted(pool, os.getpid) for _ in range(n_workers)]
     with tempfile.TemporaryDirectory(prefix="qwave-") as folder:
         try:
             yield TrainingPool(pool, SharedData.write(data, Path(folder)), device, ready)
