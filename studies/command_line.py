@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ EXIT_CODES = (
 )
 _SUFFIXES = (".yaml", ".yml")
 _MAX_NAMES = 8
+_MAX_NAME = 300
 
 
 def study_parser(name: str, description: str, default: str) -> argparse.ArgumentParser:
@@ -94,15 +96,16 @@ def study_file(name: str) -> Path:
     known = {path.stem: path for path in sorted(BUNDLED.glob("*.yaml"))}
     plain = Path(name)
     is_bundled = plain.parent in (Path("."), Path("sweeps")) and plain.suffix in ("", ".yaml")
-    if is_bundled and plain.stem in known and not typed.exists():
+    is_there = os.path.lexists(typed)
+    if is_bundled and plain.stem in known and not is_there:
         return known[plain.stem]
-    what = " (it is not a regular file)" if typed.exists() else ""
+    what = " (it is not a regular file)" if is_there else ""
     nearby = sorted(path.name for path in _listed(typed.parent) if path.suffix in _SUFFIXES)
     hint = nearest(plain.name, [*nearby, *known, *(path.name for path in known.values())])
     shown = ", ".join(nearby[:_MAX_NAMES]) + (", ..." if len(nearby) > _MAX_NAMES else "")
     there = f"{typed.parent.resolve()} holds {shown or 'no YAML file'}"
     bundled = f"qwave comes with {', '.join(known)}" if known else "qwave's own are not installed"
-    raise ConfigError(f"no such sweep file: {name}{what}{hint}; {there}; {bundled}")
+    raise ConfigError(f"no such sweep file: {name[:_MAX_NAME]}{what}{hint}; {there}; {bundled}")
 
 
 def _is_override(argument: str) -> bool:

@@ -67,6 +67,9 @@ class InProcess:
             future.set_exception(error)
         return future
 
+    def why_lost(self, option: str) -> str:
+        return f"ended by the system (out of memory?); the same command, {option}=1"
+
 
 @pytest.fixture(scope="module")
 def data(gaussians: Callable[..., EmbeddingSet]) -> EmbeddingSet:
