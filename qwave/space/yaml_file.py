@@ -229,13 +229,13 @@ class _Reader:
 
     def _node(self, event: yaml.Event, depth: int) -> tuple[_Node, int]:
         """The node that begins with this event, and how many levels it has."""
-        self.end = event.end_mark.index
+        self.end = _end(event)
         self._count(1, event)
         if depth > MAX_DEPTH:
             raise ConfigError(f"line {_line(event)}: nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             return self._aliased(event, depth)
-        assert isinstance(event, yaml.NodeEvent | yaml.CollectionStartEvent), event
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent), event
         if event.tag is not None and event.tag != "!":
             raise ConfigError(
                 f"line {_line(event)}: the tag {_shown_tag(event.tag)} is not read; write the "
@@ -262,7 +262,7 @@ class _Reader:
             item, n_levels = self._node(event, depth + 1)
             items.append(item)
             deepest = max(deepest, n_levels)
-        self.end = event.end_mark.index
+        self.end = _end(event)
         return _List(items), deepest + 1
 
     def _keys(self, depth: int) -> tuple[_Keys, int]:
@@ -282,7 +282,7 @@ class _Reader:
             value, n_levels = self._node(next(self.events), depth + 1)
             items.append((key, value))
             deepest = max(deepest, n_levels)
-        self.end = event.end_mark.index
+        self.end = _end(event)
         return _Keys(items), deepest + 1
 
     def _aliased(self, event: yaml.AliasEvent, depth: int) -> tuple[_Node, int]:
@@ -342,4 +342,8 @@ def _shown_tag(tag: str) -> str:
 
 
 def _line(event: yaml.Event) -> int:
-    return int(event.start_mark.line) + 1
+    return 0 if event.start_mark is None else event.start_mark.line + 1
+
+
+def _end(event: yaml.Event) -> int:
+    return 0 if event.end_mark is None else event.end_mark.index
