@@ -9,10 +9,11 @@ written.
 from __future__ import annotations
 
 import html
+import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 
 # Marks of Markdown: "_" only where no letters are on both sides, so that class names stay readable
@@ -41,12 +42,15 @@ def for_terminal(text: object, *, keeps_lines: bool = False) -> str:
     return "\n".join(map(_visible, (first, *more)))
 
 
-def for_shell(words: Iterable[object]) -> str:
+def for_shell(*words: str | Path) -> str:
     """A command of these words, on one line, that can be pasted into a shell.
 
-    Words that a terminal would not show are written in the ``$'...'`` of bash, zsh and ksh.
+    Paths are made absolute, so that the command works from any directory. Words that a terminal
+    would not show are written in the ``$'...'`` of bash, zsh and ksh.
     """
-    return " ".join(map(_shell_word, words))
+    return " ".join(
+        _shell_word(os.path.abspath(word) if isinstance(word, Path) else word) for word in words
+    )
 
 
 def for_markdown(text: object) -> str:
@@ -91,8 +95,7 @@ def escape_what_cannot_be_encoded(stream: TextIO) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def _shell_word(word: object) -> str:
-    text = str(word)
+def _shell_word(text: str) -> str:
     if _visible(text) == text:
         return shlex.quote(text)
     letters = [

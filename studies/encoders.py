@@ -46,6 +46,7 @@ from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, embeddings_from_arrays, normalize_clips
 from qwave.evaluate import score_intervals
 from qwave.figures import Cell, Column, Estimate, Table
+from qwave.shell import typed_path
 from qwave.space import parse_config
 from studies.command_line import guarded
 from studies.linear_probe import ProbeHits, choose, choose_by_fold, probe
@@ -133,9 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m studies.encoders", description="Which embedding is best per millisecond?"
     )
-    parser.add_argument("clips", metavar="CLIPS", type=Path, help="with official folds")
+    parser.add_argument("clips", metavar="CLIPS", type=typed_path, help="with official folds")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="of the table; default all")
-    parser.add_argument("--store", type=Path, default=Path("mlruns"), help="default: mlruns")
+    parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
     return guarded(run, parser.parse_args(argv))
 

@@ -28,9 +28,11 @@ from qwave.pareto import non_dominated
 from qwave.sweep import (
     Plan,
     StudyStoppedError,
+    TrialFailedError,
     collect_points,
     front_of,
     load_study,
+    queued_again,
     run_sweep,
 )
 from qwave.sweep.report import trial_config
@@ -102,10 +104,12 @@ def trial_costs(study: Study, data: EmbeddingSet, n_rows: int) -> list[Cost]:
     What was not trained costs nothing: configurations that are known, or too large.
     """
     costs = []
+    again = queued_again(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
         attributes = trial.user_attrs
         is_trained = trial.state == TrialState.COMPLETE and "outcome" not in attributes
-        if is_trained or attributes.get("outcome") == "failed":
+        has_failed = attributes.get("outcome") == "failed" and trial.number not in again
+        if is_trained or has_failed:
             config = trial_config(trial)
             weights = weights_per_clip(config.model, data.x.shape[1], data.num_classes)
             compute = n_rows * config.train.epochs * weights
@@ -121,7 +125,7 @@ def nearest_prefix(values: Sequence[int], target: int) -> int:
 
 
 def equal_searches(
-    plans: Sequence[Plan], store: Path, *, is_fresh: bool = False
+    plans: Sequence[Plan], store: Path, *, is_fresh: bool = False, is_retry: bool = False
 ) -> tuple[Search, ...]:
     """Run sweeps on the same data, and cut them to equal compute.
 
@@ -131,10 +135,14 @@ def equal_searches(
 
     Raises:
         ConfigError: A search has no result within that compute.
+        TrialFailedError: All trials of a search failed.
         StudyStoppedError: A person asked to stop.
     """
     n_rows = training_rows(plans[0])
-    n_done = [_ran(plan, plan.sweep.budget.n_trials, store, is_fresh=is_fresh) for plan in plans]
+    n_done = [
+        _ran(plan, plan.sweep.budget.n_trials, store, is_fresh=is_fresh, is_retry=is_retry)
+        for plan in plans
+    ]
 
     def costs(place: int) -> list[Cost]:
         return trial_costs(load_study(store, plans[place].sweep.name), plans[0].data, n_rows)
@@ -166,11 +174,16 @@ def first_told(study: Study, plan: Plan) -> int:
     Of those with a result and those that failed, as the sweep counts them; all, where there are
     fewer.
     """
+    again = queued_again(study)
     told = [
         trial.number
         for trial in study.get_trials(deepcopy=False)
         if trial.state == TrialState.COMPLETE
-        or (trial.state == TrialState.FAIL and "outcome" in trial.user_attrs)
+        or (
+            trial.state == TrialState.FAIL
+            and "outcome" in trial.user_attrs
+            and trial.number not in again
+        )
     ]
     return max(told[: plan.sweep.budget.n_trials], default=-1)
 
@@ -205,14 +218,25 @@ def cut(study: Study, costs: Sequence[Cost], target: int) -> Search:
     return Search(study, points, kept, len(costs) - n_kept)
 
 
-def _ran(plan: Plan, n_trials: int, store: Path, *, is_fresh: bool = False) -> int:
+def _ran(
+    plan: Plan, n_trials: int, store: Path, *, is_fresh: bool = False, is_retry: bool = False
+) -> int:
     """Run a sweep up to a number of trials; returns how many have a result or failed."""
     budget = dataclasses.replace(plan.sweep.budget, n_trials=n_trials)
     plan = dataclasses.replace(plan, sweep=dataclasses.replace(plan.sweep, budget=budget))
-    outcome = run_sweep(plan, store, is_fresh=is_fresh)
-    if outcome.first_failure:
-        failure = for_terminal(outcome.first_failure, keeps_lines=True)
-        print(f"note: {plan.sweep.name}: first failure: {failure}", file=sys.stderr)
+    outcome = run_sweep(plan, store, is_fresh=is_fresh, is_retry=is_retry)
     if outcome.is_interrupted:
         raise StudyStoppedError("stopped: the same command goes on from here")
+    if not outcome.counts["complete"] and outcome.first_failure:
+        raise TrialFailedError(
+            f"all {outcome.counts['failed']} trials of the search {plan.sweep.name!r} failed; "
+            f"{outcome.first_failure}. The same command with --retry-failed trains them again"
+        )
+    if outcome.first_failure:
+        print(
+            f"note: {plan.sweep.name}: {outcome.counts['failed']} trials failed; --retry-failed "
+            "trains them again; the first: "
+            f"{for_terminal(outcome.first_failure, keeps_lines=True)}",
+            file=sys.stderr,
+        )
     return outcome.counts["complete"] + outcome.counts["failed"]

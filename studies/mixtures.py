@@ -1,7 +1,7 @@
 """Does a mixture pay? Fronts without and with mixtures at equal training compute, and routers.
 
 python -m studies.mixtures [STUDY.yaml] [key=value ...] [--store DIR] [--device cpu|cuda|mps]
-    [--smoke] [--fresh]
+    [--smoke] [--fresh] [--retry-failed]
 
 One space is searched twice with equal training compute (`studies.equal_compute`): among networks
 of one expert, and with mixtures. Both fronts are trained again with fresh seeds and their
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from qwave.figures import FrontPoint
 from qwave.space import load_mixtures
 from qwave.sweep import check_store, opened_bench, plan_sweep, point_config, write_study
-from studies.command_line import guarded, split_positionals, study_parser
+from studies.command_line import add_retry, guarded, split_positionals, study_parser
 from studies.equal_compute import equal_searches
 from studies.fronts import Reference, confirm_front, hypervolume_difference
 from studies.mixtures_report import (
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code (see `guarded`)."""
     description = "Compare fronts without and with mixtures, at equal training compute."
     parser = study_parser("mixtures", description, DEFAULT)
+    add_retry(parser)
     return guarded(run, parser.parse_intermixed_args(argv))
 
 
@@ -49,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     data, budget = plans[0].data, config.mixed.budget
     reference = Reference(1 / data.num_classes, budget.max_size_bytes)
     check_store(arguments.store)
-    one, mixed = equal_searches(plans, arguments.store, is_fresh=arguments.fresh)
+    one, mixed = equal_searches(
+        plans, arguments.store, is_fresh=arguments.fresh, is_retry=arguments.retry_failed
+    )
     mixtures = best_mixtures(mixed.points)
     configs = {point.digest: point_config(one.study, point) for point in one.front}
     for point in (*mixed.front, *mixtures):

@@ -1,7 +1,7 @@
 """How accurate can a classifier be at every size? The accuracy-vs-size Pareto front of a sweep.
 
 python -m studies.moe_pareto [SWEEP.yaml] [dotted.key=value ...] [--store DIR]
-    [--device cpu|cuda|mps] [--trials N] [--smoke] [--fresh] [--dry-run] [--json]
+    [--device cpu|cuda|mps] [--trials N] [--smoke] [--fresh] [--retry-failed] [--dry-run] [--json]
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from qwave.config import ChoiceDomain, Domain, IntDomain, MixDomain
@@ -26,7 +25,13 @@ from qwave.sweep import (
     worker_count,
 )
 from qwave.text import for_terminal
-from studies.command_line import guarded, split_positionals
+from studies.command_line import (
+    EXIT_CODES,
+    add_retry,
+    add_store,
+    guarded,
+    split_positionals,
+)
 
 DEFAULT_SWEEP = "sweeps/moe_pareto.yaml"
 
@@ -37,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plan, run, and say what came out; returns 0, or 130 if a person stopped it."""
+    """Plan, run, and say what came out; returns the exit code.
+
+    0 where there is a front, 1 where no trial was trained, 130 if a person stopped it.
+    """
     path, overrides = split_positionals(arguments.arguments, DEFAULT_SWEEP)
     if arguments.trials is not None:
         overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
@@ -47,11 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         show_plan(plan)
         return 0
-    outcome = run_sweep(plan, arguments.store, is_fresh=arguments.fresh)
+    outcome = run_sweep(
+        plan, arguments.store, is_fresh=arguments.fresh, is_retry=arguments.retry_failed
+    )
     show_outcome(outcome, sys.stderr if arguments.json else sys.stdout)
     if arguments.json:
         print(json.dumps(as_json(outcome)))
-    return 130 if outcome.is_interrupted else 0
+    if outcome.is_interrupted:
+        return 130
+    return 0 if outcome.front else 1
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,6 +71,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m studies.moe_pareto",
         description="Search for the accuracy-vs-size Pareto front of quantized mixtures.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument(
         "arguments",
@@ -66,11 +79,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="SWEEP.yaml | key=value",
         help=f"the sweep (default {DEFAULT_SWEEP}) and overrides such as train.epochs=20",
     )
-    parser.add_argument("--store", type=Path, default=Path("mlruns"), help="default: mlruns")
+    add_store(parser)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or mps")
     parser.add_argument("--trials", type=int, help="number of trials, instead of the sweep's")
-    parser.add_argument("--smoke", action="store_true", help="the same path in under a minute")
+    parser.add_argument("--smoke", action="store_true", help="the same path: few, short trials")
     parser.add_argument("--fresh", action="store_true", help="drop this sweep's earlier trials")
+    add_retry(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
     return parser.parse_intermixed_args(argv)
@@ -93,7 +107,8 @@ def show_plan(plan: Plan) -> None:
     minutes = expected_seconds(plan) / 60
     print(
         f"{sweep.budget.n_trials} trials on {plan.device} with {n_workers} worker(s): about "
-        f"{minutes:.0f} minutes if all draws were random, less with a sampler that learns"
+        f"{minutes:.{0 if minutes >= 10 else 1}f} minutes, measured on a few of them, if all "
+        "draws were random; less with a sampler that learns"
     )
 
 
@@ -120,6 +135,10 @@ def show_outcome(outcome: Outcome, stream: TextIO) -> None:
     def say(text: str = "") -> None:
         print(for_terminal(text, keeps_lines=True), file=stream)
 
+    counts = outcome.counts
+    if not outcome.front:
+        show_no_front(outcome, say)
+        return
     say()
     say(f"{'trial':>5}  {'size':>10}  {'accuracy':>14}  {'digest':16}  configuration")
     for point in outcome.front:
@@ -128,7 +147,6 @@ def show_outcome(outcome: Outcome, stream: TextIO) -> None:
             f"{point.number:5}  {size_text(point.size_bytes):>10}  {accuracy:>14}  "
             f"{point.digest:16}  {point.label}"
         )
-    counts = outcome.counts
     say()
     say(
         f"{counts['complete']} trials complete, {counts['pruned']} over the size budget, "
@@ -137,10 +155,28 @@ def show_outcome(outcome: Outcome, stream: TextIO) -> None:
     )
     if outcome.first_failure:
         say(f"first failure: {outcome.first_failure}")
+        say("--retry-failed trains again what failed, which counts as trials until then")
     if outcome.is_interrupted:
         say("stopped early: the same command goes on from here")
     for path in outcome.reports:
         say(f"  {path}")
+    for purpose, command in outcome.commands.items():
+        say(f"{purpose}:  {command}")
+
+
+def show_no_front(outcome: Outcome, say: Callable[[str], None]) -> None:
+    """Why there is no model to show."""
+    counts = outcome.counts
+    if counts["failed"]:
+        say(f"error: all {counts['failed']} trials failed; the first, {outcome.first_failure}")
+        say("the same command with --retry-failed trains them again, once the reason is gone")
+    elif outcome.is_interrupted:
+        say("stopped before the first trial had ended: the same command starts again")
+        return
+    else:
+        say(f"error: none of {counts['pruned']} configurations was within the size budget")
+    if outcome.is_interrupted:
+        say("stopped early: the same command goes on from here")
     for purpose, command in outcome.commands.items():
         say(f"{purpose}:  {command}")
 
@@ -158,6 +194,7 @@ def as_json(outcome: Outcome) -> dict[str, object]:
     ]
     return {
         **outcome.counts,
+        **({"first_failure": outcome.first_failure} if outcome.first_failure else {}),
         "front": front,
         "hypervolume": outcome.hypervolume,
         "seconds": round(outcome.seconds, 2),

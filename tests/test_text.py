@@ -151,12 +151,12 @@ def test_a_shell_gives_back_the_words() -> None:
     # But NUL, which no argument can hold.
     names = [_random_name(seed).replace("\x00", "") for seed in range(150)]
     words = [name for name in names if name]
-    command = for_shell(["printf", r"%s\0", *words])
+    command = for_shell("printf", r"%s\0", *words)
     assert not any(map(_is_obeyed, command))
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
     found = done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
     assert found == words
-    assert for_shell(["a", "my set #2.npz"]) == "a 'my set #2.npz'"
+    assert for_shell("a", "my set #2.npz") == "a 'my set #2.npz'"
 
 
 def test_what_an_encoding_lacks_is_written_as_an_escape() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from qwave.audio.sources import is_source
 from qwave.config import DataError
 from qwave.data import EmbeddingSet, load_embeddings
+from qwave.text import for_shell
 
 
 def open_data(path: str, encoder: str | None = None) -> EmbeddingSet:
@@ -43,7 +44,8 @@ def _require_encoder(data: EmbeddingSet, path: str, encoder: str) -> None:
             "data.encoder out, or embed the clips again with `qwave embed`"
         )
     if name != made_by:
+        again = for_shell("qwave", "embed", "--encoder", encoder)
         raise DataError(
             f"data.encoder={encoder}, but the rows of {path} were made by {data.encoder}; leave "
-            f"data.encoder out, or embed the clips again with `qwave embed --encoder {encoder}`"
+            f"data.encoder out, or embed the clips again with `{again}`"
         )

@@ -12,7 +12,6 @@ import io
 import multiprocessing
 import os
 import signal
-import threading
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -28,7 +27,13 @@ from qwave.audio.encoders import embed_waveforms, make_encoder
 from qwave.audio.files import open_file
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, ConfigError
-from qwave.processes import end_with_parent, processor_count
+from qwave.processes import (
+    end_with_parent,
+    processor_count,
+    spawning,
+    submitted,
+    why_no_worker_began,
+)
 
 
 def worker_count(wanted: int | None) -> int:
@@ -60,6 +65,7 @@ def embed_clips(
 
     Raises:
         AudioError: A process was ended from outside; all that was done has been yielded.
+        ConfigError: As `qwave.processes.require_main_guard`.
     """
     from tqdm import tqdm
 
@@ -69,11 +75,11 @@ def embed_clips(
     workers = min(workers, len(contents))
     total = n_known + len(contents)
     with (
-        _pool(workers) as pool,
+        _pool(workers) as (pool, ready),
         tqdm(total=total, initial=n_known, unit="clip", desc="embed", dynamic_ncols=True) as bar,
     ):
         futures = {
-            pool.submit(_embed_with_notes, encoder, path, content): path
+            submitted(pool, _embed_with_notes, encoder, path, content): path
             for path, content in contents.items()
         }
         outcome: ClipEmbedding | str
@@ -90,6 +96,8 @@ def embed_clips(
                 bar.set_postfix(faults=n_faults)
             bar.update()
             yield futures[future], outcome, notes
+        if lost and all(future.exception() for future in ready):
+            raise AudioError(why_no_worker_began())
         if lost:
             raise AudioError(_lost_message(futures, lost, workers))
 
@@ -105,23 +113,16 @@ def _lost_message(futures: Mapping[Future, Path], lost: set[Future], workers: in
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with this block, after the clips that they are at."""
-    # Children inherit that the signal is ignored: one that is still importing when Ctrl-C comes
-    # would print a traceback. Only the main thread may set it.
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
-    try:
+def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, list[Future[int]]]]:
+    """Processes that end with this block, after the clips that they are at; and a result of each
+    that began."""
+    with spawning():
         pool = ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
         )
-        for _ in range(workers):
-            pool.submit(os.getpid)
-    finally:
-        if is_main:
-            signal.signal(signal.SIGINT, before)
+        ready = [submitted(pool, os.getpid) for _ in range(workers)]
     try:
-        yield pool
+        yield pool, ready
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwave.config import ConfigError
+from qwave.shell import typed_encoder, typed_path
 from qwave.text import for_shell, for_terminal
 
 if TYPE_CHECKING:
@@ -33,13 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        type=Path,
+        type=typed_path,
         help="a folder with a folder of clips for each class, ESC-50 or UrbanSound8K as "
         "published, or a .csv file with columns path, label, optionally fold, group",
     )
-    parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="to write")
+    parser.add_argument(
+        "--out", metavar="FILE.npz", type=typed_path, required=True, help="to write"
+    )
     # The registry of encoders needs numpy, and help has to be quick.
-    parser.add_argument("--encoder", metavar="NAME", help="default: efficientnet-lite0-320")
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        type=typed_encoder,
+        help="default: efficientnet-lite0-320",
+    )
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes (default: one for each processor)"
     )
@@ -123,9 +131,9 @@ def _next_command(embedded: Embedded, out: Path) -> str:
     # A study refuses another number of folds than the official one; 5 is its default.
     n_folds = [f"data.n_folds={len(folds)}"] if folds and len(folds) != 5 else []
     # A store holds one study of a name, and the default name may be that of `esc10`.
-    name = re.sub(r"[^A-Za-z0-9]+", "_", out.stem).strip("_") or "clips"
+    name = re.sub(r"[^A-Za-z0-9]+", "_", out.stem).strip("_")[:80] or "clips"
     named = [f"name={name}", f"data.path={os.path.abspath(out)}"]
-    return for_shell(["python", "-m", "studies.moe_pareto", *named, *n_folds])
+    return for_shell("python", "-m", "studies.moe_pareto", *named, *n_folds)
 
 
 def _official_folds(embedded: Embedded) -> list[int]:

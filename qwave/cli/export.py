@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from qwave.config import ConfigError
+from qwave.shell import typed_path
 
 SUMMARY = "hand over models of a finished search"
 DESCRIPTION = (
@@ -26,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--front", action="store_true", help="every member of the front")
     which.add_argument("--budget", metavar="SIZE", help="the best that fits: 50kB, 2000, 20KiB")
     parser.add_argument("--sweep", default="moe_pareto", help="default: moe_pareto")
-    parser.add_argument("--store", type=Path, default=Path("mlruns"), help="default: mlruns")
+    parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=typed_path,
         help="the folder that models are written in (default: models/SWEEP in the store), or "
         "FILE.qwave for a copy of the one model",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from qwave.export import (
 from qwave.figures import Column, Estimate, FrontPoint, Table
 from qwave.sweep import collect_points, front_of, load_study, point_config
 from qwave.sweep.store import opened_store
-from qwave.text import for_terminal
+from qwave.text import for_shell, for_terminal
 from qwave.tracking import Tracker, ui_command
 
 _MODEL_SUFFIX = ".qwave"
@@ -197,8 +196,8 @@ def _show(models: Sequence[HandedOver], arguments: argparse.Namespace) -> None:
 
 def _predict_command(model: HandedOver) -> str:
     """The command for a model; who made embeddings of unknown origin has to name their encoder."""
-    encoder = "" if model.exported.facts.model.packed.header.encoder else "--encoder NAME "
-    return f"qwave predict {shlex.quote(str(model.file))} {encoder}CLIP..."
+    encoder = () if model.exported.facts.model.packed.header.encoder else ("--encoder", "NAME")
+    return for_shell("qwave", "predict", model.file, *encoder, "CLIP...")
 
 
 def _table(models: Sequence[HandedOver]) -> Table:

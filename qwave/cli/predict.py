@@ -31,7 +31,8 @@ With ``-`` it is one object a line for each window, as soon as that is complete.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from qwave.shell import expanded, typed_encoder, typed_path
 
 SUMMARY = "say what is heard in clips, recordings or live sound"
 DESCRIPTION = (
@@ -42,9 +43,12 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of ``qwave predict``."""
-    parser.add_argument("model", metavar="MODEL", type=Path, help="a packed file (`qwave export`)")
+    parser.add_argument(
+        "model", metavar="MODEL", type=typed_path, help="a packed file (`qwave export`)"
+    )
     parser.add_argument(
         "clips",
+        type=expanded,
         metavar="CLIP",
         nargs="+",
         help="a recording, a folder of clips, or - for a WAV stream on stdin",
@@ -52,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown: 3")
     parser.add_argument(
         "--encoder",
+        type=typed_encoder,
         metavar="SPEC",
         help="NAME, or NAME:FOLDER with its weights; default: the one that the model names",
     )
@@ -66,9 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     windows.add_argument(
         "--hop", type=float, metavar="SECONDS", help="from start to start; default: no overlap"
     )
-    windows.add_argument("--timeline", type=Path, metavar="FILE.png", help="draw the windows")
     windows.add_argument(
-        "--audacity", type=Path, metavar="FILE.txt", help="write segments as a label track"
+        "--timeline", type=typed_path, metavar="FILE.png", help="draw the windows"
+    )
+    windows.add_argument(
+        "--audacity", type=typed_path, metavar="FILE.txt", help="write segments as a label track"
     )
     windows.add_argument(
         "--raw", type=int, metavar="RATE", help="stdin is bare 16-bit mono samples at RATE Hz"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,11 @@ from qwave.config import (
     nearest,
     scheme_name,
 )
+
+# Largest number of experts in a search, and of multisets of schemes at one number of experts:
+# all of them are listed in memory to be drawn from.
+MAX_EXPERTS = 256
+MAX_MIXES = 1_000_000
 
 _KINDS = ("int", "float", "choice", "mix")
 _SCHEME_KEYS = ("model.head_scheme", "model.router.scheme")
@@ -122,6 +128,14 @@ def check_search(sweep: SweepConfig, source: str) -> None:
             f"{source}: search.model.num_experts needs search.model.schemes: {{mix: [...]}}"
         )
     fewest, most = expert_range(sweep)
+    if isinstance(schemes, MixDomain):
+        n_mixes = math.comb(most + len(schemes.schemes) - 1, most)
+        if n_mixes > MAX_MIXES:
+            raise ConfigError(
+                f"{source}: search.model.schemes: {most} experts of {len(schemes.schemes)} "
+                f"schemes make {n_mixes:,} mixes, and at most {MAX_MIXES:,} can be searched; "
+                "allow fewer experts or schemes"
+            )
     for key, domain in search.items():
         if key in ("model.schemes", "model.num_experts"):
             continue

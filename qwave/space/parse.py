@@ -27,12 +27,17 @@ from qwave.config import (
     nearest,
     scheme_name,
 )
-from qwave.space.domains import check_search, parse_domain
-from qwave.space.yaml_file import parse_yaml, read_yaml
+from qwave.space.domains import MAX_EXPERTS, check_search, parse_domain
+from qwave.space.words import expand_home, kind_of, number_hint, parse_override
+from qwave.space.yaml_file import read_yaml
 
 _Value = TypeVar("_Value")
 _SECTIONS = ("data", "objectives", "budget", "sampler", "fixed", "search")
 TRIAL_KEYS = tuple(TrialConfig().flat())
+
+# Of one file, in one message.
+_MAX_MISTAKES = 20
+_MAX_SHOWN = 200
 
 # `--smoke`: the same path, less of it.
 _SMOKE = {"train.epochs": 3, "budget.n_trials": 16}
@@ -89,15 +94,15 @@ def load_sweep(
 
     Args:
         path: A YAML file.
-        overrides: ``dotted.key=value`` each, the value in YAML. A key of the trial
-            (``train.epochs=20``) becomes fixed and is no longer searched; others name a section
-            (``budget.n_trials=10``, ``search.model.top_k={int: [1, 2]}``).
+        overrides: ``dotted.key=value`` each, see `qwave.space.words.parse_override`. A key of the
+            trial (``train.epochs=20``) becomes fixed and is no longer searched; others name a
+            section (``budget.n_trials=10``, ``search.model.top_k={int: [1, 2]}``).
         is_smoke: A few short trials under the name ``<name>_smoke``.
 
     Raises:
         ConfigError: As `parse_config`.
     """
-    return sweep_from(read_yaml(Path(path)), str(path), overrides, is_smoke=is_smoke)
+    return sweep_from(read_yaml(Path(path), kind_of), str(path), overrides, is_smoke=is_smoke)
 
 
 def sweep_from(
@@ -105,7 +110,7 @@ def sweep_from(
 ) -> SweepConfig:
     """A sweep from the value of its file, as of `load_sweep`; `source` names it in errors."""
     if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: a sweep is a mapping of keys, but found {tree!r}")
+        raise ConfigError(f"{source}: a sweep is a mapping of keys, but found {shown(tree)}")
     tree = {**tree, "fixed": flatten(tree.get("fixed") or {}, f"{source}: fixed")}
     if is_smoke:
         for key, value in _SMOKE.items():
@@ -113,10 +118,8 @@ def sweep_from(
         if "name" in tree:
             tree["name"] = f"{tree['name']}_smoke"
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"override {override!r} must have the form dotted.key=value")
-        _assign(tree, key, parse_yaml(text, f"override {override!r}"), f"override {override!r}")
+        key, value = parse_override(override)
+        _assign(tree, key, value, f"override {override!r}")
     file = validate(_SweepFile, _with_normalizations(tree), source)
     try:
         return _build(file, source)
@@ -164,8 +167,14 @@ def _build(file: _SweepFile, source: str) -> SweepConfig:
             raise ConfigError(
                 f"{source}: model.num_experts must be a whole number from 1, but got {number!r}"
             )
+        if number > MAX_EXPERTS:
+            raise ConfigError(
+                f"{source}: model.num_experts may be up to {MAX_EXPERTS} in a search, but got "
+                f"{number}"
+            )
         fixed["model.schemes"] = ["int8"] * number
-    base = parse_config({**fixed, "data": dataclasses.asdict(file.data)}, f"{source}: fixed")
+    data = expand_home(flatten({"data": dataclasses.asdict(file.data)}, source))
+    base = parse_config({**fixed, **data}, f"{source}: fixed")
     sweep = SweepConfig(file.name, file.objectives, file.budget, file.sampler, base, search)
     check_search(sweep, source)
     return sweep
@@ -188,7 +197,7 @@ def _assign(tree: dict[str, Any], key: str, value: Any, source: str) -> None:
         )
     node = tree.setdefault(section, {})
     if not isinstance(node, dict):
-        raise ConfigError(f"{source}: {section!r} holds {node!r}, not keys")
+        raise ConfigError(f"{source}: {section!r} holds {shown(node)}, not keys")
     search = tree.get("search")
     if section != "fixed":
         tree[section] = {**node, rest: value}
@@ -208,7 +217,7 @@ def flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
         ConfigError: Not a mapping, or a key is given twice, or with a value and with parts.
     """
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"{source}: expected keys, but found {tree!r}")
+        raise ConfigError(f"{source}: expected keys, but found {shown(tree)}")
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         full = f"{prefix}{key}"
@@ -221,9 +230,11 @@ def flatten(tree: Any, source: str, prefix: str = "") -> dict[str, Any]:
                 raise ConfigError(f"{source}: {name} is given twice")
         flat.update(parts)
     for name in flat:
-        for other in flat:
-            if other.startswith(f"{name}."):
-                raise ConfigError(f"{source}: {name} is given a value and, in {other}, parts")
+        parts_of = name.split(".")
+        for length in range(1, len(parts_of)):
+            whole = ".".join(parts_of[:length])
+            if whole in flat:
+                raise ConfigError(f"{source}: {whole} is given a value and, in {name}, parts")
     return flat
 
 
@@ -252,14 +263,19 @@ def _rename_schemes(flat: dict[str, Any], source: str) -> None:
 
 def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
     try:
-        text = json.dumps(tree)
+        text = json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{source}: {shown(error.object)} is not Unicode text") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{source}: {error}") from error
     try:
         # JSON in strict mode: "3" is not a number and 3 not a string, yet lists become tuples.
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        lines = [_message(kind, item) for item in error.errors()]
+        found = error.errors()
+        lines = [_message(kind, item) for item in found[:_MAX_MISTAKES]]
+        if len(found) > _MAX_MISTAKES:
+            lines.append(f"and {len(found) - _MAX_MISTAKES} more mistakes")
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
 
 
@@ -273,7 +289,14 @@ def _message(kind: type, item: Any) -> str:
         return str(item["ctx"]["error"])
     if item["type"] in ("missing", "missing_argument"):
         return f"{key} is missing"
-    return f"{key} = {item['input']!r}: {item['msg'].lower()}"
+    hint = number_hint(item["input"]) if item["type"].startswith(("int", "float")) else ""
+    return f"{key} = {shown(item['input'])}: {item['msg'].lower()}{hint}"
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut off where it would fill the window."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _field_names(kind: Any, loc: Sequence[Any]) -> list[str]:

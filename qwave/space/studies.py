@@ -18,8 +18,9 @@ from qwave.config import (
     UncertaintyConfig,
     nearest,
 )
-from qwave.space.parse import TRIAL_KEYS, flatten, parse_config, sweep_from, validate
-from qwave.space.yaml_file import parse_yaml, read_yaml
+from qwave.space.parse import TRIAL_KEYS, flatten, parse_config, shown, sweep_from, validate
+from qwave.space.words import expand_home, kind_of, parse_override
+from qwave.space.yaml_file import read_yaml
 
 _Study = TypeVar("_Study", ComparisonConfig, MixturesConfig, UncertaintyConfig)
 
@@ -58,8 +59,8 @@ def load_comparison(
     Args:
         path: YAML with `name`, `seeds`, `variants` (name to keys of a trial) and optionally
             `data`, `fixed` (keys that all variants share) and `workers`.
-        overrides: ``dotted.key=value`` each, the value in YAML: a section, or a key of the trial,
-            which then holds in every variant.
+        overrides: ``dotted.key=value`` each, see `qwave.space.words.parse_override`: a section,
+            or a key of the trial, which then holds in every variant.
         is_smoke: Few epochs and seeds, under the name ``<name>_smoke``.
 
     Raises:
@@ -97,7 +98,7 @@ def load_confirmation(
 
     Args:
         path: YAML with the keys of `ConfirmationConfig`.
-        overrides: ``key=value`` each, the value in YAML.
+        overrides: ``key=value`` each, see `qwave.space.words.parse_override`.
         is_smoke: Two seeds, of the study ``<study>_smoke``, under the name ``<name>_smoke``.
 
     Raises:
@@ -163,14 +164,15 @@ def _comparison(
     variants: dict[str, TrialConfig] = {}
     for name, keys in file.variants.items():
         place = f"{source}: variants.{name}"
-        variants[name] = parse_config({**shared, **flatten(keys, place), **forced}, place)
+        flat = expand_home({**shared, **flatten(keys, place), **forced})
+        variants[name] = parse_config(flat, place)
     return _build(ComparisonConfig, source, file.name, file.seeds, variants, file.workers)
 
 
 def _read(path: str | Path) -> dict[str, Any]:
-    tree = read_yaml(Path(path))
+    tree = read_yaml(Path(path), kind_of)
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a study is a mapping of keys, but found {tree!r}")
+        raise ConfigError(f"{path}: a study is a mapping of keys, but found {shown(tree)}")
     return tree
 
 
@@ -181,9 +183,9 @@ def _set_apart(
     given = {key: tree[key]} if key in tree else {}
     others = []
     for override in overrides:
-        name, equals, text = override.partition("=")
-        if name == key and equals:
-            given = {key: parse_yaml(text, f"override {override!r}")}
+        name, value = parse_override(override)
+        if name == key:
+            given = {key: value}
         else:
             others.append(override)
     return {name: part for name, part in tree.items() if name != key}, given, others
@@ -200,15 +202,12 @@ def _overridden(
     result, forced = {**tree}, {}
     keys = (*sections, *(TRIAL_KEYS if are_trial_keys_allowed else ()))
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"override {override!r} must have the form dotted.key=value")
+        key, value = parse_override(override)
         if key not in keys:
             raise ConfigError(
                 f"override {override!r}: unknown key {key!r}{nearest(key, keys)}; allowed: "
                 f"{', '.join(keys)}"
             )
-        value = parse_yaml(text, f"override {override!r}")
         if key in sections:
             result[key] = value
         else:

@@ -3,11 +3,17 @@
 from qwave.sweep.estimate import expected_seconds
 from qwave.sweep.plan import Plan, plan_sweep
 from qwave.sweep.pool import WorkerLostError, worker_count
-from qwave.sweep.repeats import Bench, Repeat, StudyStoppedError, opened_bench
+from qwave.sweep.repeats import (
+    Bench,
+    Repeat,
+    StudyStoppedError,
+    TrialFailedError,
+    opened_bench,
+)
 from qwave.sweep.report import collect_points, front_of, point_config
 from qwave.sweep.run import Outcome, run_sweep
 from qwave.sweep.store import check_store, made_report_folder, report_folder
-from qwave.sweep.study import load_study
+from qwave.sweep.study import load_study, queued_again
 from qwave.sweep.study_report import write_study
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "Plan",
     "Repeat",
     "StudyStoppedError",
+    "TrialFailedError",
     "WorkerLostError",
     "check_store",
     "load_study",
@@ -27,6 +34,7 @@ __all__ = [
     "front_of",
     "opened_bench",
     "plan_sweep",
+    "queued_again",
     "run_sweep",
     "worker_count",
     "write_study",

@@ -3,59 +3,180 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 
 import optuna
 from optuna.trial import FixedTrial
 
-from qwave.config import TrialConfig
+from qwave.config import QwaveError, TrainConfig, TrialConfig
+from qwave.engine import lessons_key
 from qwave.packing import packed_size_bytes
 from qwave.space import baseline_params, suggest
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import training_pool, worker_count
+from qwave.sweep.pool import WorkerLostError, training_pool, worker_count
 
-_N_SAMPLES = 10
-_N_EPOCHS = 2
+_N_SAMPLES = 12
+_N_EPOCHS = 5
+# Of the draws of a long sweep: enough to know the share of each kind among them.
+_MAX_DRAWS = 500
+_N_LOOKS = 10
 
 
 def expected_seconds(plan: Plan) -> float:
-    """Wall time of a sweep's trials if, after its baselines, every draw were random.
+    """Wall time of a sweep if, after its baselines, every draw were random.
 
-    Trains the middle baseline and a few random configurations within the size budget for two
-    epochs, in a worker like those of the study, and scales up. A sampler that learns leaves the
-    large models behind and needs less.
+    Trains a few of these configurations for a few epochs, in as many workers as the study will
+    have: they take more time side by side than one alone. What is done once is measured once:
+    starting the workers, and a teacher for all trials that share it. A sampler that learns leaves
+    the large models behind and needs less.
+
+    Raises:
+        WorkerLostError: A worker was ended from outside.
+        QwaveError: None of the configurations can be trained.
+        ConfigError: As `qwave.sweep.pool.training_pool`.
     """
     sweep = plan.sweep
-    baselines = baseline_params(sweep) if sweep.sampler.baselines else []
-    n_baselines = min(len(baselines), sweep.budget.n_trials)
-    n_random = sweep.budget.n_trials - n_baselines
-    with training_pool(1, plan.data, plan.device) as pool:
+    drawn = expected_configs(plan)
+    distinct = list({config.digest: config for config in drawn}.values())
+    n_workers = worker_count(sweep.budget.workers, plan.device)
+    start = time.perf_counter()
+    with training_pool(n_workers, plan.data, plan.device) as pool:
 
-        def seconds(config: TrialConfig) -> float:
-            n_epochs = min(_N_EPOCHS, config.train.epochs)
-            train = dataclasses.replace(config.train, epochs=n_epochs)
-            short = dataclasses.replace(config, train=train)
-            result = pool.submit(short).result().result
-            rest = result.seconds - result.train_seconds
-            return result.train_seconds * config.train.epochs / n_epochs + rest
+        def seconds_of(configs: Sequence[TrialConfig]) -> list[float]:
+            shorts = [shortened(config, _N_EPOCHS) for config in configs]
+            futures = [pool.submit(short) for short in shorts]
+            found, faults = [], []
+            for future, short, config in zip(futures, shorts, configs, strict=True):
+                try:
+                    phases = future.result().result.phase_seconds
+                except QwaveError as error:  # it diverges, as some of the study's trials may
+                    faults.append(error)
+                else:
+                    found.append(scaled_seconds(phases, short.train, config.train))
+            if faults and not found:
+                raise faults[0]
+            return found
 
-        total = 0.0
-        if n_baselines:
-            middle = FixedTrial(baselines[len(baselines) // 2])
-            total += n_baselines * seconds(suggest(sweep, middle))
-        if n_random:
-            drawn = [seconds(config) for config in _random_configs(plan)]
-            total += n_random * sum(drawn) / len(drawn)
-    return total / min(worker_count(sweep.budget.workers, plan.device), sweep.budget.n_trials)
+        try:
+            # The first trial of a worker imports and, once on a machine, compiles.
+            plain = dataclasses.replace(
+                distinct[0], train=dataclasses.replace(distinct[0].train, distillation=0.0)
+            )
+            seconds_of([plain] * n_workers)
+            startup = time.perf_counter() - start
+            taught = [config for config in distinct if config.train.distillation]
+            start = time.perf_counter()
+            seconds_of(taught[:1] * n_workers)
+            teacher = time.perf_counter() - start
+            trial_seconds = seconds_of(evenly(distinct, _N_SAMPLES))
+        except BrokenExecutor as error:
+            raise WorkerLostError(pool.why_lost("budget.workers")) from error
+    return total_seconds(
+        trial_seconds=sum(trial_seconds) / len(trial_seconds),
+        n_trials=sweep.budget.n_trials * len(distinct) / len(drawn),
+        n_parallel=min(n_workers, sweep.sampler.in_flight),
+        startup_seconds=startup,
+        teacher_seconds=teacher,
+        n_teachers=len({lessons_key(config) for config in taught}),
+    )
 
 
-def _random_configs(plan: Plan) -> list[TrialConfig]:
-    """Random configurations that the size budget allows."""
+def total_seconds(
+    *,
+    trial_seconds: float,
+    n_trials: float,
+    n_parallel: int,
+    startup_seconds: float,
+    teacher_seconds: float,
+    n_teachers: int,
+) -> float:
+    """Wall time of a study of trials that run `n_parallel` at a time.
+
+    Args:
+        trial_seconds: Mean of a trial, without its teacher.
+        n_trials: Trials that are trained: each configuration once.
+        n_parallel: Trials that run at a time, at least 1.
+        startup_seconds: Until the workers are ready.
+        teacher_seconds: Of one teacher. The first is waited for by all workers.
+        n_teachers: Teachers that differ.
+    """
+    rounds = max(n_trials / n_parallel, min(1.0, n_trials))
+    return (
+        startup_seconds
+        + teacher_seconds * max(n_teachers / n_parallel, min(1, n_teachers))
+        + trial_seconds * rounds
+    )
+
+
+def scaled_seconds(phases: Mapping[str, float], short: TrainConfig, full: TrainConfig) -> float:
+    """Seconds of a whole trial, from the phases of one of fewer epochs.
+
+    Args:
+        phases: `TrialResult.phase_seconds` of the short one: ``steps`` grow with the epochs,
+            ``look`` with the looks at held-out rows, ten at most without `patience`; the rest is
+            done once.
+        short: How the short one was trained.
+        full: How the whole one will be.
+    """
+
+    def looks(train: TrainConfig) -> int:
+        return min(train.epochs, _N_LOOKS) if train.patience is None else train.epochs
+
+    factors = {"steps": full.epochs / short.epochs, "look": looks(full) / looks(short)}
+    return sum(seconds * factors.get(name, 1.0) for name, seconds in phases.items())
+
+
+def shortened(config: TrialConfig, n_epochs: int) -> TrialConfig:
+    """The same configuration, trained for that many epochs at most."""
+    epochs = min(n_epochs, config.train.epochs)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
+
+
+def evenly(configs: Sequence[TrialConfig], number: int) -> list[TrialConfig]:
+    """That many of the configurations, at equal distances; all, if there are no more."""
+    if len(configs) <= number:
+        return list(configs)
+    return [configs[place * len(configs) // number] for place in range(number)]
+
+
+def expected_configs(plan: Plan) -> list[TrialConfig]:
+    """What the sweep would train with random draws: baselines first, all within the size budget.
+
+    As many as the sweep has trials, repeats among them, 500 at most; at least one.
+    """
+    sweep = plan.sweep
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.RandomSampler(seed=plan.sweep.sampler.seed)
-    study = optuna.create_study(sampler=sampler)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=sweep.sampler.seed))
+    n_wanted = min(sweep.budget.n_trials, _MAX_DRAWS)
+    queued = iter(baseline_params(sweep) if sweep.sampler.baselines else ())
     configs: list[TrialConfig] = []
-    while len(configs) < _N_SAMPLES:
-        config = suggest(plan.sweep, study.ask())
-        if packed_size_bytes(config, plan.data) <= plan.sweep.budget.max_size_bytes:
+    while len(configs) < n_wanted:
+        params = next(queued, None)
+        config = suggest(sweep, study.ask() if params is None else FixedTrial(params))
+        if packed_size_bytes(config, plan.data) <= sweep.budget.max_size_bytes:
             configs.append(config)
     return configs
+
+
+def remaining_seconds(
+    trial_seconds: Sequence[float], n_left: int, n_parallel: int, record_seconds: float
+) -> float | None:
+    """Wall time that the rest of a study will take, from the trials trained since its start.
+
+    Args:
+        trial_seconds: Seconds of each trial that was trained since this start. Trials of earlier
+            starts and repeats of a configuration, which take no time, are not among them.
+        n_left: Trials that the budget has room for.
+        n_parallel: Trials that run at a time.
+        record_seconds: What recording those trials took, one after the other.
+
+    Returns:
+        Seconds, or None before the first trial has ended.
+    """
+    if not trial_seconds:
+        return None
+    n_trained = len(trial_seconds)
+    a_trial = max(sum(trial_seconds) / n_trained / n_parallel, record_seconds / n_trained)
+    return a_trial * n_left

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from qwave.config import QwaveError
 from qwave.packing import packed_size_bytes
 from qwave.space import suggest
+from qwave.sweep.estimate import remaining_seconds
 from qwave.sweep.plan import Plan
 from qwave.sweep.pool import TrainingPool, WorkerLostError
 from qwave.sweep.record import FinishedTrial, Recorder
@@ -51,9 +52,13 @@ class Loop:
         recorder: Recorder,
         pool: TrainingPool,
         is_stopped: Callable[[], bool],
+        n_workers: int = 1,
     ) -> None:
         self.plan, self.study, self.recorder, self.pool = plan, study, recorder, pool
         self.is_stopped = is_stopped
+        self.n_parallel = min(n_workers, plan.sweep.sampler.in_flight)
+        # Of each trial that was trained since this start.
+        self.trial_seconds: list[float] = []
         self.queue: deque[_InFlight] = deque()
         # MLflow run of every configuration that is trained or under way.
         self.run_ids = {
@@ -68,7 +73,9 @@ class Loop:
         """Ask and tell until nothing is left, or a person stops it."""
         sweep, study = self.plan.sweep, self.study
         total = sweep.budget.n_trials
-        with tqdm(total=total, unit="trial", desc=sweep.name, dynamic_ncols=True) as bar:
+        # Time left is ours: tqdm's would count the trials of earlier starts as done in this one.
+        shape = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        with tqdm(total=total, desc=sweep.name, dynamic_ncols=True, bar_format=shape) as bar:
             bar.n = total - trials_left(study, sweep)
             self._show(bar)
             try:
@@ -128,10 +135,7 @@ class Loop:
             return
         error = entry.future.exception()
         if isinstance(error, BrokenExecutor):
-            raise WorkerLostError(
-                "a training process was ended by the system (out of memory?); the same command "
-                "goes on from here, with less memory under budget.workers=1"
-            ) from error
+            raise WorkerLostError(self.pool.why_lost("budget.workers")) from error
         if error is not None:
             self._tell_failure(entry, error)
             return
@@ -144,6 +148,7 @@ class Loop:
         # Recorded first: a trial that Optuna calls complete has its files.
         with self._recording():
             self.recorder.finish(entry.run_id, finished)
+        self.trial_seconds.append(finished.result.seconds)
         objectives = self.plan.sweep.objectives
         self.study.tell(trial, [scores[objective.score] for objective in objectives])
 
@@ -162,7 +167,8 @@ class Loop:
 
     def _tell_failure(self, entry: _InFlight, error: BaseException) -> None:
         trial = entry.draw.trial
-        if not isinstance(error, QwaveError):
+        if not isinstance(error, QwaveError) and self.first_failure is None:
+            # Once: what fails is mostly the same in every trial, and all reasons are recorded.
             _log.error("trial %d failed", trial.number, exc_info=error)
         reason = f"{type(error).__name__}: {error}"
         self.first_failure = self.first_failure or f"trial {trial.number}: {reason}"
@@ -183,4 +189,10 @@ class Loop:
         front = front_scores(self.study)
         best = f"{front[-1][0]:.1%}" if front else "none"
         volume = study_hypervolume(self.study)
-        bar.set_postfix_str(f"front {len(front)}, best {best}, hypervolume {volume:.3f}")
+        left = remaining_seconds(
+            self.trial_seconds, int(bar.total - bar.n), self.n_parallel, self.record_seconds
+        )
+        time_left = "" if left is None else f"about {tqdm.format_interval(left)} left, "
+        bar.set_postfix_str(
+            f"{time_left}front {len(front)}, best {best}, hypervolume {volume:.3f}"
+        )

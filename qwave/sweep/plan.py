@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from qwave.audio import open_data
 from qwave.config import ConfigError, SweepConfig
 from qwave.data import EmbeddingSet, leave_out, make_folds
 from qwave.engine import resolve_device
 from qwave.packing import packed_size_bytes
+from qwave.processes import require_main_guard
 from qwave.space import extreme_configs
 
 
@@ -31,15 +33,28 @@ class Plan:
     largest_bytes: int
 
 
+def with_absolute_path(sweep: SweepConfig) -> SweepConfig:
+    """The same sweep, its data found from any working directory."""
+    data = dataclasses.replace(sweep.data, path=absolute_source(sweep.data.path))
+    return dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, data=data))
+
+
+def absolute_source(path: str) -> str:
+    """What `data.path` names, found from any working directory; ``esc10`` is no path."""
+    return path if path == "esc10" else os.path.abspath(path)
+
+
 def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
     """Check a sweep against its data and the machine, before anything is written.
 
-    Clips are embedded, which may take a while; what is done is kept in the cache.
+    Clips are embedded, which may take a while; what is done is kept in the cache. The plan's sweep
+    has the absolute path of the data: trials are exported from other working directories.
 
     Raises:
         QwaveError: The data cannot be used or split, the device is not there, or no
             configuration fits the size budget.
     """
+    require_main_guard()
     resolve_device(device)
     data = leave_out(open_data(sweep.data.path, sweep.data.encoder), sweep.data.holdout_fold)
     make_folds(data, sweep.data)
@@ -50,4 +65,4 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
             f"this space takes {sizes[0]} bytes; allow at least that, or fewer hidden units, bits "
             "or experts"
         )
-    return Plan(sweep, data, device, sizes[0], sizes[-1])
+    return Plan(with_absolute_path(sweep), data, device, sizes[0], sizes[-1])

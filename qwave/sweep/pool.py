@@ -12,7 +12,7 @@ import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +27,13 @@ from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Lessons, lessons_key, teach
 from qwave.packing import to_bytes
-from qwave.processes import end_with_parent, processor_count
+from qwave.processes import (
+    end_with_parent,
+    processor_count,
+    spawning,
+    submitted,
+    why_no_worker_began,
+)
 from qwave.sweep.record import FinishedTrial
 
 
@@ -63,36 +69,55 @@ class SharedData:
 class TrainingPool:
     """Workers that train trials on one data set."""
 
-    def __init__(self, pool: ProcessPoolExecutor, data: SharedData, device: str) -> None:
-        self._pool, self._data, self._device = pool, data, device
+    def __init__(
+        self,
+        pool: ProcessPoolExecutor,
+        data: SharedData,
+        device: str,
+        ready: Sequence[Future[int]] = (),
+    ) -> None:
+        self._pool, self._data, self._device, self._ready = pool, data, device, ready
 
     def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
         """Queue a trial."""
-        return self._pool.submit(run_trial, config, self._data, self._device)
+        return submitted(self._pool, run_trial, config, self._data, self._device)
+
+    def why_lost(self, option: str) -> str:
+        """What to tell a person when a worker was ended from outside.
+
+        Args:
+            option: The key that sets the number of workers, ``budget.workers`` or ``workers``.
+        """
+        if self._ready and all(future.done() and future.exception() for future in self._ready):
+            return why_no_worker_began()
+        return (
+            "a training process was ended by the system (out of memory?); the same command goes "
+            f"on from here, with less memory under {option}=1"
+        )
 
 
 @contextmanager
 def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[TrainingPool]:
-    """Workers that import torch at once; on exit those that still train are ended."""
-    # A worker that is still importing when Ctrl-C comes would print a traceback: it inherits that
-    # the signal is ignored.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    """Workers that import torch at once; on exit those that still train are ended.
+
+    Raises:
+        ConfigError: This process is itself a worker that imports the program that started it, see
+            `qwave.processes.require_main_guard`.
+    """
+    with spawning():
         pool = ProcessPoolExecutor(
             n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
         )
-        for _ in range(n_workers):
-            pool.submit(os.getpid)
-    finally:
-        signal.signal(signal.SIGINT, before)
+        ready = [submitted(pool, os.getpid) for _ in range(n_workers)]
     with tempfile.TemporaryDirectory(prefix="qwave-") as folder:
         try:
-            yield TrainingPool(pool, SharedData.write(data, Path(folder)), device)
+            yield TrainingPool(pool, SharedData.write(data, Path(folder)), device, ready)
         finally:
             # No trial is waited for: on a normal end none runs any more, and what runs when a
             # person stops a study is queued again. The pool's thread is: left to the end of the
             # interpreter, it may find its pipes closed, and says so on the terminal.
-            for child in multiprocessing.active_children():
+            # Its own processes: the program around may have others.
+            for child in list((pool._processes or {}).values()):
                 child.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -10,35 +10,43 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future, as_completed
+from concurrent.futures import BrokenExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from qwave.config import TrialConfig
+from qwave.config import ConfigError, QwaveError, TrialConfig
 from qwave.crossval import Predictions
 from qwave.data import EmbeddingSet
 from qwave.engine import resolve_device
 from qwave.packing import packed_size_bytes
+from qwave.processes import require_main_guard
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import parse_config
+from qwave.sweep.plan import absolute_source
 from qwave.sweep.pool import TrainingPool, WorkerLostError, training_pool, worker_count
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
 from qwave.sweep.stop import stop_requests
 from qwave.sweep.store import made_report_folder, opened_store, repeats_folder
 from qwave.tracking import Tracker
 
+_log = logging.getLogger(__name__)
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Predictions))
 _VALUES = ("scores", "pooled_scores", "expert_load", "seconds", "train_seconds")
 
 
 class StudyStoppedError(RuntimeError):
     """A person stopped the study; what was trained is kept."""
+
+
+class TrialFailedError(ConfigError):
+    """Trials that a study cannot do without ended in errors; what was trained is kept."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +107,8 @@ class Bench:
         """Results by name, in the order given; those that the store holds are not trained.
 
         Raises:
-            ConfigError: A configuration diverged, or does not fit the data.
+            TrialFailedError: A configuration diverged, does not fit the data, or ended in another
+                error; raised after all others have been trained and kept.
             StudyStoppedError: A person asked to stop.
             WorkerLostError: A worker was ended by the system.
         """
@@ -108,8 +117,8 @@ class Bench:
         removed = sum(file.exists() for file in {files[name] for name in missing})
         if removed and not self.is_fresh:
             tqdm.write(
-                f"note: the MLflow artifacts of {removed} trained configurations were removed from "
-                f"{self.recorder.tracker.artifact_root}: these are trained again",
+                f"note: the MLflow artifacts of {removed} trained configurations were removed "
+                f"from {self.recorder.tracker.artifact_root}: these are trained again",
                 sys.stderr,
             )
         # Equal configurations under two names are trained once.
@@ -119,11 +128,22 @@ class Bench:
         }
         with tqdm(total=len(configs), unit="trial", dynamic_ncols=True) as bar:
             bar.update(len(configs) - len(futures))
+            failures: dict[str, Exception] = {}
             for number, future in enumerate(as_completed(futures)):
-                self._keep(number, futures[future], _result_of(future), files[futures[future]])
+                name = futures[future]
+                try:
+                    finished = future.result()
+                except BrokenExecutor as error:
+                    raise WorkerLostError(self.pool.why_lost("workers")) from error
+                except Exception as error:
+                    failures[name] = error
+                else:
+                    self._keep(number, name, finished, files[name])
                 bar.update()
                 if self.is_stopped():
                     raise StudyStoppedError("stopped: the same command goes on from here")
+        if failures:
+            raise _failed(failures, len(configs))
         return {name: _read(file, self.recorder.tracker) for name, file in files.items()}
 
     def train_seeds(
@@ -196,9 +216,11 @@ def opened_bench(
             asks for; what others kept stays until then.
 
     Raises:
+        ConfigError: As `qwave.processes.require_main_guard`.
         DeviceError: The device is not there.
         StoreError: As `qwave.sweep.check_store`, or the store is in use.
     """
+    require_main_guard()
     resolve_device(device)
     with (
         opened_store(store),
@@ -210,21 +232,27 @@ def opened_bench(
         tracker = Tracker(store)
         if is_fresh:
             tracker.retire_experiment(name)
-        recorder = Recorder(tracker, tracker.experiment(name), data, source)
+        recorder = Recorder(tracker, tracker.experiment(name), data, absolute_source(source))
         tracker.restore_runs(recorder.experiment_id)
         for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
             recorder.fail(run_id, "interrupted", "its process ended; the trial runs again")
         yield Bench(store, data, recorder, pool, is_stopped, is_fresh)
 
 
-def _result_of(future: Future[FinishedTrial]) -> FinishedTrial:
-    try:
-        return future.result()
-    except BrokenExecutor as error:
-        raise WorkerLostError(
-            "a training process was ended by the system (out of memory?); the same command goes "
-            "on from here, with less memory under workers=1"
-        ) from error
+def _failed(failures: Mapping[str, Exception], n_trials: int) -> TrialFailedError:
+    """One error for all that failed, with the reason of the first."""
+    name, error = next(iter(failures.items()))
+    reason = str(error)
+    if not isinstance(error, QwaveError):
+        _log.error("%s failed", name, exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+    rest = "" if len(failures) == n_trials else "What was trained is kept. "
+    failed = TrialFailedError(
+        f"{len(failures)} of {n_trials} trials failed; the first, {name}: {reason}. {rest}"
+        "The same command trains again what failed"
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _read(file: Path, tracker: Tracker) -> Repeat:

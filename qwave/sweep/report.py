@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from qwave.space import parse_config
 from qwave.sweep.mattered import MIN_TRIALS, choice_tables, parameter_importances
 from qwave.sweep.record import config_label
 from qwave.sweep.study import trained_trials, with_data_place
+from qwave.text import for_shell
 from qwave.tracking import ui_command
 
 _MOST_CHARACTERS = 45  # of a fact below a picture's title: three of them fill its line
@@ -127,8 +127,7 @@ def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Estimat
 
 def export_command(number: int, sweep_name: str, store: Path) -> str:
     """The command that exports a trial, quoted for the shell, from any working directory."""
-    words = ["qwave", "export", str(number), "--sweep", sweep_name, "--store"]
-    return shlex.join([*words, str(store.resolve())])
+    return for_shell("qwave", "export", str(number), "--sweep", sweep_name, "--store", store)
 
 
 def write_report(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import shutil
 import sys
 import time
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from qwave.config import SweepConfig
 from qwave.figures import FrontPoint
+from qwave.processes import require_main_guard
 from qwave.sweep.loop import Loop
 from qwave.sweep.plan import Plan
 from qwave.sweep.pool import training_pool, worker_count
@@ -27,10 +27,20 @@ from qwave.sweep.report import (
 )
 from qwave.sweep.stop import stop_requests
 from qwave.sweep.store import check_store, journal_path, made_report_folder, opened_store
-from qwave.sweep.study import count_trials, open_study, repair, set_data_place
+from qwave.sweep.study import (
+    count_trials,
+    first_failure,
+    open_study,
+    repair,
+    retry_failed,
+    set_data_place,
+)
+from qwave.text import for_shell
 from qwave.tracking import Tracker, ui_command
 
 _RUN_ID = "mlflow_run_id"  # attribute of the study: its own run
+# Size of the model that a person is shown how to export, where there is one.
+_OFFERED_BYTES = 50_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,9 +55,9 @@ class Outcome:
         record_seconds: Part of it that this process spent on MLflow and figures, while others
             trained.
         is_interrupted: Whether a person stopped it.
-        first_failure: Why the first failed trial of this start failed, or None.
-        reports: Files written.
-        commands: What each does, and the exact command.
+        first_failure: Why the first failed trial failed, in this start or an earlier one, or None.
+        reports: Files written; none without a trained trial.
+        commands: What each does, and the exact command, to be pasted into a shell.
     """
 
     counts: dict[str, int]
@@ -61,13 +71,26 @@ class Outcome:
     commands: dict[str, str]
 
 
-def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
+def run_sweep(
+    plan: Plan, store: Path, *, is_fresh: bool = False, is_retry: bool = False
+) -> Outcome:
     """Run a sweep, or go on with it, until its budget is spent or a person stops it.
 
+    Called from a thread other than the main one it cannot be stopped by signals.
+
+    Args:
+        plan: The sweep, checked.
+        store: A store, or a folder that becomes one.
+        is_fresh: Drop the sweep's earlier trials.
+        is_retry: Train again what failed in earlier starts, in place of it in the budget.
+
     Raises:
+        ConfigError: As `qwave.processes.require_main_guard`.
         StoreError: The store is not one, is in use, or holds another study of the same name.
+        WorkerLostError: A worker was ended from outside.
     """
     start = time.perf_counter()
+    require_main_guard()
     sweep = plan.sweep
     check_store(store)
     n_workers = worker_count(sweep.budget.workers, plan.device)
@@ -92,8 +115,11 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
             _set_lost_study_aside(study, tracker)
         recorder = Recorder(tracker, tracker.experiment(sweep.name), plan.data, sweep.data.path)
         _repair(study, sweep, recorder)
+        if is_retry:
+            n_again = retry_failed(study)
+            tqdm.write(f"{n_again} failed trials run again", sys.stderr)
         study_run = _open_study_run(study, plan, recorder)
-        loop = Loop(plan, study, recorder, pool, is_stopped)
+        loop = Loop(plan, study, recorder, pool, is_stopped, n_workers)
         loop.run()
         cost = {
             "record_seconds": loop.record_seconds,
@@ -104,7 +130,7 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
         return dataclasses.replace(
             outcome,
             is_interrupted=is_stopped(),
-            first_failure=loop.first_failure,
+            first_failure=first_failure(study),
             record_seconds=loop.record_seconds,
         )
 
@@ -172,20 +198,25 @@ def _finish(
     volume = study_hypervolume(study)
     commands = {
         "browse the trials": ui_command(store),
-        "inspect the study": f"optuna-dashboard {shlex.quote(str(journal_path(store).resolve()))}",
-        "hand over a model": (
-            f"qwave export --budget 50kB --sweep {sweep.name} "
-            f"--store {shlex.quote(str(store.resolve()))}"
-        ),
+        "inspect the study": for_shell("optuna-dashboard", journal_path(store)),
     }
+    reports: list[Path] = []
+    if front:
+        named = ("--sweep", sweep.name, "--store", store)
+        fits = front[0].size_bytes <= _OFFERED_BYTES
+        which = ("--budget", f"{_OFFERED_BYTES // 1000}kB") if fits else ("--front",)
+        commands["hand over a model"] = for_shell("qwave", "export", *which, *named)
     summary = {
         "data": f"{plan.sweep.data.path} ({plan.data.digest})",
         "trials": f"{counts['complete']} complete, {counts['pruned']} over the size budget",
         "sweep": sweep.digest,
     }
-    folder = made_report_folder(store, sweep.name)
-    reports = write_report(study, sweep, folder, summary=summary, commands=commands, store=store)
-    shutil.copytree(folder, tracker.artifact_folder(run_id) / "report", dirs_exist_ok=True)
+    if front:
+        folder = made_report_folder(store, sweep.name)
+        reports = write_report(
+            study, sweep, folder, summary=summary, commands=commands, store=store
+        )
+        shutil.copytree(folder, tracker.artifact_folder(run_id) / "report", dirs_exist_ok=True)
     history = hypervolume_by_trial(study)
     metrics = {f"n_{name}": float(value) for name, value in counts.items()}
     metrics |= {"hypervolume": volume, "front_size": float(len(front))}

@@ -10,10 +10,18 @@ from types import FrameType
 
 from tqdm import tqdm
 
+from qwave.processes import is_main_thread
+
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a question that the loop asks; a second one kills."""
+    """Turn the first Ctrl-C or SIGTERM into a question that the loop asks; a second one kills.
+
+    Signals are the main thread's: a study that runs in another one is never asked to stop.
+    """
+    if not is_main_thread():
+        yield lambda: False
+        return
     requests: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import shlex
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from qwave.config import StoreError, SweepConfig, TrialConfig
 from qwave.space import baseline_params
 from qwave.sweep.store import check_store, journal_path
+from qwave.text import for_shell
 
 # Draws above the size budget or without effect on the budget of trials, for each trial wanted.
 _MAX_DRAWS_PER_TRIAL = 20
@@ -38,6 +38,8 @@ _INTERRUPTED = "interrupted_trials"
 # Study attribute: data.path as it was given at the last start, and the absolute path; none for
 # data that ship with the package.
 _DATA_PLACE = "data_place"
+# Study attribute: numbers of trials that failed and were queued again because a person asked.
+_RETRIED = "retried_trials"
 # What a differing attribute means to people.
 _REASONS = {
     "data_digest": ", because the rows of data.path have changed: clips were added, removed or "
@@ -126,9 +128,10 @@ def load_study(store: Path, name: str) -> Study:
         if name in names:
             return optuna.load_study(study_name=name, storage=storage)
     found = f"it holds {', '.join(names)}" if names else "it holds no study"
+    command = for_shell("python", "-m", "studies.moe_pareto", "--store", store)
     raise StoreError(
         f"--store {store} holds no study {name!r} ({found}); search first, for example with "
-        f"python -m studies.moe_pareto --store {shlex.quote(str(store))}"
+        f"{command}"
     )
 
 
@@ -235,18 +238,52 @@ def trained_trials(study: Study) -> list[FrozenTrial]:
 
 
 def count_trials(study: Study) -> dict[str, int]:
-    """How many trials ended how; interrupted ones are run again and count nowhere."""
+    """How many trials ended how; what was queued again counts nowhere, see `queued_again`."""
     counts = {"complete": 0, "pruned": 0, "failed": 0}
     names = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
         TrialState.FAIL: "failed",
     }
-    interrupted = set(study.user_attrs.get(_INTERRUPTED, []))
+    again = queued_again(study)
     for trial in study.get_trials(deepcopy=False):
-        if trial.state in names and trial.number not in interrupted:
+        if trial.state in names and trial.number not in again:
             counts[names[trial.state]] += 1
     return {"trials": sum(counts.values()), **counts}
+
+
+def queued_again(study: Study) -> set[int]:
+    """Numbers of the trials that were queued again: interrupted ones, and failed ones."""
+    attributes = study.user_attrs
+    return {*attributes.get(_INTERRUPTED, []), *attributes.get(_RETRIED, [])}
+
+
+def failed_trials(study: Study) -> list[FrozenTrial]:
+    """Trials that failed and were not queued again, by number."""
+    again = queued_again(study)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return [trial for trial in trials if trial.number not in again]
+
+
+def first_failure(study: Study) -> str | None:
+    """Why the first of the failed trials failed, or None."""
+    for trial in failed_trials(study):
+        if "reason" in trial.user_attrs:  # a repeat of one that failed has none of its own
+            return f"trial {trial.number}: {trial.user_attrs['reason']}"
+    return None
+
+
+def retry_failed(study: Study) -> int:
+    """Queue what failed for another try, in place of it in the budget; returns how many."""
+    failed = failed_trials(study)
+    numbers = [trial.number for trial in failed]
+    # First, so that a process that ends here leaves a budget that is too large, and no trial of
+    # which nobody knows.
+    study.set_user_attr(_RETRIED, [*study.user_attrs.get(_RETRIED, []), *numbers])
+    for trial in failed:
+        if trial.params:
+            study.enqueue_trial(trial.params)
+    return len(failed)
 
 
 def trials_left(study: Study, sweep: SweepConfig) -> int:

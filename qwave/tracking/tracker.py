@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import shlex
 import sqlite3
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwave.caching import require_home
 from qwave.config import StoreError
+from qwave.text import for_shell
 from qwave.tracking.place import artifact_root, mend_paths, store_uri
 
 if TYPE_CHECKING:
@@ -375,8 +375,8 @@ def _local_path(uri: str) -> Path:
 
 
 def ui_command(store: Path) -> str:
-    """The command that opens the MLflow UI on a store."""
-    return f"mlflow ui --backend-store-uri {shlex.quote(store_uri(store))}"
+    """The command that opens the MLflow UI on a store, to be pasted into a shell."""
+    return for_shell("mlflow", "ui", "--backend-store-uri", store_uri(store))
 
 
 def _context_tags() -> dict[str, str]:

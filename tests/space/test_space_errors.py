@@ -123,7 +123,8 @@ MISTAKES = {
         "fixed: {train: {class_weights: 1}}",
         "fixed: train.class_weights = 1: input should be a valid boolean",
     ),
-    "number for a name": Mistake("name: 3", "name = 3: input should be a valid string"),
+    "list for a name": Mistake("name: [3]", "name = ['3']: input should be a valid string"),
+    "nothing for a name": Mistake("name:", "name = None: input should be a valid string"),
     "number for a section": Mistake("budget: 3", "budget = 3: input should be an object"),
     "number for fixed": Mistake("fixed: 3", "fixed: expected keys, but found 3"),
     "nothing under search": Mistake("search:", "search = None: input should be an object"),
@@ -147,7 +148,10 @@ MISTAKES = {
     "words for trials": Mistake(
         "budget: {n_trials: ten}", "budget.n_trials = 'ten': input should be a valid integer"
     ),
-    "a date": Mistake("fixed: {train: {epochs: 2026-01-01}}", "Object of type date is not JSON"),
+    "a date": Mistake(
+        "fixed: {train: {epochs: 2026-01-01}}",
+        "fixed: train.epochs = '2026-01-01': input should be a valid integer",
+    ),
     # Values that rules forbid.
     "unknown scheme": Mistake(
         "fixed: {model: {schemes: [int9]}}",
@@ -159,10 +163,11 @@ MISTAKES = {
     ),
     "unknown router scheme": Mistake(
         "fixed: {model: {router: {scheme: 3}}}",
-        f"fixed: unknown scheme 3 (did you mean '32'?); allowed: {SCHEME_NAMES}",
+        f"fixed: unknown scheme '3' (did you mean '32'?); allowed: {SCHEME_NAMES}",
     ),
     "yes for a scheme": Mistake(
-        "fixed: {model: {schemes: [true]}}", f"fixed: unknown scheme True; allowed: {SCHEME_NAMES}"
+        "fixed: {model: {schemes: [true]}}",
+        f"fixed: unknown scheme 'true'; allowed: {SCHEME_NAMES}",
     ),
     "top_k above experts": Mistake(
         "fixed: {model: {schemes: [1, 2], top_k: 3}}",
@@ -520,9 +525,7 @@ def test_a_key_spelt_in_two_ways_may_not_stand_twice_either(load: Load, fixed: s
         load(f"name: a\nfixed: {fixed}")
 
 
-@pytest.mark.parametrize(
-    "text", ["name: [a", "name: a: b", "\tname: a", "name: !!python/name:os.system a", "? [a]: 1"]
-)
+@pytest.mark.parametrize("text", ["name: [a", "name: a: b", "\tname: a", "name: 'a", "{name: a"])
 def test_what_is_not_yaml_is_named_with_its_file(load: Load, tmp_path: Path, text: str) -> None:
     match = "^" + re.escape(f"{tmp_path / 'sweep.yaml'} is not YAML: ")
     with pytest.raises(ConfigError, match=match) as caught:

@@ -28,7 +28,14 @@ from qwave.config import (
 from qwave.crossval import Predictions, cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.packing import to_bytes
-from qwave.sweep import Repeat, StudyStoppedError, WorkerLostError, opened_bench, repeats
+from qwave.sweep import (
+    Repeat,
+    StudyStoppedError,
+    TrialFailedError,
+    WorkerLostError,
+    opened_bench,
+    repeats,
+)
 from qwave.sweep.record import FinishedTrial
 from qwave.sweep.store import opened_store
 from qwave.tracking import Tracker
@@ -66,6 +73,9 @@ class InProcess:
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def why_lost(self, option: str) -> str:
+        return f"ended by the system (out of memory?); the same command, {option}=1"
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +332,39 @@ def test_a_configuration_that_diverges_is_an_error_and_keeps_nothing(
         bench.train({"wild": wild})
     assert written(store) == {}
     assert runs(store) == []
+
+
+def test_what_fails_is_named_after_all_others_are_kept_and_is_trained_again(
+    store: Path,
+    data: EmbeddingSet,
+    pools: list[InProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submit = InProcess.submit
+
+    def failing(pool: InProcess, config: TrialConfig) -> Future[FinishedTrial]:
+        if config.model.num_experts == 1:
+            return submit(pool, config)
+        future: Future[FinishedTrial] = Future()
+        future.set_exception(AssertionError("rows do not lie one after another"))
+        return future
+
+    monkeypatch.setattr(InProcess, "submit", failing)
+    message = (
+        r"^1 of 3 trials failed; the first, mixture: AssertionError: rows do not lie one after "
+        r"another\. What was trained is kept\. The same command trains again what failed$"
+    )
+    with (
+        opened_bench("study", data, "some.npz", store) as bench,
+        pytest.raises(TrialFailedError, match=message),
+    ):
+        bench.train(CONFIGS)
+    assert len(written(store)) == 2
+    monkeypatch.setattr(InProcess, "submit", submit)
+    with opened_bench("study", data, "some.npz", store) as bench:
+        found = bench.train(CONFIGS)
+    assert [config.model.num_experts for config in pools[1].trained] == [2]
+    assert_is_result(found["mixture"], MIXTURE, data)
 
 
 def test_a_worker_that_the_system_ended_is_said_in_words(
