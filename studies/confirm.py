@@ -166,7 +166,8 @@ def refuse_stale(configs: Mapping[str, TrialConfig], seeds: Sequence[int]) -> No
 
 def searched_data(config: TrialConfig, study: Study) -> tuple[EmbeddingSet, EmbeddingSet]:
     """All rows, and those that the search had."""
-    full = open_data(config.data.path, config.data.encoder)
+    source = config.data
+    full = open_data(source.path, source.encoder, source.feature_columns)
     data = leave_out(full, config.data.holdout_fold)
     expected = study.user_attrs["data_digest"]
     if data.digest != expected:
