@@ -258,9 +258,11 @@ def _refuse_uncertain(names: Sequence[str], features: Sequence[int], source: str
                 f"the features with {key})"
             )
         if meaning == "index":
+            same = [names[other] for other in features if _meaning(names[other]) == "index"]
             raise DataError(
-                f"{source}: column {name!r} looks like an index or a note about the clip, which "
-                f"may give the labels away; drop it, or list the features with {key}"
+                f"{source}: column {', '.join(map(repr, same))} looks like an index or a note "
+                "about the clip, which may give the labels away; drop it, or list the features "
+                f"with {key}"
             )
         if stem is not None and count[stem] >= _SCHEME_SIZE:
             continue

@@ -26,6 +26,7 @@ import numpy as np
 from qwave.config import DataError
 from qwave.data.columns import could_be_labels
 from qwave.data.kinds import refuse_other_kinds
+from qwave.data.labels import feature_key
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 _NUMBER = re.compile(
@@ -110,6 +111,12 @@ def open_table(file: Path, source: str) -> TextTable:
             "the columns, such as class_id,f0,f1"
         )
     names, delimiter, length, n_lines = header
+    if len(names) == 1:
+        raise DataError(
+            f"{source} cannot be read as a CSV table: row {line + 1} has one cell only, "
+            f"{_shown(names[0])}; it must name the columns, with a comma, a semicolon, a tab or | "
+            "between them"
+        )
     return TextTable(names, delimiter, text, start + length, line + n_lines)
 
 
@@ -266,7 +273,10 @@ class _Numbers:
         if bare.lower() in ("true", "false"):
             self._booleans[column] = self._booleans.get(column, 0) + 1
             return float(bare.lower() == "true")
-        advice = "write a number, or drop the column if it is no feature"
+        advice = (
+            "write a number, or, if the column is no feature, drop it or list the features with "
+            f"{feature_key(self._source)}"
+        )
         if bare[0] in "[(":
             advice = "write one column for each feature, or lists into a .parquet file"
         raise DataError(
@@ -332,12 +342,6 @@ def _header(
     rank, cells, delimiter, length, n_lines = max(found, key=lambda each: each[0])
     if not any(cells):
         return None
-    if len(cells) == 1:
-        raise DataError(
-            f"{source} cannot be read as a CSV table: row {line + 1} has one cell only, "
-            f"{_shown(cells[0])}; it must name the columns, with a comma, a semicolon, a tab or | "
-            "between them"
-        )
     return cells, delimiter, length, n_lines
 
 

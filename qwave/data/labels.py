@@ -97,7 +97,9 @@ def as_text(values: np.ndarray, what: str) -> np.ndarray:
     return cleaned
 
 
-def choose_labels(columns: Sequence[LabelColumn], source: str, lines: Sequence[int]) -> Labels:
+def choose_labels(
+    columns: Sequence[LabelColumn], source: str, lines: Sequence[int], remedy: str = "drop it"
+) -> Labels:
     """The label, where several columns could be it.
 
     Args:
@@ -105,6 +107,7 @@ def choose_labels(columns: Sequence[LabelColumn], source: str, lines: Sequence[i
             names the classes if the first holds numbers, or is left out.
         source: Where they are from: the beginning of every message.
         lines: Place of each row for messages, [n].
+        remedy: What to do with a column that is not the label, for messages.
 
     Raises:
         DataError: Two of them do not go together one to one, or a cell is empty.
@@ -113,7 +116,7 @@ def choose_labels(columns: Sequence[LabelColumn], source: str, lines: Sequence[i
     label_of: dict[int, str] = {}
     left_out = []
     for other in others:
-        _require_agreement(first, other, source, lines)
+        _require_agreement(first, other, source, lines, remedy)
         is_named = not label_of and all(isinstance(value, str) for value in other.values)
         if is_named and all(is_whole(value) for value in first.values):
             label_of = {
@@ -163,7 +166,7 @@ def class_codes(
 
 
 def _require_agreement(
-    first: LabelColumn, other: LabelColumn, source: str, lines: Sequence[int]
+    first: LabelColumn, other: LabelColumn, source: str, lines: Sequence[int], remedy: str
 ) -> None:
     """Refuse two columns of which one is not a renaming of the other."""
     names_of: dict[Any, dict[Any, int]] = {}
@@ -178,16 +181,15 @@ def _require_agreement(
         one, two = _hashable(one), _hashable(two)
         names_of.setdefault(one, {}).setdefault(two, line)
         ids_of.setdefault(two, {}).setdefault(one, line)
-    advice = (
-        f"if {other.name!r} is not the label, drop it or list the features with "
-        f"{feature_key(source)}"
-    )
+    advice = f"if {other.name!r} is not the label, {remedy}"
     for one, seen in names_of.items():
         if len(seen) > 1:
+            found = "labels" if other.name == "label" else f"values of {other.name!r}"
+            shown = ", ".join(sorted(map(str, seen))[:5])
             raise DataError(
-                f"{source}: {first.name} {one} has several {other.name}s: "
-                f"{', '.join(sorted(map(str, seen)))} (row {list(seen.values())[1]}); write one "
-                f"{other.name} for each {first.name}; {advice}"
+                f"{source}: {first.name} {one} has several {found}: {shown} "
+                f"(row {list(seen.values())[1]}); write one {other.name} for each {first.name}; "
+                f"{advice}"
             )
     for two, seen in ids_of.items():
         if len(seen) > 1:

@@ -127,8 +127,8 @@ def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, source: 
         length = stream.tell()
     if dtype.hasobject:
         raise DataError(
-            f"{place} holds pickled values (arrays of Python objects are refused); write text as "
-            f"text and numbers as numbers: {name}={name}.astype(str), or .astype(float)"
+            f"{place} holds pickled values (arrays of Python objects are refused); write "
+            f"{name}={name}.astype({'float' if name in _KEYS['x'] else 'str'})"
         )
     header = _Header(dtype, shape, info)
     n_bytes = info.file_size - length

@@ -21,7 +21,7 @@ from qwave.data.delimited import open_table, read_rows, typed
 from qwave.data.disguised import refuse_disguised
 from qwave.data.embeddings import EmbeddingSet
 from qwave.data.kinds import refuse_other_kinds, require_memory
-from qwave.data.labels import LabelColumn, Labels, as_text, choose_labels
+from qwave.data.labels import LabelColumn, Labels, as_text, choose_labels, feature_key
 
 # pandas is imported where it is used: the engine has to import this package on machines that hold
 # nothing but torch, numpy and scikit-learn.
@@ -195,15 +195,16 @@ def _embeddings(table: _Table, source: str, *, is_told: bool) -> EmbeddingSet:
 
 def _labels(columns: list[LabelColumn], source: str, lines: list[int]) -> Labels:
     """The label; a category beside class_id or label may be coarser than these."""
+    remedy = f"drop it, or name it as a feature with {feature_key(source)}"
     kinds = [plain_name(column.name) for column in columns]
     if kinds[-1] != "category" or kinds[0] not in _PLAIN_LABELS:
-        return choose_labels(columns, source, lines)
+        return choose_labels(columns, source, lines, remedy)
     if set(_PLAIN_LABELS) <= set(kinds):
-        return choose_labels(columns[:-1], source, lines)
+        return choose_labels(columns[:-1], source, lines, remedy)
     try:
-        return choose_labels(columns, source, lines)
+        return choose_labels(columns, source, lines, remedy)
     except DataError:
-        chosen = choose_labels(columns[:-1], source, lines)
+        chosen = choose_labels(columns[:-1], source, lines, remedy)
         return chosen._replace(left_out=(*chosen.left_out, columns[-1].name))
 
 
@@ -257,7 +258,8 @@ def _require_numbers(column: pd.Series, name: str, source: str) -> None:
         row, value = next((each for each in bad if not _is_number(each[1])), bad[0])
         raise DataError(
             f"{source}, row {row}, column {name!r}: {_shown(value)} is not a number; write "
-            "numbers (frame.astype makes them of text), or drop the column if it is no feature"
+            "numbers (frame.astype makes them of text), or, if the column is no feature, drop it "
+            f"or list the features with {feature_key(source)}"
         )
 
 

@@ -150,7 +150,7 @@ def _mixture() -> TrialConfig:
 OTHER: dict[str, Any] = {
     "data.path": "elsewhere.npz",
     "data.encoder": "logmel",
-    "data.feature_columns": ("f0", "f1"),
+    "data.feature_columns": "f",
     "data.normalization": "layer",
     "data.n_folds": 4,
     "data.drop_overlap": True,
