@@ -1,4 +1,4 @@
-"""Tables as the world writes them: each is read as the plain one is, or refused with what to do."""
+"""Tables as the world writes them: each is read as the plain one is, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ SAME: dict[str, str | bytes] = {
     "exponents and signs": PLAIN.replace("5.25", "+525e-2").replace("10.5", "1.05E+1"),
     "class_id and label": "class_id," + HEAD + "\n".join(IDS),
     "Class ID and LABEL": "Class ID,LABEL,fold,f0,f1\n" + "\n".join(IDS),
-    "label and category": "label,category,fold,f0,f1\n"
-    + rows(lambda i: comma(i).replace(",", ",sound,", 1)),
+    "class_id, label and category": "class_id,label,category,fold,f0,f1\n"
+    + rows(lambda i: f"{i % 2}," + comma(i).replace(",", ",sound,", 1)),
 }
 # With a note, of which a part is given.
 NOTED: dict[str, tuple[str, str]] = {
@@ -104,6 +104,10 @@ NOTED: dict[str, tuple[str, str]] = {
         .replace("dog,", "dog,7,")
         .replace("rain,", "rain,3,"),
         "not used: 'target'",
+    ),
+    "label and category": (
+        "label,category,fold,f0,f1\n" + rows(lambda i: comma(i).replace(",", ",sound,", 1)),
+        "not used: 'category'",
     ),
     "cv_fold": (PLAIN.replace("fold", "cv_fold"), "the fold is column 'cv_fold'"),
 }
@@ -258,7 +262,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
 }
 # What to do is said by one of these words.
 REMEDY = re.compile(
-    "write|drop|keep|give|save|fetch|download|unpack|put|name it|fill|number every|must name|name the"
+    "write|drop|keep|give|save|fetch|download|unpack|put|name it|number every|must name|name the"
 )
 
 
@@ -377,7 +381,18 @@ def test_whatever_bytes_a_table_has_nothing_but_a_data_error_leaves(
         b"\xef\xbb\xbf",
         b"1e999",
     ]
-    splices += [b"sep=", b"_", b"nan", b"class_id", b"fold", b".1", "٣".encode(), b"-", b"\x1f"]
+    splices += [
+        b"1e999",
+        b"sep=",
+        b"_",
+        b"nan",
+        b"class_id",
+        b"fold",
+        b".1",
+        "٣".encode(),
+        b"-",
+        b"\x1f",
+    ]
     for turn in range(60):
         content = bytearray(given[int(rng.integers(len(given)))])
         if turn % 10 == 0:
