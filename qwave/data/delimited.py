@@ -37,6 +37,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 # 1,234 may be 1234, or 1.234 where commas are decimal; 0,123 and 1,5 can only be the latter.
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+\s*")
 _MISSING = ("", "nan", "na", "n/a", "null", "none")
+_HEAD = 2**20  # bytes that hold any header
 _BETWEEN = "\x1f"  # stands in no cell that is a number
 
 
@@ -79,7 +80,22 @@ def open_table(file: Path, source: str) -> TextTable:
         DataError: It cannot be opened, is no text, or holds no header.
     """
     refuse_other_kinds(file, source, "text")
-    text = _decoded(file, source)
+    return _opened(_decoded(file, source), source)
+
+
+def peek_names(file: Path) -> list[str]:
+    """Names of a text file's columns, from its beginning alone; none where it has no header."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD)
+        is_wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = head.decode("utf-16" if is_wide else "utf-8-sig", "replace")
+        return _opened(text, str(file)).names
+    except (OSError, DataError):  # whoever reads the table says what is wrong
+        return []
+
+
+def _opened(text: str, source: str) -> TextTable:
     stream = io.StringIO(text, newline="")
     given, comments, line = None, [], 0
     while raw := stream.readline():
@@ -143,9 +159,7 @@ def read_rows(
     texts: dict[int, list[str]] = {place: [] for place in others}
     seen: dict[str, str] = {}  # labels and folds repeat
     lines = array("q")
-    for line, cells in _records(table, source):
-        if not any(map(str.strip, cells)):
-            continue
+    for line, cells in read_cells(table, source):
         if len(cells) < width or any(map(str.strip, cells[width:])):
             raise DataError(
                 f"{source} cannot be read as a CSV table: row {line} has {len(cells)} cells, but "
@@ -288,8 +302,12 @@ def _shown(cell: str) -> str:
     return repr(cell if len(cell) <= 60 else f"{cell[:60]}...")
 
 
-def _records(table: TextTable, source: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows, each with the line that it begins on."""
+def read_cells(table: TextTable, source: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header that are not empty, each with the line that it begins on.
+
+    Raises:
+        DataError: Quotes are not closed.
+    """
     stream = io.StringIO(table.text, newline="")
     stream.seek(table.start)
     reader = csv.reader(stream, delimiter=table.delimiter, skipinitialspace=True, strict=True)
@@ -304,7 +322,8 @@ def _records(table: TextTable, source: str) -> Iterator[tuple[int, list[str]]]:
                 f"{source} cannot be read as a CSV table: row {line}: {error}; put cells in "
                 "double quotes, and double those inside"
             ) from error
-        yield line, cells
+        if any(map(str.strip, cells)):
+            yield line, cells
         line = table.line + reader.line_num + 1
 
 
