@@ -26,19 +26,10 @@ import numpy as np
 from qwave.config import DataError
 from qwave.data.columns import could_be_labels
 from qwave.data.kinds import refuse_other_kinds
-from qwave.data.labels import feature_key
+from qwave.data.numerals import NumberColumns, shown
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
-_NUMBER = re.compile(
-    r"\s*[+-]?(?:[0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)\s*",
-    re.IGNORECASE,
-)
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-# 1,234 may be 1234, or 1.234 where commas are decimal; 0,123 and 1,5 can only be the latter.
-_THOUSANDS = re.compile(r"\s*[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+\s*")
-_MISSING = ("", "nan", "na", "n/a", "null", "none")
 _HEAD = 2**20  # bytes that hold any header
-_BETWEEN = "\x1f"  # stands in no cell that is a number
 
 
 class TextTable(NamedTuple):
@@ -130,7 +121,7 @@ def _opened(text: str, source: str) -> TextTable:
     if len(names) == 1:
         raise DataError(
             f"{source} cannot be read as a CSV table: row {line + 1} has one cell only, "
-            f"{_shown(names[0])}; it must name the columns, with a comma, a semicolon, a tab or | "
+            f"{shown(names[0])}; it must name the columns, with a comma, a semicolon, a tab or | "
             "between them"
         )
     return TextTable(names, delimiter, text, start + length, line + n_lines)
@@ -154,7 +145,7 @@ def read_rows(
     width = len(table.names)
     while width and not table.names[width - 1]:  # commas at the end of the header
         width -= 1
-    reader = _Numbers([table.names[place] for place in features], source)
+    reader = NumberColumns([table.names[place] for place in features], source)
     pick = itemgetter(*features) if len(features) > 1 else lambda cells: (cells[features[0]],)
     texts: dict[int, list[str]] = {place: [] for place in others}
     seen: dict[str, str] = {}  # labels and folds repeat
@@ -172,134 +163,6 @@ def read_rows(
             column.append(seen.setdefault(cell, cell) if len(seen) < 10_000 else cell)
         lines.append(line)
     return Rows(reader.finish(), texts, np.array(lines, np.int64))
-
-
-def typed(cells: Sequence[str]) -> np.ndarray:
-    """A column of labels, folds or groups [n]: whole numbers, numbers, or strings as they are.
-
-    Words such as ``None`` and ``NA`` are strings; beside numbers alone they are NaN.
-    """
-    if all(_WHOLE.fullmatch(cell) for cell in set(cells)):
-        # 07 and 7 are one number and two names.
-        if len({int(cell) for cell in set(cells)}) == len(set(cells)):
-            return np.array([int(cell) for cell in cells], np.int64)
-        return np.array(cells, object)
-    rest = [cell for cell in set(cells) if not _NUMBER.fullmatch(cell)]
-    numbers = [cell for cell in set(cells) if _NUMBER.fullmatch(cell)]
-    if any(cell.lower() not in _MISSING for cell in numbers) and all(
-        cell.lower() in _MISSING for cell in rest
-    ):
-        return np.array([float(cell) if cell not in rest else np.nan for cell in cells])
-    return np.array(cells, object)
-
-
-class _Numbers:
-    """Rows of numbers, as they are read."""
-
-    def __init__(self, names: Sequence[str], source: str) -> None:
-        self._names, self._source = names, source
-        self._values = array("d")
-        self._n_rows = 0
-        self._point: tuple[int, int, str] | None = None  # line, column and cell of the first one
-        self._comma: tuple[int, int, str] | None = None
-        self._is_decimal = False  # a comma that can only be decimal was met
-        self._booleans: dict[int, int] = {}  # column to number of rows
-
-    def add(self, line: int, cells: Sequence[str]) -> None:
-        joined, numbers = _BETWEEN.join(cells), cells
-        if "." in joined and self._point is None:
-            self._point = self._first(line, cells, ".")
-        if "," in joined:
-            if self._comma is None:
-                self._comma = self._first(line, cells, ",")
-            if not self._is_decimal:
-                self._is_decimal = any(
-                    "," in cell and not _THOUSANDS.fullmatch(cell) for cell in cells
-                )
-            if self._point is not None:
-                self._refuse_mixed()
-            numbers = [cell.replace(",", ".") for cell in cells]
-        elif self._comma is not None and "." in joined:
-            self._refuse_mixed()
-        self._n_rows += 1
-        # Python's float takes "1_000" and digits of any script as well.
-        if joined.isascii() and "_" not in joined:
-            try:
-                self._values.extend(map(float, numbers))
-                return
-            except ValueError:
-                del self._values[(self._n_rows - 1) * len(self._names) :]
-        self._values.extend(
-            self._slowly(line, column, number, cell)
-            for column, (number, cell) in enumerate(zip(numbers, cells, strict=True))
-        )
-
-    def finish(self) -> np.ndarray:
-        """All rows, float64 [n, d]."""
-        if not self._n_rows:
-            return np.zeros((0, len(self._names)))
-        if self._comma is not None and not self._is_decimal:
-            line, column, cell = self._comma
-            raise DataError(
-                f"{self._cell(line, column)}: {cell!r} may be one number with a separator of "
-                "thousands, or a decimal comma; write numbers with a decimal point, and without "
-                "separators of thousands"
-            )
-        for column, n_rows in self._booleans.items():
-            if n_rows != self._n_rows:
-                raise DataError(
-                    f"{self._source}, column {self._names[column]!r}: {n_rows} rows hold true or "
-                    f"false and {self._n_rows - n_rows} do not; write a number in every row"
-                )
-        return np.frombuffer(self._values, np.float64).reshape(self._n_rows, len(self._names))
-
-    def _cell(self, line: int, column: int) -> str:
-        return f"{self._source}, row {line}, column {self._names[column]!r}"
-
-    def _first(self, line: int, cells: Sequence[str], mark: str) -> tuple[int, int, str]:
-        column = next(column for column, cell in enumerate(cells) if mark in cell)
-        return line, column, cells[column].strip()
-
-    def _refuse_mixed(self) -> None:
-        assert self._comma is not None
-        assert self._point is not None
-        if self._comma == self._point:
-            line, column, cell = self._comma
-            raise DataError(
-                f"{self._cell(line, column)}: {cell!r} is not a number; write numbers with a "
-                "decimal point, and without separators of thousands"
-            )
-        line, column, cell = max(self._comma, self._point)
-        other_line, other, other_cell = min(self._comma, self._point)
-        raise DataError(
-            f"{self._cell(line, column)}: {cell!r} is not a number beside {other_cell!r} (row "
-            f"{other_line}, column {self._names[other]!r}): numbers have decimal points or "
-            "decimal commas, not both, and no separators of thousands; write decimal points only"
-        )
-
-    def _slowly(self, line: int, column: int, number: str, cell: str) -> float:
-        """A cell as it is read (`number` has the decimal point), with all care."""
-        bare = number.strip()
-        if not bare:
-            return np.nan
-        if _NUMBER.fullmatch(bare):
-            return float(bare)
-        if bare.lower() in ("true", "false"):
-            self._booleans[column] = self._booleans.get(column, 0) + 1
-            return float(bare.lower() == "true")
-        advice = (
-            "write a number, or, if the column is no feature, drop it or list the features with "
-            f"{feature_key(self._source)}"
-        )
-        if bare[0] in "[(":
-            advice = "write one column for each feature, or lists into a .parquet file"
-        raise DataError(
-            f"{self._cell(line, column)}: {_shown(cell.strip())} is not a number; {advice}"
-        )
-
-
-def _shown(cell: str) -> str:
-    return repr(cell if len(cell) <= 60 else f"{cell[:60]}...")
 
 
 def read_cells(table: TextTable, source: str) -> Iterator[tuple[int, list[str]]]:

@@ -17,11 +17,12 @@ import numpy as np
 from qwave.config import DataError
 from qwave.data.arrays import checked_embeddings
 from qwave.data.columns import Columns, plain_name, sort_columns
-from qwave.data.delimited import open_table, read_rows, typed
+from qwave.data.delimited import open_table, read_rows
 from qwave.data.disguised import refuse_disguised
 from qwave.data.embeddings import EmbeddingSet
 from qwave.data.kinds import refuse_other_kinds, require_memory
 from qwave.data.labels import LabelColumn, Labels, as_text, choose_labels, feature_key
+from qwave.data.numerals import typed
 
 # pandas is imported where it is used: the engine has to import this package on machines that hold
 # nothing but torch, numpy and scikit-learn.

@@ -123,7 +123,7 @@ def test_whole_numbers_and_row_numbers_in_a_scheme_are_features(
 def test_a_role_by_another_name_is_used_for_what_it_is(
     read: Callable[..., EmbeddingSet], role: str, name: str, note: str | None
 ) -> None:
-    cells = {
+    cells: Any = {
         "label": np.array(["cat", "dog"])[np.arange(N) % 2],
         "fold": np.arange(N) // 4 % 2 + 1,
         "group": np.arange(N) // 3 + 5,
@@ -135,7 +135,7 @@ def test_a_role_by_another_name_is_used_for_what_it_is(
         data = read(pd.concat([pd.DataFrame({name: cells}), table], axis="columns"))
     assert [str(warning.message).split(": ")[-1] for warning in caught] == ([note] if note else [])
     assert data.x.shape == (N, 2)
-    used = {"label": data.y, "fold": data.fold, "group": data.group, "name": data.names}[role]
+    used: Any = {"label": data.y, "fold": data.fold, "group": data.group, "name": data.names}[role]
     assert used is not None
     expected = np.arange(N) % 2 if role == "label" else cells
     assert list(used) == list(expected)

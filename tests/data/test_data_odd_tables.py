@@ -179,6 +179,10 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         f"device,{HEAD}" + rows(lambda i: f"phone,{comma(i)}"),
         "row 2, column 'device': 'phone' is not a number",
     ),
+    "words with points and commas": (
+        f"who,{HEAD}" + rows(lambda i: f'"Dr. No, Jr.",{comma(i)}'),
+        "row 2, column 'who': 'Dr. No, Jr.' is not a number; write a number, or, if the column",
+    ),
     "lists as text": (
         "label,embedding\n" + rows(lambda i: f'{CLASSES[i % 2]},"[{i}, 1]"'),
         "row 2, column 'embedding': '[0, 1]' is not a number; write one column for each feature",
@@ -356,7 +360,8 @@ def test_groups_are_numbers_where_all_are(tmp_path: Path) -> None:
         (["a", "7"] * 6, ["a", "7"] * 6),
         (["1.5", "2"] * 6, ["1.5", "2.0"] * 6),
     ):
-        text = "label,group,f0\n" + rows(lambda i, c=cells: f"{CLASSES[i % 2]},{c[i]},{i}.5")
+        lines = [f"{CLASSES[i % 2]},{cell},{i}.5" for i, cell in enumerate(cells)]
+        text = "\n".join(["label,group,f0", *lines])
         group = load_embeddings(written(tmp_path, text)).group
         assert group is not None
         assert group.tolist() == expected
