@@ -5,16 +5,14 @@ Shapes: n clips, d features.
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from qwave.config import DataError
 from qwave.data.embeddings import EmbeddingSet, content_digest, is_encoder_identity
-from qwave.data.labels import as_text, class_codes, is_empty, is_missing, is_whole
+from qwave.data.labels import as_text, class_codes, is_empty, is_missing, is_number, is_whole
 from qwave.data.names import parse_clip_name
 
 # What numpy, and the __array__ of other libraries' types, raise at things that are no arrays.
@@ -64,7 +62,8 @@ def embeddings_from_arrays(
                     f"arrays: {key!r} is masked at {place}; leave such rows out, or fill them in: "
                     "array.filled(VALUE)"
                 )
-            arrays[key] = np.asarray(value)
+            is_names = key == "class_names" and not isinstance(value, str)
+            arrays[key] = np.asarray(list(value) if is_names else value)
         except DataError:
             raise
         except _NO_ARRAY as error:
@@ -153,7 +152,7 @@ def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
 def _numbers(raw: np.ndarray, arrays: Mapping[str, Any], source: str) -> np.ndarray:
     """An array of Python objects, all of which are numbers, as float64."""
     for (row, column), value in np.ndenumerate(raw):
-        if not isinstance(value, numbers.Real | Decimal | np.bool_):
+        if not is_number(value):
             raise DataError(
                 f"{_cell(arrays, source, row, column)}: {value!r} is not a number; x must be "
                 "numbers of shape [clips, features], which x.astype(float) makes of text"

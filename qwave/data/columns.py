@@ -181,6 +181,11 @@ def _chosen(
                 f"{', '.join(names[:8])}"
             )
         return found or set(exact)
+    if not isinstance(feature_columns, Iterable):
+        raise DataError(
+            f"{source}: {key} must be a list of columns' names, or one text that they begin with, "
+            f"but is {feature_columns!r}"
+        )
     place_of = {name: place for place, name in enumerate(names)}
     count = Counter(names)
     found = set()

@@ -9,6 +9,7 @@ import numbers
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,12 @@ def is_whole(value: object) -> bool:
         return float(value) == number and -_LARGEST <= number < _LARGEST  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number or a boolean, and no span of time or text."""
+    is_real = isinstance(value, numbers.Real | Decimal | np.bool_)
+    return is_real and not isinstance(value, np.timedelta64)
 
 
 def is_missing(value: object) -> bool:
@@ -150,7 +157,10 @@ def class_codes(
             name.
     """
     places = range(len(values)) if lines is None else lines
-    if len(values) and all(isinstance(value, str) for value in values):
+    is_text = [isinstance(value, str) for value in values]
+    if any(is_text) and all(
+        text or is_missing(value) for text, value in zip(is_text, values, strict=True)
+    ):
         _refuse_empty(values, source, places)
         found, y = np.unique(values.astype(str), return_inverse=True)
         names = [str(value) for value in found]
@@ -212,7 +222,7 @@ def feature_key(source: str) -> str:
 
 def _refuse_empty(values: np.ndarray, source: str, places: Sequence[int]) -> None:
     for line, value in zip(places, values, strict=True):
-        if not value:
+        if is_empty(value):
             raise DataError(
                 f"{source}, row {line}: the label is empty; write the clip's class, or leave the "
                 "row out"

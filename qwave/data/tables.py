@@ -5,10 +5,8 @@ Shapes: n clips, d features.
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +19,15 @@ from qwave.data.delimited import open_table, read_rows
 from qwave.data.disguised import refuse_disguised
 from qwave.data.embeddings import EmbeddingSet
 from qwave.data.kinds import refuse_other_kinds, require_memory
-from qwave.data.labels import LabelColumn, Labels, as_text, choose_labels, feature_key
+from qwave.data.labels import (
+    LabelColumn,
+    Labels,
+    as_text,
+    choose_labels,
+    feature_key,
+    is_missing,
+    is_number,
+)
 from qwave.data.numerals import typed
 
 # pandas is imported where it is used: the engine has to import this package on machines that hold
@@ -212,7 +218,7 @@ def _labels(columns: list[LabelColumn], source: str, lines: list[int]) -> Labels
 def _frame_table(
     frame: pd.DataFrame, source: str, feature_columns: Sequence[str] | str | None
 ) -> _Table:
-    names = [str(column).strip() for column in frame.columns]
+    names = ["" if is_missing(column) else str(column).strip() for column in frame.columns]
     columns = sort_columns(names, source, feature_columns)
     if len(frame) == 0:
         raise DataError(f"{source} has a header but no rows; write a row for each clip below it")
@@ -252,11 +258,11 @@ def _require_numbers(column: pd.Series, name: str, source: str) -> None:
     bad = [
         (row, value)
         for row, value in enumerate(_values(column))
-        if not isinstance(value, numbers.Real | Decimal | np.bool_)
+        if column.dtype.kind in "mMc" or not is_number(value)
     ]
     if bad:
         # Of numbers written as text and other text, the latter is what a person looks for.
-        row, value = next((each for each in bad if not _is_number(each[1])), bad[0])
+        row, value = next((each for each in bad if not _is_numeral(each[1])), bad[0])
         raise DataError(
             f"{source}, row {row}, column {name!r}: {_shown(value)} is not a number; write "
             "numbers (frame.astype makes them of text), or, if the column is no feature, drop it "
@@ -264,10 +270,10 @@ def _require_numbers(column: pd.Series, name: str, source: str) -> None:
         )
 
 
-def _is_number(text: object) -> bool:
+def _is_numeral(value: object) -> bool:
     try:
-        float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+        float(value if isinstance(value, str) else "")
+    except ValueError:
         return False
     return True
 

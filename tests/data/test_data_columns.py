@@ -204,6 +204,7 @@ def test_the_columns_of_published_data_sets_are_used(read: Callable[..., Embeddi
         ({"kind": 7 - np.arange(N) % 2}, "column 'kind' is the label once more, in other numbers"),
         ({"device": "phone"}, "column 'device': 'phone' is not a number; write "),
         ({"when": pd.Timestamp("2024-01-01")}, "column 'when': "),
+        ({"lasts": pd.Timedelta("1s")}, "column 'lasts': "),
     ],
 )
 def test_what_is_not_certain_is_refused_unless_the_features_are_listed(
@@ -284,6 +285,7 @@ def test_features_that_are_told_are_the_features(
             "fol",
             "='fol', but no feature's name begins so (did you mean 'fold'?); the first column",
         ),
+        (3, "must be a list of columns' names, or one text that they begin with, but is 3"),
         ([], "must list at least one column, but lists none"),
         (["label"], " has no column 'class_id'"),
     ],
