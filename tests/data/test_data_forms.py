@@ -241,7 +241,7 @@ def test_parts_of_a_set_are_of_the_one_form(rows: Any) -> None:
         ({"y": ["dog", ""] * 12}, "arrays, row 1: the label is empty; write the clip's class, or"),
         (
             {"y": ["dog", None] * 12},
-            "arrays: class labels must be whole numbers from 0, but found",
+            "arrays, row 1: the label is empty; write the clip's class, or leave the row out",
         ),
         (
             {"fold": FOLD * 1e300},
