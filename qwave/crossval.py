@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwave.config import TrialConfig
-from qwave.data import EmbeddingSet, Fold, make_folds
+from qwave.config import TrialConfig, require_config
+from qwave.data import EmbeddingSet, Fold, make_folds, require_embeddings
 from qwave.engine import (
     Checkpoint,
     Lessons,
@@ -114,11 +114,14 @@ def cross_validate(
         on_checkpoint: Called with the folds' held-out scores at about ten epochs.
 
     Raises:
-        ConfigError: Training diverged (see `qwave.engine.pack_fold`), or no packed file can hold
-            such a model (see `qwave.packing.Header`).
-        DataError: The data cannot be split as asked.
+        ConfigError: `config` is no configuration, training diverged (see
+            `qwave.engine.pack_fold`), or no packed file can hold such a model (see
+            `qwave.packing.Header`).
+        DataError: `data` is no `EmbeddingSet`, or cannot be split as asked.
         DeviceError: The device is not there.
     """
+    require_config(config, "cross_validate")
+    require_embeddings(data, "cross_validate")
     config = config.canonical()
     clock = PhaseClock()
     place = resolve_device(device)

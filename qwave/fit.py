@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwave.config import TrialConfig
-from qwave.data import EmbeddingSet, Fold, holdout_split
+from qwave.config import TrialConfig, require_config
+from qwave.data import EmbeddingSet, Fold, holdout_split, require_embeddings
 from qwave.engine import Lessons, TrainedFolds, lessons_key, pack_fold, teach, train_folds
 from qwave.packing import PackedModel, packed_size_bytes
 from qwave.runtime import PackedClassifier
@@ -36,9 +36,13 @@ def fit_model(config: TrialConfig, data: EmbeddingSet, *, device: str = "cpu") -
     file. `data.n_folds` and `data.holdout_fold` decide nothing else here.
 
     Raises:
-        ConfigError: Training diverged, or no packed file can hold such a model.
+        ConfigError: `config` is no configuration, training diverged, or no packed file can hold
+            such a model.
+        DataError: `data` is no `EmbeddingSet`.
         DeviceError: The device is not there.
     """
+    require_config(config, "fit_model")
+    require_embeddings(data, "fit_model")
     rows = np.arange(len(data.y))
     return _fit(config.canonical(), data, Fold(config.data.n_folds, rows, rows), None, device)
 

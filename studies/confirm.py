@@ -168,9 +168,10 @@ def refuse_stale(configs: Mapping[str, TrialConfig], seeds: Sequence[int]) -> No
 
 def searched_data(config: TrialConfig, study: Study) -> tuple[EmbeddingSet, EmbeddingSet]:
     """All rows, and those that the search had."""
+    source = config.data
     try:
-        full = open_data(config.data.path, config.data.encoder)
-        data = leave_out(full, config.data.holdout_fold)
+        full = open_data(source.path, source.encoder, source.feature_columns)
+        data = leave_out(full, source.holdout_fold)
     except DataError as error:
         raise ConfigError(f"{error}; {DATA_ADVICE}") from error
     expected = study.user_attrs["data_digest"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qwave.audio.sources import is_source
@@ -10,7 +11,11 @@ from qwave.data import EmbeddingSet, load_embeddings
 from qwave.text import for_shell
 
 
-def open_data(path: str, encoder: str | None = None) -> EmbeddingSet:
+def open_data(
+    path: str,
+    encoder: str | None = None,
+    feature_columns: Sequence[str] | str | None = None,
+) -> EmbeddingSet:
     """The rows that ``data.path`` names.
 
     Args:
@@ -18,19 +23,26 @@ def open_data(path: str, encoder: str | None = None) -> EmbeddingSet:
             labels. Clips are embedded by `embed_source`, or found in its cache.
         encoder: Of clips, as `make_encoder` takes it; None: the default. Of embeddings, the
             encoder that the file must name, weights from a folder apart.
+        feature_columns: Features of a table of embeddings, as `load_embeddings` takes them.
 
     Raises:
-        DataError: The file cannot be used, or was not made by that encoder.
+        DataError: The file cannot be used, or was not made by that encoder; or feature columns
+            are named of what is no table of embeddings.
         AudioError: The clips cannot be embedded.
     """
     source = Path(path)
     if path != "esc10" and is_source(source):
+        if feature_columns is not None:
+            raise DataError(
+                f"data.feature_columns names columns of a table of embeddings, but {path} holds "
+                "clips, whose features an encoder makes; leave data.feature_columns out"
+            )
         # Imported here: embeddings need no encoder.
         from qwave.audio.embed import embed_source
         from qwave.audio.encoders import DEFAULT_ENCODER
 
         return embed_source(source, encoder=encoder or DEFAULT_ENCODER).data
-    data = load_embeddings(path)
+    data = load_embeddings(path, feature_columns=feature_columns)
     if encoder is not None:
         _require_encoder(data, path, encoder)
     return data

@@ -8,16 +8,18 @@ References:
 
 from __future__ import annotations
 
-import csv
 import difflib
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from qwave.audio.clips import Clip, ClipTable, make_table, some_of, with_published_names
 from qwave.config import DataError, nearest
+from qwave.data.columns import stem_of
+from qwave.data.delimited import open_table, peek_names, read_cells
 
 
 class Layout(NamedTuple):
@@ -130,32 +132,28 @@ def read_csv(file: Path) -> ClipTable:
 def is_clip_csv(file: Path) -> bool:
     """Whether a CSV file's header is that of a table of clips, and not of embeddings.
 
-    ``path`` without ``class_id`` makes it one: what else is misspelt, `read_csv` says.
+    ``path`` makes it one, without ``class_id`` or columns that are numbered as features are
+    (``f0``, ``f1``): what else is misspelt, `read_csv` says.
     """
-    if not os.path.isfile(file):  # to open a pipe would wait for whoever writes to it
-        return False
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            header = next(csv.reader(stream, delimiter=_delimiter(stream)), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return False  # whoever reads it as a table of embeddings says what is wrong
-    columns = {cell.strip() for cell in header}
-    return "path" in columns and "class_id" not in columns
+    columns = peek_names(file) if file.is_file() else []
+    stems = Counter(map(stem_of, columns))
+    is_numbered = any(stem is not None and count > 1 for stem, count in stems.items())
+    return "path" in columns and "class_id" not in columns and not is_numbered
 
 
 def _read_table(
     file: Path, needed: Sequence[str]
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Columns, and rows with the lines they end on; cells are stripped, needed ones not empty."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, delimiter=_delimiter(stream), strict=True)
-            columns = [cell.strip() for cell in next(reader, [])]
-            rows = [(reader.line_num, cells) for cells in reader if cells]
-    except OSError as error:
-        raise DataError(f"{file} cannot be opened: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} cannot be read as a CSV table in UTF-8: {error}") from error
+    """Columns, and rows with the lines they begin on; cells are stripped, those needed not empty.
+
+    Raises:
+        DataError: It is no table, or a column or a cell is missing.
+    """
+    table = open_table(file, str(file))
+    columns = list(table.names)
+    while columns and not columns[-1]:  # separators at the end of the header
+        columns.pop()
+    rows = list(read_cells(table, str(file)))
     for column in needed:
         if column not in columns:
             raise DataError(
@@ -166,24 +164,16 @@ def _read_table(
         raise DataError(f"{file} has a header but no rows")
     named = []
     for line, cells in rows:
-        if len(cells) != len(columns):
+        if len(cells) < len(columns) or any(map(str.strip, cells[len(columns) :])):
             raise DataError(
                 f"{file}, row {line} has {len(cells)} cells, but the header has {len(columns)}"
             )
-        row = dict(zip(columns, map(str.strip, cells), strict=True))
+        row = dict(zip(columns, map(str.strip, cells), strict=False))
         for column in needed:
             if not row[column]:
                 raise DataError(f"{file}, row {line}: {column!r} is empty")
         named.append((line, row))
     return columns, named
-
-
-def _delimiter(stream: TextIO) -> str:
-    """What parts the cells of a table at its start: a comma, or what spreadsheets of countries
-    with a decimal comma write instead. The stream is at its start again."""
-    header = stream.readline(_MOST_HEADER)
-    stream.seek(0)
-    return max(",;\t", key=header.count)
 
 
 def _whole(row: dict[str, str], column: str, file: Path, line: int) -> int:

@@ -292,7 +292,9 @@ def _embedding_set(
     """Rows [m] of x, which are of the classes in `trained`: a file knows no others."""
     names = tuple(str(label) for label in labels[trained].tolist())
     # Classes of the other rows mean nothing; they are not taken.
-    own = np.searchsorted(trained, y)
+    own = np.searchsorted(trained, y).astype(np.int64)
+    # A pipeline may hand on columns that lie one after another (Fortran order).
+    x = np.ascontiguousarray(x, np.float32)
     return take_rows(EmbeddingSet(x, own, None, None, names, ("",) * len(x), ""), rows)
 
 

@@ -38,6 +38,7 @@ from qwave.config.trial import (
     TrialConfig,
     digest_of,
     inert_keys,
+    require_config,
 )
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "digest_of",
     "inert_keys",
     "nearest",
+    "require_config",
     "scheme_name",
     "scheme_rank",
 ]

@@ -57,6 +57,9 @@ class DataConfig:
         fold_seed: Seed of folds that qwave makes itself; official folds do not use it.
         encoder: What clips are embedded with (`qwave.audio.ENCODERS`); None: its default. Of a
             file of embeddings it is the encoder that the file must name.
+        feature_columns: Features of a table of embeddings: names of columns, or one string that
+            the names of all features begin with; None: every column that nothing says something
+            else of (`qwave.load_embeddings`).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_EXTRA
@@ -67,12 +70,18 @@ class DataConfig:
     holdout_fold: int | None = None
     fold_seed: int = 0
     encoder: str | None = None
+    feature_columns: tuple[str, ...] | str | None = None
 
     def __post_init__(self) -> None:
         require_choice(self.normalization, Normalization, "data.normalization")
         _require(self.n_folds >= 2, "data.n_folds >= 2", n_folds=self.n_folds)
         _require(self.fold_seed >= 0, "data.fold_seed >= 0", fold_seed=self.fold_seed)
         _require(self.encoder != "", "len(data.encoder) >= 1", encoder=self.encoder)
+        _require(
+            self.feature_columns is None or len(self.feature_columns) >= 1,
+            "len(data.feature_columns) >= 1",
+            feature_columns=self.feature_columns,
+        )
 
 
 @dataclass(frozen=True)
@@ -308,7 +317,7 @@ class TrialConfig:
         The same rows may lie elsewhere, or be embedded anew, and have a digest of their own.
         """
         tree = dataclasses.asdict(self)
-        del tree["data"]["path"], tree["data"]["encoder"]
+        del tree["data"]["path"], tree["data"]["encoder"], tree["data"]["feature_columns"]
         return tree
 
     def flat(self) -> dict[str, Any]:
@@ -316,6 +325,23 @@ class TrialConfig:
         flat = dict(_flatten(dataclasses.asdict(self), ""))
         flat["model.num_experts"] = self.model.num_experts
         return flat
+
+
+def require_config(config: object, caller: str) -> None:
+    """Refuse what is no `TrialConfig`.
+
+    Args:
+        config: What a caller gave as configuration.
+        caller: The function that was called, for the message.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not isinstance(config, TrialConfig):
+        raise ConfigError(
+            f"{caller}: config must be a TrialConfig, but is of type {type(config).__name__}; "
+            "qwave.parse_config(keys) makes one of a mapping of keys"
+        )
 
 
 def inert_keys(schemes: Sequence[str], hidden: Sequence[int]) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Embeddings with labels, folds and recordings; how they are read, split and normalised."""
 
 from qwave.data.arrays import embeddings_from_arrays
-from qwave.data.embeddings import EmbeddingSet, take_classes, take_rows
+from qwave.data.embeddings import EmbeddingSet, require_embeddings, take_classes, take_rows
 from qwave.data.files import load_embeddings
 from qwave.data.folds import Fold, holdout_split, inner_split, leave_out, make_folds
 from qwave.data.names import ClipName, parse_clip_name
@@ -23,6 +23,7 @@ __all__ = [
     "make_folds",
     "normalize_clips",
     "parse_clip_name",
+    "require_embeddings",
     "take_classes",
     "take_rows",
 ]

@@ -5,7 +5,6 @@ Shapes: n clips, d features.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,11 @@ import numpy as np
 
 from qwave.config import DataError
 from qwave.data.embeddings import EmbeddingSet, content_digest, is_encoder_identity
+from qwave.data.labels import as_text, class_codes, is_empty, is_missing, is_number, is_whole
 from qwave.data.names import parse_clip_name
+
+# What numpy, and the __array__ of other libraries' types, raise at things that are no arrays.
+_NO_ARRAY = (ValueError, TypeError, RuntimeError, AttributeError, OverflowError, MemoryError)
 
 
 def embeddings_from_arrays(
@@ -28,8 +31,10 @@ def embeddings_from_arrays(
 ) -> EmbeddingSet:
     """Embeddings that are in memory, checked; all that `numpy.asarray` takes is an array.
 
+    Equal numbers give equal sets, whatever their type and order in memory.
+
     Args:
-        x: Numbers [n, d], finite as float32.
+        x: Numbers [n, d], finite as float32; booleans count as 0 and 1.
         y: Labels [n]: whole numbers from 0, or strings, which become classes in alphabetical
             order.
         fold: Official fold of each clip [n], whole numbers.
@@ -47,20 +52,27 @@ def embeddings_from_arrays(
     """
     given = {"x": x, "y": y, "fold": fold, "group": group, "names": names}
     arrays: dict[str, Any] = {}
-    for key, value in given.items():
+    for key, value in {**given, "class_names": class_names}.items():
         if value is None and key not in ("x", "y"):
             continue
         try:
-            arrays[key] = np.asarray(value)
-        except (ValueError, TypeError, RuntimeError) as error:
+            if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
+                place = np.argwhere(np.ma.getmaskarray(value))[0].tolist()
+                raise DataError(
+                    f"arrays: {key!r} is masked at {place}; leave such rows out, or fill them in: "
+                    "array.filled(VALUE)"
+                )
+            is_names = key == "class_names" and not isinstance(value, str)
+            arrays[key] = np.asarray(list(value) if is_names else value)
+        except DataError:
+            raise
+        except _NO_ARRAY as error:
             raise DataError(f"arrays: {key!r} cannot be made an array: {error}") from error
-    if class_names is not None:
-        arrays["class_names"] = list(class_names)
     return checked_embeddings({**arrays, "encoder": encoder}, "arrays")
 
 
 def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
-    """Check what a file, a frame or a caller holds.
+    """Check what a file, a frame or a caller holds, and make it of the one form of a set.
 
     Args:
         arrays: ``x``, ``y`` and optionally ``fold``, ``group``, ``names``, ``class_names``,
@@ -80,46 +92,44 @@ def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
                 f"{source}: {key!r} must have one value for each of the {n} rows of x, "
                 f"but has shape {np.shape(arrays[key])}"
             )
-    y, class_names = _checked_labels(arrays, source)
-    has_names = "names" in arrays
-    names = tuple(str(v) for v in arrays["names"]) if has_names else tuple(map(str, range(n)))
+    text = {
+        key: as_text(np.asarray(arrays[key]), f"{source}: {key!r}")
+        for key in ("y", "fold", "group", "names", "class_names")
+        if key in arrays
+    }
+    lines = arrays.get("lines", range(n))
+    y, class_names = class_codes(
+        text["y"],
+        source,
+        class_names=[str(value) for value in np.atleast_1d(text.get("class_names", []))],
+        label_of=arrays.get("label_of"),
+        lines=lines,
+    )
+    names = tuple(map(str, range(n)))
+    if "names" in text:
+        names = tuple("" if is_missing(value) else str(value) for value in text["names"])
     folders = [str(v) for v in arrays["folder"]] if "folder" in arrays else [""] * n
     said = [parse_clip_name(name, folder) for name, folder in zip(names, folders, strict=True)]
-    fold, group = arrays.get("fold"), arrays.get("group")
+    fold, group = text.get("fold"), text.get("group")
     if fold is None and all(clip.fold is not None for clip in said):
         fold = np.array([clip.fold for clip in said])
     if group is None and all(clip.recording is not None for clip in said):
         group = np.array([clip.recording for clip in said])
     if fold is not None:
-        fold = np.asarray(fold)
-        if not all(is_whole(value) for value in fold):
-            raise DataError(f"{source}: 'fold' must hold whole numbers")
-        fold = fold.astype(np.int64)
+        fold = _checked_fold(fold, source, lines)
     if group is not None:
-        group = np.array(group)
-        if any(value is None or value != value for value in group):
-            raise DataError(
-                f"{source}: 'group' has empty cells; name every clip's recording, or "
-                "leave the column out"
-            )
-        if group.dtype.kind not in "iuU":
-            group = np.array([str(value) for value in group])
+        group = _checked_group(group, source, lines)
     encoder = _checked_encoder(arrays, source)
     digest = content_digest(x, y, fold, group, class_names, names)
     return EmbeddingSet(x, y, fold, group, class_names, names, digest, encoder)
 
 
-def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, in whatever type."""
-    try:
-        return float(value) == int(value)  # type: ignore[call-overload, arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
 def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
+    """x as float32 [n, d], in C order, a copy."""
     raw = np.asarray(arrays["x"])
-    if raw.ndim != 2 or raw.dtype.kind not in "fiu":
+    if raw.ndim == 2 and raw.dtype == object:
+        raw = _numbers(raw, arrays, source)
+    if raw.ndim != 2 or raw.dtype.kind not in "fiub":
         raise DataError(
             f"{source}: x must be numbers of shape [clips, features], "
             f"but is {raw.dtype} of shape {raw.shape}"
@@ -127,70 +137,66 @@ def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
     if 0 in raw.shape:
         raise DataError(f"{source} is empty: x has shape {raw.shape}")
     with np.errstate(over="ignore"):
-        x = raw.astype(np.float32)
+        x = raw.astype(np.float32, order="C")
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
-        line = arrays["lines"][row] if "lines" in arrays else int(row)
-        name = arrays["columns"][column] if "columns" in arrays else int(column)
         raise DataError(
-            f"{source}, row {line}, column {name!r}: "
+            f"{_cell(arrays, source, row, column)}: "
             f"{raw[row, column]} is not a finite float32; "
-            f"{int((~np.isfinite(x)).sum())} such values in all"
+            f"{int((~np.isfinite(x)).sum())} such values in all; write a number there, or leave "
+            "the row out"
         )
     return x
 
 
-def _checked_labels(arrays: Mapping[str, Any], source: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as 0 to n-1, and the classes' names."""
-    raw = np.asarray(arrays["y"])
-    if raw.dtype.kind in "UOT" and all(isinstance(value, str) for value in raw):
-        values, y = np.unique(raw.astype(str), return_inverse=True)
-        names = [str(value) for value in values]
-    else:
-        labels = _whole_labels(raw, source)
-        values, y = np.unique(labels, return_inverse=True)
-        names = _class_names(arrays, values, source) if len(values) > 1 else []
-    if len(values) < 2:
-        raise DataError(f"{source} has one class only ({values[0]}); need at least 2")
-    return y.astype(np.int64), tuple(names)
+def _numbers(raw: np.ndarray, arrays: Mapping[str, Any], source: str) -> np.ndarray:
+    """An array of Python objects, all of which are numbers, as float64."""
+    for (row, column), value in np.ndenumerate(raw):
+        if not is_number(value):
+            raise DataError(
+                f"{_cell(arrays, source, row, column)}: {value!r} is not a number; x must be "
+                "numbers of shape [clips, features], which x.astype(float) makes of text"
+            )
+    try:
+        return raw.astype(np.float64)
+    except OverflowError as error:
+        raise DataError(f"{source}: a value of x is too large for float32: {error}") from error
 
 
-def _whole_labels(raw: np.ndarray, source: str) -> np.ndarray:
-    bad = sorted({str(value) for value in raw if not is_whole(value) or int(value) < 0})
-    if bad:
-        raise DataError(
-            f"{source}: class labels must be whole numbers from 0, but found {', '.join(bad[:10])}"
-        )
-    return raw.astype(np.int64)
+def _cell(arrays: Mapping[str, Any], source: str, row: int, column: int) -> str:
+    line = arrays["lines"][row] if "lines" in arrays else int(row)
+    name = arrays["columns"][column] if "columns" in arrays else int(column)
+    return f"{source}, row {line}, column {name!r}"
 
 
-def _class_names(arrays: Mapping[str, Any], values: np.ndarray, source: str) -> list[str]:
-    """Names of the classes that occur; labels other than 0 to n-1 are mapped, with a warning."""
-    given = [str(v) for v in np.atleast_1d(arrays.get("class_names", []))]
-    label_of: Mapping[int, str] = arrays.get("label_of", {})
-    is_plain = np.array_equal(values, np.arange(len(values)))
-    if not is_plain:
-        warnings.warn(
-            f"{source}: class labels {', '.join(map(str, values))} were mapped to "
-            f"0..{len(values) - 1} in this order",
-            UserWarning,
-            stacklevel=5,
-        )
-    if len(given) == len(values):
-        return given
-    if given and is_plain:
-        raise DataError(
-            f"{source}: {len(given)} class names for {len(values)} classes; "
-            "a class without clips cannot be learnt"
-        )
-    if len(given) > values.max():
-        return [given[value] for value in values]
-    return [label_of.get(int(value), str(value)) for value in values]
+def _checked_fold(fold: np.ndarray, source: str, lines: Sequence[int]) -> np.ndarray:
+    for line, value in zip(lines, fold, strict=True):
+        if not is_whole(value):
+            found = "it is empty" if is_empty(value) else f"it is {value}"
+            raise DataError(
+                f"{source}: 'fold' must hold whole numbers, but {found} in row {line}; number "
+                "every clip's fold, or leave the folds out"
+            )
+    return np.array([int(value) for value in fold], np.int64)
+
+
+def _checked_group(group: np.ndarray, source: str, lines: Sequence[int]) -> np.ndarray:
+    for line, value in zip(lines, group, strict=True):
+        if is_empty(value):
+            raise DataError(
+                f"{source}: 'group' has empty cells; name every clip's recording, or leave the "
+                f"column out; the first is in row {line}"
+            )
+    if group.dtype.kind in "iu":
+        return np.array(group, group.dtype.newbyteorder("="))
+    return np.array([str(value) for value in group])
 
 
 def _checked_encoder(arrays: Mapping[str, Any], source: str) -> str:
     encoder = arrays.get("encoder", "")
-    text = str(encoder)
+    text = encoder.decode("ascii", "replace") if isinstance(encoder, bytes) else str(encoder)
+    if np.shape(encoder) == () and np.asarray(encoder).dtype.kind == "S":
+        text = bytes(np.asarray(encoder)[()]).decode("ascii", "replace")
     if np.shape(encoder) != () or (text and not is_encoder_identity(text)):
         raise DataError(
             f"{source}: 'encoder' must be a name and eight hexadecimal digits such as "

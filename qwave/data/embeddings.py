@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,11 @@ from qwave.config import DataError, nearest
 class EmbeddingSet:
     """Labelled embeddings, checked.
 
+    What leaves this package is of one form, whatever it was read from: code below takes rows of x
+    to lie one after another in memory, so anything else is refused here, where sets are made.
+
     Attributes:
-        x: float32 [n, d], finite.
+        x: float32 [n, d], finite, in C order.
         y: int64 [n], classes 0 to ``len(class_names) - 1``, each present.
         fold: Official fold of each clip [n] (whole numbers), or None.
         group: Recording of each clip [n] (numbers or strings), or None.
@@ -30,6 +35,10 @@ class EmbeddingSet:
         digest: 16 hexadecimal digits over all of the above.
         encoder: What made x from audio, ``name@digest`` (`qwave.audio.encoder_identity`); empty
             where the file does not say.
+
+    Raises:
+        DataError: x or y is of another type, shape or order in memory; `embeddings_from_arrays`
+            takes these and makes them so.
     """
 
     x: np.ndarray
@@ -41,10 +50,45 @@ class EmbeddingSet:
     digest: str
     encoder: str = ""
 
+    def __post_init__(self) -> None:
+        _require_form("x", self.x, np.float32, "[clips, features]", 2)
+        _require_form("y", self.y, np.int64, "[clips]", 1)
+        if len(self.x) != len(self.y):
+            raise DataError(
+                f"EmbeddingSet: x has {len(self.x)} rows, but y has {len(self.y)} labels"
+            )
+
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+
+def require_embeddings(data: object, caller: str) -> None:
+    """Refuse what is no `EmbeddingSet`, and say which function makes one of it.
+
+    Args:
+        data: What a caller gave as embeddings.
+        caller: The function that was called, for the message.
+
+    Raises:
+        DataError: It is something else.
+    """
+    if isinstance(data, EmbeddingSet):
+        return
+    kind = type(data).__name__
+    if kind == "DataFrame":
+        remedy = "qwave.embeddings_from_frame(frame) makes one of a frame"
+    elif isinstance(data, Mapping):
+        remedy = "qwave.embeddings_from_arrays(**arrays) makes one of arrays by name (x, y, ...)"
+    elif isinstance(data, str | os.PathLike):
+        remedy = "qwave.load_embeddings(path) reads one from a file"
+    else:
+        remedy = (
+            "qwave.embeddings_from_arrays(x, y), embeddings_from_frame(frame) and "
+            "load_embeddings(path) make one"
+        )
+    raise DataError(f"{caller}: data must be an EmbeddingSet, but is of type {kind}; {remedy}")
 
 
 def is_encoder_identity(text: str) -> bool:
@@ -58,7 +102,9 @@ def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
     Raises:
         DataError: A class is left without clips.
     """
-    x, y = data.x[rows], data.y[rows]
+    require_embeddings(data, "take_rows")
+    # A slice with a step is a view, whose rows do not lie one after another.
+    x, y = np.ascontiguousarray(data.x[rows]), np.ascontiguousarray(data.y[rows])
     missing = set(range(data.num_classes)) - set(y.tolist())
     if missing:
         name = data.class_names[min(missing)]
@@ -76,6 +122,7 @@ def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet
     Raises:
         DataError: A class is unknown, or named twice, or fewer than two are left.
     """
+    require_embeddings(data, "take_classes")
     for name in class_names:
         if name not in data.class_names:
             hint = nearest(name, data.class_names)
@@ -90,7 +137,7 @@ def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet
     rows = np.flatnonzero(np.isin(data.y, kept))
     names = tuple(data.class_names[label] for label in kept)
     # Labels of the others mean nothing; their clips are not taken.
-    y = np.searchsorted(kept, data.y)
+    y = np.searchsorted(kept, data.y).astype(np.int64)
     return take_rows(dataclasses.replace(data, y=y, class_names=names), rows)
 
 
@@ -110,3 +157,18 @@ def content_digest(
         sha.update(repr(None if column is None else column.tolist()).encode())
     sha.update(repr((x.shape, list(class_names), list(names))).encode())
     return sha.hexdigest()[:16]
+
+
+def _require_form(key: str, array: object, dtype: Any, shape: str, n_axes: int) -> None:
+    if isinstance(array, np.ndarray):
+        is_right = array.dtype == dtype and array.ndim == n_axes and array.flags.c_contiguous
+        order = "" if array.flags.c_contiguous else ", not in C order"
+        found = f"{array.dtype.str} of shape {array.shape}{order}"
+        if is_right and not isinstance(array, np.ma.MaskedArray):
+            return
+    else:
+        found = f"of type {type(array).__name__}"
+    raise DataError(
+        f"EmbeddingSet: {key} must be {np.dtype(dtype).name} {shape} in C order, but is {found}; "
+        "qwave.embeddings_from_arrays makes a set of any arrays"
+    )

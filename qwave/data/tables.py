@@ -5,147 +5,282 @@ Shapes: n clips, d features.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from qwave.config import DataError, nearest
-from qwave.data.arrays import checked_embeddings, is_whole
+from qwave.config import DataError
+from qwave.data.arrays import checked_embeddings
+from qwave.data.columns import Columns, plain_name, sort_columns
+from qwave.data.delimited import open_table, read_rows
+from qwave.data.disguised import refuse_disguised
 from qwave.data.embeddings import EmbeddingSet
+from qwave.data.kinds import refuse_other_kinds, require_memory
+from qwave.data.labels import (
+    LabelColumn,
+    Labels,
+    as_text,
+    choose_labels,
+    feature_key,
+    is_missing,
+    is_number,
+)
+from qwave.data.numerals import typed
 
 # pandas is imported where it is used: the engine has to import this package on machines that hold
 # nothing but torch, numpy and scikit-learn.
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns of the reference system's CSV layout that are not features, and ours on top.
-_KNOWN_COLUMNS = ("folder", "name", "label", "category", "class_id", "fold", "group")
-# What pyarrow raises at damaged files: its own errors are these.
-_UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError)
+# Their labels need no note: they are named as the documentation says.
+_PLAIN_LABELS = ("classid", "label")
 
 
-def embeddings_from_frame(frame: pd.DataFrame) -> EmbeddingSet:
+class _Table(NamedTuple):
+    """A table whose columns have been sorted into what they are.
+
+    Attributes:
+        names: Names of all columns.
+        columns: What they are.
+        x: Features [n, d].
+        feature_names: What the features are called in messages, [d].
+        values: The other columns that are needed, by place, [n] each.
+        lines: Place of each row for messages, [n].
+    """
+
+    names: Sequence[str]
+    columns: Columns
+    x: np.ndarray
+    feature_names: Sequence[str]
+    values: dict[int, np.ndarray]
+    lines: np.ndarray
+
+
+def embeddings_from_frame(
+    frame: pd.DataFrame, *, feature_columns: Sequence[str] | str | None = None
+) -> EmbeddingSet:
     """Embeddings in a pandas frame, a clip a row.
 
     Args:
-        frame: ``class_id``, optionally ``folder``, ``name``, ``label``, ``category``, ``fold``,
-            ``group``; every other column is a feature, or one column holds all features of a
-            clip as a list, as Hugging Face data sets do. The index is not read.
+        frame: ``class_id`` (whole numbers) or ``label`` (names) or both, optionally ``folder``,
+            ``name``, ``fold``, ``group``; every other column is a feature, or one column holds
+            all features of a clip as a list, as Hugging Face data sets do. The index is not read.
+        feature_columns: Names of the features, or one string that the names of all features begin
+            with; None: every column that nothing says something else of (see `load_embeddings`).
 
     Labels, folds and recordings are as in `qwave.load_embeddings`; rows in messages count from 0.
 
     Raises:
-        DataError: A column is missing, or holds values that cannot be used.
+        DataError: A column is missing, is not certainly a feature, or holds values that cannot be
+            used.
     """
     import pandas as pd
 
     if not isinstance(frame, pd.DataFrame):
-        raise DataError(f"frame: must be a pandas DataFrame, but is a {type(frame).__name__}")
-    return checked_embeddings(_table_arrays(frame, "frame", np.arange(len(frame))), "frame")
+        raise DataError(
+            f"frame: must be a pandas DataFrame, but is a {type(frame).__name__}; "
+            "qwave.embeddings_from_arrays takes arrays, load_embeddings a file"
+        )
+    table = _frame_table(frame, "frame", feature_columns)
+    return _embeddings(table, "frame", is_told=feature_columns is not None)
 
 
-def read_csv(file: Path, source: str) -> dict[str, Any]:
-    """The arrays of a CSV file, for `checked_embeddings`; rows are lines, the header is line 1.
+def embeddings_from_csv(
+    file: Path, source: str, feature_columns: Sequence[str] | str | None = None
+) -> EmbeddingSet:
+    """Embeddings in a text file (`qwave.data.delimited`); rows in messages are its lines.
 
     Raises:
-        DataError: It is no table, or lacks a column.
+        DataError: It is no table, or as `embeddings_from_frame`.
     """
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(file, skip_blank_lines=False).dropna(how="all")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} cannot be read as a CSV table: {error}") from error
-    return _table_arrays(frame, source, frame.index.to_numpy() + 2)
-
-
-def read_parquet(file: Path, source: str) -> dict[str, Any]:
-    """The arrays of a Parquet file, for `checked_embeddings`; rows count from 0.
-
-    Raises:
-        DataError: It cannot be read, or lacks a column.
-    """
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(file, engine="pyarrow")  # which comes with MLflow
-    except _UNREADABLE as error:
-        raise DataError(f"{source} cannot be read as a Parquet file: {error}") from error
-    return _table_arrays(frame, source, np.arange(len(frame)))
-
-
-def _table_arrays(frame: pd.DataFrame, source: str, lines: np.ndarray) -> dict[str, Any]:
-    """The columns of a table, sorted into what they are; `lines` [n] says where each row is."""
-    frame = frame.set_axis([str(column) for column in frame.columns], axis="columns")
-    columns = list(frame.columns)
-    if "class_id" not in columns:
-        raise DataError(
-            f"{source} has no column 'class_id'{nearest('class_id', columns)}; "
-            f"its first columns are {', '.join(columns[:8])}"
-        )
-    if twice := sorted({column for column in columns if columns.count(column) > 1}):
-        raise DataError(f"{source} has several columns named {twice[0]!r}")
-    features = [column for column in columns if column not in _KNOWN_COLUMNS]
-    if not features:
-        raise DataError(
-            f"{source} has no features: all of its columns "
-            f"({', '.join(columns)}) are names or labels"
-        )
-    if len(frame) == 0:
-        raise DataError(f"{source} has a header but no rows")
-    x, names = _table_features(frame, features, source, lines)
-    found: dict[str, Any] = {
-        "x": x,
-        "y": _values(frame["class_id"]),
-        "columns": names,
-        "lines": lines,
+    text = open_table(file, source)
+    # Commas at the end of the header name nothing; `read_rows` wants the cells below to be empty.
+    names = list(text.names)
+    while names and not names[-1]:
+        names.pop()
+    columns = sort_columns(names, source, feature_columns)
+    needed = _needed(columns)
+    rows = read_rows(text, columns.features, needed, source)
+    if not len(rows.lines):
+        raise DataError(f"{source} has a header but no rows; write a row for each clip below it")
+    texts = {place for place in (columns.name, columns.folder) if place is not None}
+    values = {
+        place: np.array(cells, object) if place in texts else typed(cells)
+        for place, cells in rows.texts.items()
     }
-    for ours, column in (
-        ("names", "name"),
-        ("folder", "folder"),
-        ("fold", "fold"),
-        ("group", "group"),
+    feature_names = [names[place] for place in columns.features]
+    table = _Table(names, columns, rows.x, feature_names, values, rows.lines)
+    return _embeddings(table, source, is_told=feature_columns is not None)
+
+
+def embeddings_from_parquet(
+    file: Path, source: str, feature_columns: Sequence[str] | str | None = None
+) -> EmbeddingSet:
+    """Embeddings in a Parquet file; rows in messages count from 0.
+
+    Raises:
+        DataError: It cannot be read, or as `embeddings_from_frame`.
+    """
+    refuse_other_kinds(file, source, "parquet")
+    try:
+        from pyarrow import parquet  # type: ignore[import-untyped]  # comes with MLflow
+
+        # Of one file: pandas and read_table take folders such as "fold=1" above it for columns.
+        with parquet.ParquetFile(file) as opened:
+            metadata = opened.metadata
+            n_cells = metadata.num_rows * metadata.num_columns
+            unpacked = sum(
+                metadata.row_group(group).total_byte_size
+                for group in range(metadata.num_row_groups)
+            )
+            require_memory(
+                max(8 * n_cells, unpacked),
+                source,
+                f"a table of {metadata.num_rows} rows and {metadata.num_columns} columns",
+            )
+            frame = opened.read().to_pandas()
+    except DataError:
+        raise
+    except Exception as error:  # whatever bytes it has; pyarrow and pandas raise of every kind
+        raise DataError(
+            f"{source} cannot be read as a Parquet file: {str(error)[:300]}; write it again with "
+            "frame.to_parquet(FILE), or download it again"
+        ) from error
+    table = _frame_table(frame, source, feature_columns)
+    return _embeddings(table, source, is_told=feature_columns is not None)
+
+
+def _needed(columns: Columns) -> list[int]:
+    """Places of the columns besides features whose values are needed."""
+    single = (columns.fold, columns.group, columns.name, columns.folder)
+    return [*columns.labels, *(place for place in single if place is not None)]
+
+
+def _embeddings(table: _Table, source: str, *, is_told: bool) -> EmbeddingSet:
+    """The set that a table holds; what was left out, or taken for the label, stands in a note."""
+    names, columns = table.names, table.columns
+    labels = [
+        LabelColumn(names[place], as_text(table.values[place], f"{source}: {names[place]!r}"))
+        for place in columns.labels
+    ]
+    chosen = _labels(labels, source, table.lines.tolist())
+    arrays: dict[str, Any] = {
+        "x": table.x,
+        "y": chosen.values,
+        "columns": table.feature_names,
+        "lines": table.lines.tolist(),
+        "label_of": chosen.label_of,
+    }
+    notes = []
+    if plain_name(labels[0].name) not in _PLAIN_LABELS:
+        notes.append(f"the label is column {labels[0].name!r}")
+    for ours, place in (
+        ("names", columns.name),
+        ("folder", columns.folder),
+        ("fold", columns.fold),
+        ("group", columns.group),
     ):
-        if column in columns:
-            found[ours] = _values(frame[column])
-    if "label" in columns:
-        found["label_of"] = _labels_by_id(frame, source)
-    return found
+        if place is not None:
+            arrays[ours] = table.values[place]
+            if ours in ("fold", "group") and plain_name(names[place]) not in (ours, f"{ours}s"):
+                notes.append(f"the {ours} is column {names[place]!r}")
+    left_out = [*chosen.left_out, *(names[place] for place in columns.left_out)]
+    if left_out:
+        shown = ", ".join(map(repr, left_out[:12]))
+        more = f" and {len(left_out) - 12} more" if len(left_out) > 12 else ""
+        notes.append(f"not used: {shown}{more}")
+    data = checked_embeddings(arrays, source)
+    if not is_told:
+        refuse_disguised(data.x, data.y, table.feature_names, source)
+    if notes:
+        warnings.warn(f"{source}: {'; '.join(notes)}", UserWarning, stacklevel=4)
+    return data
 
 
-def _table_features(
-    frame: pd.DataFrame, features: Sequence[str], source: str, lines: np.ndarray
+def _labels(columns: list[LabelColumn], source: str, lines: list[int]) -> Labels:
+    """The label; a category beside class_id or label may be coarser than these."""
+    remedy = f"drop it, or name it as a feature with {feature_key(source)}"
+    kinds = [plain_name(column.name) for column in columns]
+    if kinds[-1] != "category" or kinds[0] not in _PLAIN_LABELS:
+        return choose_labels(columns, source, lines, remedy)
+    if set(_PLAIN_LABELS) <= set(kinds):
+        return choose_labels(columns[:-1], source, lines, remedy)
+    try:
+        return choose_labels(columns, source, lines, remedy)
+    except DataError:
+        chosen = choose_labels(columns[:-1], source, lines, remedy)
+        return chosen._replace(left_out=(*chosen.left_out, columns[-1].name))
+
+
+def _frame_table(
+    frame: pd.DataFrame, source: str, feature_columns: Sequence[str] | str | None
+) -> _Table:
+    names = ["" if is_missing(column) else str(column).strip() for column in frame.columns]
+    columns = sort_columns(names, source, feature_columns)
+    if len(frame) == 0:
+        raise DataError(f"{source} has a header but no rows; write a row for each clip below it")
+    lines = np.arange(len(frame))
+    x, feature_names = _frame_features(frame, names, columns.features, source)
+    values = {place: _values(frame.iloc[:, place]) for place in _needed(columns)}
+    return _Table(names, columns, x, feature_names, values, lines)
+
+
+def _frame_features(
+    frame: pd.DataFrame, names: Sequence[str], features: Sequence[int], source: str
 ) -> tuple[np.ndarray, list[str]]:
     """x [n, d], and what its columns are called in messages."""
-    lists = [column for column in features if _is_list(frame[column].iloc[0])]
+    kinds = [dtype.kind for dtype in frame.dtypes]
+    others = [place for place in features if kinds[place] not in "fiub"]
+    lists = [place for place in others if _is_list(frame.iloc[0, place])]
     if lists and len(features) > 1:
-        others = ", ".join(column for column in features if column != lists[0])
+        rest = ", ".join(names[place] for place in features if place != lists[0])
         raise DataError(
-            f"{source}: column {lists[0]!r} holds lists, which must then be all features of a "
-            f"clip, but there are other columns: {others}; drop these"
+            f"{source}: column {names[lists[0]]!r} holds lists, which must then be all features "
+            f"of a clip, but there are other columns: {rest}; drop these"
         )
     if lists:
-        x = _stacked_lists(frame[lists[0]], source, lines)
-        return x, [f"{lists[0]}[{place}]" for place in range(x.shape[1])]
-    for column in features:
-        if column.startswith("Unnamed: ") or column == "__index_level_0__":
-            place = list(frame.columns).index(column) + 1
-            raise DataError(
-                f"{source}: column {place} has no name; "
-                "if it is an index that was written along, drop it: it may give the labels away"
-            )
-        if frame[column].dtype.kind not in "fiu":
-            row = _first_that_is_no_number(frame[column])
-            raise DataError(
-                f"{source}, row {lines[row]}, column {column!r}: "
-                f"{frame[column].iloc[row]!r} is not a number"
-            )
-    x = frame[features].to_numpy()
-    if x.dtype == object:  # pandas' own number types, where a value is missing
-        x = frame[features].to_numpy(np.float64, na_value=np.nan)
-    return x, list(features)
+        x = _stacked_lists(frame.iloc[:, lists[0]], names[lists[0]], source)
+        return x, [f"{names[lists[0]]}[{place}]" for place in range(x.shape[1])]
+    for place in others:
+        _require_numbers(frame.iloc[:, place], names[place], source)
+    part = frame.iloc[:, list(features)]
+    x = part.to_numpy()
+    if x.dtype.kind not in "fiu":  # pandas' own number types, or numbers and booleans
+        x = part.to_numpy(np.float64, na_value=np.nan)
+    return x, [names[place] for place in features]
+
+
+def _require_numbers(column: pd.Series, name: str, source: str) -> None:
+    """Refuse a column that holds anything else than numbers."""
+    bad = [
+        (row, value)
+        for row, value in enumerate(_values(column))
+        if column.dtype.kind in "mMc" or not is_number(value)
+    ]
+    if bad:
+        # Of numbers written as text and other text, the latter is what a person looks for.
+        row, value = next((each for each in bad if not _is_numeral(each[1])), bad[0])
+        raise DataError(
+            f"{source}, row {row}, column {name!r}: {_shown(value)} is not a number; write "
+            "numbers (frame.astype makes them of text), or, if the column is no feature, drop it "
+            f"or list the features with {feature_key(source)}"
+        )
+
+
+def _is_numeral(value: object) -> bool:
+    try:
+        float(value if isinstance(value, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _values(column: pd.Series) -> np.ndarray:
@@ -154,41 +289,18 @@ def _values(column: pd.Series) -> np.ndarray:
     return column.to_numpy(object, na_value=np.nan) if values.dtype == object else values
 
 
-def _first_that_is_no_number(column: pd.Series) -> int:
-    import pandas as pd
-
-    try:
-        numbers = pd.to_numeric(column, errors="coerce")
-    except TypeError:  # of things such as dictionaries
-        return 0
-    return int(np.flatnonzero(numbers.isna().to_numpy())[:1].sum())
-
-
 def _is_list(cell: object) -> bool:
     return isinstance(cell, list | tuple | np.ndarray)
 
 
-def _stacked_lists(column: pd.Series, source: str, lines: np.ndarray) -> np.ndarray:
+def _stacked_lists(column: pd.Series, name: str, source: str) -> np.ndarray:
     """A column of lists of one length as a matrix [n, d]."""
     width = len(column.iloc[0])
-    for line, cell in zip(lines, column, strict=True):
+    for row, cell in enumerate(column):
         if not _is_list(cell) or np.shape(cell) != (width,):
             found = f"has {len(cell)}" if _is_list(cell) else f"is {cell!r}"
             raise DataError(
-                f"{source}, row {line}, column {column.name!r}: every row must be a list of "
+                f"{source}, row {row}, column {name!r}: every row must be a list of "
                 f"{width} numbers like the first, but this {found}"
             )
     return np.stack([np.asarray(cell) for cell in column])
-
-
-def _labels_by_id(frame: pd.DataFrame, source: str) -> dict[int, str]:
-    text = frame["label"].astype(object).where(frame["label"].notna(), "(empty)").astype(str)
-    labels = text.groupby(frame["class_id"]).agg(lambda values: sorted(set(values)))
-    for class_id, names in labels.items():
-        if len(names) > 1:
-            raise DataError(
-                f"{source}: class_id {class_id} has several labels: {', '.join(map(str, names))}"
-            )
-    return {
-        int(class_id): str(names[0]) for class_id, names in labels.items() if is_whole(class_id)
-    }

@@ -79,7 +79,7 @@ def load_searched(config: TrialConfig, search: Search) -> SearchedData:
     """
     path = config.data.path
     try:
-        full = open_data(path, config.data.encoder)
+        full = open_data(path, config.data.encoder, config.data.feature_columns)
         searched = leave_out(full, config.data.holdout_fold)
     except (AudioError, DataError) as error:
         raise DataError(

@@ -30,8 +30,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from qwave.config import ConfigError, PackedFileError, QwaveError, TrialConfig
-from qwave.data import EmbeddingSet
+from qwave.config import ConfigError, PackedFileError, QwaveError, TrialConfig, require_config
+from qwave.data import EmbeddingSet, require_embeddings
 from qwave.data.normalization import has_constants
 from qwave.packing.bits import pack, packed_length, unpack
 from qwave.packing.header import (
@@ -195,7 +195,14 @@ def _lowest(name: str) -> float:
 
 
 def make_header(config: TrialConfig, data: EmbeddingSet, mc_seed: int = 0) -> Header:
-    """The header of a model trained with a configuration on a data set."""
+    """The header of a model trained with a configuration on a data set.
+
+    Raises:
+        ConfigError: The first value is no configuration, or no file can hold such a model.
+        DataError: The second is no `EmbeddingSet`.
+    """
+    require_config(config, "make_header")
+    require_embeddings(data, "make_header")
     config = config.canonical()
     model = config.model
     model = dataclasses.replace(
@@ -221,7 +228,10 @@ def packed_size_bytes(config: TrialConfig, data: EmbeddingSet) -> int:
 
     Raises:
         ConfigError: No packed file can hold such a model (see `Header`), or all its class names.
+        DataError: The data are no `EmbeddingSet`.
     """
+    require_config(config, "packed_size_bytes")
+    require_embeddings(data, "packed_size_bytes")
     return sum(packed_size_parts(config, data).values())
 
 

@@ -7,6 +7,7 @@ found and what is allowed, and for an unknown key the nearest valid one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -272,15 +273,22 @@ def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
         # JSON in strict mode: "3" is not a number and 3 not a string, yet lists become tuples.
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        found = error.errors()
-        lines = [_message(kind, item) for item in found[:_MAX_MISTAKES]]
+        found = list(dict.fromkeys(_message(kind, item, tree) for item in error.errors()))
+        lines = found[:_MAX_MISTAKES]
         if len(found) > _MAX_MISTAKES:
             lines.append(f"and {len(found) - _MAX_MISTAKES} more mistakes")
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from error
 
 
-def _message(kind: type, item: Any) -> str:
+def _message(kind: type, item: Any, tree: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
+    if "feature_columns" in item["loc"]:  # of two types, each of which has errors of its own
+        place = item["loc"].index("feature_columns") + 1
+        found = functools.reduce(lambda node, part: node[part], item["loc"][:place], tree)
+        return (
+            f"{'.'.join(map(str, item['loc'][:place]))} = {found!r}: must be a list of columns' "
+            "names, or one text that they begin with; numbers in quotes, such as ['0', '1']"
+        )
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = _field_names(kind, item["loc"][:-1])
         hint = nearest(str(item["loc"][-1]), allowed)

@@ -56,7 +56,10 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
     """
     require_main_guard()
     resolve_device(device)
-    data = leave_out(open_data(sweep.data.path, sweep.data.encoder), sweep.data.holdout_fold)
+    source = sweep.data
+    data = leave_out(
+        open_data(source.path, source.encoder, source.feature_columns), source.holdout_fold
+    )
     make_folds(data, sweep.data)
     sizes = sorted(packed_size_bytes(config, data) for config in extreme_configs(sweep))
     if sweep.budget.max_size_bytes < sizes[0]:

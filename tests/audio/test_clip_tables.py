@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,20 @@ def test_a_csv_file_says_paths_labels_folds_and_recordings(table: Callable[..., 
     assert all(clip.path.is_file() for clip in read.clips)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_csv_file_may_be_written_by_excel_in_europe(
+    table: Callable[..., Path], encoding: str
+) -> None:
+    text = "path;label;fold;\r\na.wav;Tür;1;\r\nb.wav; Küche;2;\r\n;;;\r\n"
+    file = table(text.encode(encoding))
+    assert is_source(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read = read_source(file)
+    assert read.class_names == ("Küche", "Tür")
+    assert _said(read.clips) == [("b.wav", "Küche", 2, None), ("a.wav", "Tür", 1, None)]
+
+
 def test_paths_in_a_csv_file_may_be_absolute(table: Callable[..., Path], tmp_path: Path) -> None:
     file = table("")
     file.write_text(f"path,label\n{file.parent / 'a.wav'},dog\n../clips/b.wav,rain\n")
@@ -81,8 +96,8 @@ def test_names_in_a_csv_file_may_say_folds(table: Callable[..., Path]) -> None:
         ("path,label\na.wav,x\nb.wav,x\n", "has one class only ('x', 2 clips)"),
         ("path,label\na.wav\n", "row 2 has 1 cells, but the header has 2"),
         ("path,label\n", "has a header but no rows"),
-        ("", "has no column 'path'; its columns are none"),
-        (b"path,label\n\xff.wav,x\n", "cannot be read as a CSV table in UTF-8"),
+        ("", "cannot be read as a CSV table: it has no header"),
+        (b"path,label\n\xff.wav,x\n", "CSV table: row 2: byte 0xff is no text in UTF-8"),
     ],
 )
 def test_a_csv_file_that_cannot_be_used(
@@ -105,7 +120,11 @@ def test_columns_that_mean_something_else_are_left_alone(table: Callable[..., Pa
         ("path,label\n", True),
         ("\ufeffpath, label ,other,fold\nrest is not looked at\n", True),
         ("path,lable\n", True),  # so that what is said about it is about clips
+        ("path;label;fold\n", True),
+        ("# of a field trip\r\npath\tlabel\r\n", True),
+        ("path,label\n".encode("utf-16"), True),
         ("path,label,class_id,f0\n", False),
+        ("path,label,f0,f1\n", False),
         ("name,class_id,f0\n", False),
         ("", False),
         (b"\xff\xfe\n", False),

@@ -154,8 +154,8 @@ def test_what_is_nearly_esc10_is_a_folder_of_classes(
         (("2-137-A-1.wav", "1-100032-A-0.wav"), "row 5: 'audio/1-100032-A-0.wav' stands in row 4"),
         ((",137,A", ",137"), "row 5 has 6 cells, but the header has 7"),
         ((ESC50[ESC50.index("\n") :], ""), "has a header but no rows"),
-        ((ESC50, ""), "has no column 'filename'; its columns are none"),
-        (("2-137-A-1.wav", '"2-137'), "cannot be read as a CSV table in UTF-8"),
+        ((ESC50, ""), "cannot be read as a CSV table: it has no header"),
+        (("2-137-A-1.wav", '"2-137'), "cannot be read as a CSV table: row 5: unexp"),
     ],
 )
 def test_metadata_that_cannot_be_used(

@@ -150,6 +150,7 @@ def _mixture() -> TrialConfig:
 OTHER: dict[str, Any] = {
     "data.path": "elsewhere.npz",
     "data.encoder": "logmel",
+    "data.feature_columns": "f",
     "data.normalization": "layer",
     "data.n_folds": 4,
     "data.drop_overlap": True,
@@ -192,7 +193,7 @@ def test_the_table_of_other_values_has_every_key() -> None:
 
 
 # Where the rows come from, not what they are: rows have a digest of their own.
-SOURCE = ("data.path", "data.encoder")
+SOURCE = ("data.path", "data.encoder", "data.feature_columns")
 
 
 @pytest.mark.parametrize("key", [key for key in OTHER if key not in SOURCE])

@@ -355,7 +355,7 @@ def test_a_missing_array_is_named_with_what_there_is(
         (X[None], "but is float32 of shape (1, 6, 3)"),
         (X.astype(str), "x must be numbers of shape [clips, features], but is <U"),
         (X.astype(complex), "but is complex128 of shape (6, 3)"),
-        (X > 1, "but is bool of shape (6, 3)"),
+        (X.astype("M8[s]"), "but is datetime64[s] of shape (6, 3)"),
         (X[:, :0], "is empty: x has shape (6, 0)"),
         (X[:0], "is empty: x has shape (0, 3)"),
     ],
@@ -400,9 +400,9 @@ def test_a_csv_file_without_class_id_is_refused_with_the_nearest_column(
     table: Callable[[str], Path],
 ) -> None:
     _refused(
-        table(CSV.replace("class_id", "classid")),
-        "has no column 'class_id' (did you mean 'classid'?); "
-        "its first columns are folder, name, label, category, classid, f0, f1",
+        table("clas_id,f0\n0,1\n1,2\n"),
+        "has no column 'class_id' (did you mean 'clas_id'?); its first columns are clas_id, f0; "
+        "name the column of the labels class_id (whole numbers) or label (names)",
     )
     _refused(table("a,b\n1,2\n"), "has no column 'class_id'; its first columns are a, b")
 

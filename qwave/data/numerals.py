@@ -1,0 +1,153 @@
+"""Numbers in the cells of a text file, with decimal points or decimal commas.
+
+Shapes: n rows, d columns.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+
+from qwave.config import DataError
+from qwave.data.labels import feature_key
+
+_NUMBER = re.compile(
+    r"\s*[+-]?(?:[0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)\s*",
+    re.IGNORECASE,
+)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+# 1,234 may be 1234, or 1.234 where commas are decimal; 0,123 and 1,5 can only be the latter.
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+\s*")
+_DIGITS = re.compile(r"[\s0-9.,eE+-]+")
+_MISSING = ("", "nan", "na", "n/a", "null", "none")
+_BETWEEN = "\x1f"  # stands in no cell that is a number
+
+
+class NumberColumns:
+    """Rows of numbers, as they are read."""
+
+    def __init__(self, names: Sequence[str], source: str) -> None:
+        self._names, self._source = names, source
+        self._values = array("d")
+        self._n_rows = 0
+        self._point: tuple[int, int, str] | None = None  # line, column and cell of the first one
+        self._comma: tuple[int, int, str] | None = None
+        self._is_decimal = False  # a comma that can only be decimal was met
+        self._booleans: dict[int, int] = {}  # column to number of rows
+
+    def add(self, line: int, cells: Sequence[str]) -> None:
+        joined, numbers = _BETWEEN.join(cells), cells
+        if "." in joined and self._point is None:
+            self._point = self._first(line, cells, ".")
+        if "," in joined and self._comma is None:
+            self._comma = self._first(line, cells, ",")
+        if self._comma is not None and self._point is not None:
+            raise self._mixed(self._comma, self._point)
+        if "," in joined and self._comma is not None:
+            if not self._is_decimal:
+                self._is_decimal = any(
+                    "," in cell and not _THOUSANDS.fullmatch(cell) for cell in cells
+                )
+            numbers = [cell.replace(",", ".") for cell in cells]
+        self._n_rows += 1
+        # Python's float takes "1_000" and digits of any script as well.
+        if joined.isascii() and "_" not in joined:
+            try:
+                self._values.extend(map(float, numbers))
+                return
+            except ValueError:
+                del self._values[(self._n_rows - 1) * len(self._names) :]
+        self._values.extend(
+            self._slowly(line, column, number, cell)
+            for column, (number, cell) in enumerate(zip(numbers, cells, strict=True))
+        )
+
+    def finish(self) -> np.ndarray:
+        """All rows, float64 [n, d]."""
+        if not self._n_rows:
+            return np.zeros((0, len(self._names)))
+        if self._comma is not None and not self._is_decimal:
+            line, column, cell = self._comma
+            raise DataError(
+                f"{self._cell(line, column)}: {cell!r} may be one number with a separator of "
+                "thousands, or a decimal comma; write numbers with a decimal point, and without "
+                "separators of thousands"
+            )
+        for column, n_rows in self._booleans.items():
+            if n_rows != self._n_rows:
+                raise DataError(
+                    f"{self._source}, column {self._names[column]!r}: {n_rows} rows hold true or "
+                    f"false and {self._n_rows - n_rows} do not; write a number in every row"
+                )
+        return np.frombuffer(self._values, np.float64).reshape(self._n_rows, len(self._names))
+
+    def _cell(self, line: int, column: int) -> str:
+        return f"{self._source}, row {line}, column {self._names[column]!r}"
+
+    def _first(self, line: int, cells: Sequence[str], mark: str) -> tuple[int, int, str] | None:
+        """The first number with a mark in it; words may have such marks as well."""
+        for column, cell in enumerate(cells):
+            if mark in cell and _DIGITS.fullmatch(cell):
+                return line, column, cell.strip()
+        return None
+
+    def _mixed(self, comma: tuple[int, int, str], point: tuple[int, int, str]) -> DataError:
+        if comma == point:
+            line, column, cell = comma
+            return DataError(
+                f"{self._cell(line, column)}: {cell!r} is not a number; write numbers with a "
+                "decimal point, and without separators of thousands"
+            )
+        line, column, cell = max(comma, point)
+        other_line, other, other_cell = min(comma, point)
+        return DataError(
+            f"{self._cell(line, column)}: {cell!r} is not a number beside {other_cell!r} (row "
+            f"{other_line}, column {self._names[other]!r}): numbers have decimal points or "
+            "decimal commas, not both, and no separators of thousands; write decimal points only"
+        )
+
+    def _slowly(self, line: int, column: int, number: str, cell: str) -> float:
+        """A cell as it is read (`number` has the decimal point), with all care."""
+        bare = number.strip()
+        if not bare:
+            return np.nan
+        if _NUMBER.fullmatch(bare):
+            return float(bare)
+        if bare.lower() in ("true", "false"):
+            self._booleans[column] = self._booleans.get(column, 0) + 1
+            return float(bare.lower() == "true")
+        advice = (
+            "write a number, or, if the column is no feature, drop it or list the features with "
+            f"{feature_key(self._source)}"
+        )
+        if bare[0] in "[(":
+            advice = "write one column for each feature, or lists into a .parquet file"
+        raise DataError(
+            f"{self._cell(line, column)}: {shown(cell.strip())} is not a number; {advice}"
+        )
+
+
+def typed(cells: Sequence[str]) -> np.ndarray:
+    """A column of labels, folds or groups [n]: whole numbers, numbers, or strings as they are.
+
+    Words such as ``None`` and ``NA`` are strings; beside numbers alone they are NaN.
+    """
+    if all(_WHOLE.fullmatch(cell) for cell in set(cells)):
+        # 07 and 7 are one number and two names.
+        if len({int(cell) for cell in set(cells)}) == len(set(cells)):
+            return np.array([int(cell) for cell in cells], np.int64)
+        return np.array(cells, object)
+    rest = [cell for cell in set(cells) if not _NUMBER.fullmatch(cell)]
+    numbers = [cell for cell in set(cells) if _NUMBER.fullmatch(cell)]
+    if any(cell.lower() not in _MISSING for cell in numbers) and all(
+        cell.lower() in _MISSING for cell in rest
+    ):
+        return np.array([float(cell) if cell not in rest else np.nan for cell in cells])
+    return np.array(cells, object)
+
+
+def shown(cell: str) -> str:
+    return repr(cell if len(cell) <= 60 else f"{cell[:60]}...")
