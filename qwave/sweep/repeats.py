@@ -108,8 +108,8 @@ class Bench:
         removed = sum(file.exists() for file in {files[name] for name in missing})
         if removed and not self.is_fresh:
             tqdm.write(
-                f"note: the MLflow artifacts of {removed} trained configurations were removed from "
-                f"{self.recorder.tracker.artifact_root}: these are trained again",
+                f"note: the MLflow artifacts of {removed} trained configurations were removed "
+                f"from {self.recorder.tracker.artifact_root}: these are trained again",
                 sys.stderr,
             )
         # Equal configurations under two names are trained once.
