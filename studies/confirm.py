@@ -178,7 +178,7 @@ def searched_data(config: TrialConfig, study: Study) -> tuple[EmbeddingSet, Embe
     if data.digest != expected:
         raise ConfigError(
             f"{config.data.path} has changed since the search: its digest was {expected} and is "
-            f"{data.digest}; put the old file back; {DATA_ADVICE}"
+            f"{data.digest}; search again"
         )
     return full, data
 

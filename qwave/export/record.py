@@ -89,8 +89,8 @@ def load_searched(config: TrialConfig, search: Search) -> SearchedData:
     if searched.digest != search.data_digest:
         raise DataError(
             f"{path} has changed since the search: the digest of its rows was "
-            f"{search.data_digest} and is {searched.digest}; put the old file back; "
-            f"{DATA_ADVICE}"
+            f"{search.data_digest} and is {searched.digest}; put the old file back, or search "
+            "again"
         )
     return SearchedData(full, searched)
 
