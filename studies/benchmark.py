@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     path, overrides = split_positionals(arguments.arguments, DEFAULT)
     config = load_comparison(path, overrides, is_smoke=arguments.smoke)
     source = next(iter(config.variants.values())).data
-    data = leave_out(open_data(source.path, source.encoder), source.holdout_fold)
+    data = leave_out(open_data(source.path, source.encoder, split=source), source.holdout_fold)
     with opened_bench(
         config.name,
         data,

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_uncertainty(path, overrides, is_smoke=arguments.smoke)
     comparison = config.comparison
     source = next(iter(comparison.variants.values())).data
-    data = leave_out(open_data(source.path, source.encoder), source.holdout_fold)
+    data = leave_out(open_data(source.path, source.encoder, split=source), source.holdout_fold)
     reduced = without_classes(data, config)
     # First the splits: the store is open for one data set at a time, and the report belongs to
     # the last one.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from qwave.audio.sources import is_source
-from qwave.config import DataError
+from qwave.config import DataConfig, DataError
 from qwave.data import EmbeddingSet, load_embeddings
 
 
-def open_data(path: str, encoder: str | None = None) -> EmbeddingSet:
+def open_data(
+    path: str, encoder: str | None = None, *, split: DataConfig | None = None
+) -> EmbeddingSet:
     """The rows that ``data.path`` names.
 
     Args:
@@ -17,9 +19,12 @@ def open_data(path: str, encoder: str | None = None) -> EmbeddingSet:
             labels. Clips are embedded by `embed_source`, or found in its cache.
         encoder: Of clips, as `make_encoder` takes it; None: the default. Of embeddings, the
             encoder that the file must name, weights from a folder apart.
+        split: How the rows are to be split; clips that cannot be are refused before they are
+            embedded. Embeddings are not checked here.
 
     Raises:
-        DataError: The file cannot be used, or was not made by that encoder.
+        DataError: The file cannot be used, or was not made by that encoder, or its clips cannot
+            be split.
         AudioError: The clips cannot be embedded.
     """
     source = Path(path)
@@ -28,7 +33,7 @@ def open_data(path: str, encoder: str | None = None) -> EmbeddingSet:
         from qwave.audio.embed import embed_source
         from qwave.audio.encoders import DEFAULT_ENCODER
 
-        return embed_source(source, encoder=encoder or DEFAULT_ENCODER).data
+        return embed_source(source, encoder=encoder or DEFAULT_ENCODER, split=split).data
     data = load_embeddings(path)
     if encoder is not None:
         _require_encoder(data, path, encoder)

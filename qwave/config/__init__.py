@@ -30,6 +30,7 @@ from qwave.config.sweep import (
     SweepConfig,
 )
 from qwave.config.trial import (
+    DEFAULT_N_FOLDS,
     CuriosityConfig,
     DataConfig,
     ModelConfig,
@@ -41,6 +42,7 @@ from qwave.config.trial import (
 )
 
 __all__ = [
+    "DEFAULT_N_FOLDS",
     "SCHEMES",
     "SCORE_DIRECTIONS",
     "AudioError",

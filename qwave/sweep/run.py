@@ -86,6 +86,7 @@ def run_sweep(plan: Plan, store: Path, *, is_fresh: bool = False) -> Outcome:
         recorder = Recorder(tracker, tracker.experiment(sweep.name), plan.data, sweep.data.path)
         _repair(study, sweep, recorder)
         study_run = _open_study_run(study, plan, recorder)
+        _keep_notes(study, plan, recorder.tracker.artifact_folder(study_run))
         loop = Loop(plan, study, recorder, pool, is_stopped)
         loop.run()
         cost = {
@@ -134,6 +135,18 @@ def _open_study_run(study: Study, plan: Plan, recorder: Recorder) -> str:
     study.set_user_attr("mlflow_run_id", run_id)
     study.set_user_attr("mlflow_experiment_id", recorder.experiment_id)
     return run_id
+
+
+def _keep_notes(study: Study, plan: Plan, folder: Path) -> None:
+    """Leave what was said about the data where the report, the card and MLflow find it.
+
+    The study's attribute ``notes`` and the file ``notes.txt`` are those of the latest start.
+    """
+    notes = list(plan.notes)
+    if study.user_attrs.get("notes") != notes:
+        study.set_user_attr("notes", notes)
+    text = "".join(f"{' '.join(note.split())}\n" for note in notes)
+    (folder / "notes.txt").write_text(text, encoding="utf-8")
 
 
 def _finish(
