@@ -7,7 +7,6 @@ split is known before anything is embedded.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -55,7 +54,7 @@ def choose_folds(data: EmbeddingSet, config: DataConfig) -> FoldChoice:
     choice = _choose(data, config)
     if not choice.fault:
         return choice
-    ways = list(itertools.islice(_ways_out(data, config), 2))
+    ways = list(dict.fromkeys(_ways_out(data, config)))[:2]
     if not ways:
         return choice._replace(fault=_impossible(data, config))
     return choice._replace(fault=f"{choice.fault}: {' or '.join(ways)}")
@@ -132,8 +131,7 @@ def _note(
             f"{' and '.join(reasons)}: folds are {_MADE[kind]}{lowered}, and {_LEAKAGE} (say "
             "which recording each clip is from: a column, or an array, `group`)"
         )
-    is_leaky = data.group is not None and len(np.unique(data.group)) < len(data.y)
-    if kind == "stratified" and is_leaky and not config.drop_overlap:
+    if kind == "stratified" and _has_long_recordings(data):
         if config.folds == "stratified" and not _fault(data, config, "grouped"):
             reasons.append("data.folds=grouped would keep recordings together")
         made = f"{made}, and {_LEAKAGE}, which makes scores too high"
@@ -145,11 +143,17 @@ def _fault(data: EmbeddingSet, config: DataConfig, kind: FoldKind) -> str:
     """Why folds of a kind cannot serve, in whatever number; empty where they can."""
     if kind == "official":
         return _official_fault(data, config, 2 if config.folds == kind else data.num_classes)
-    if kind == "stratified":
-        apart = _grouped_fault(data) if config.drop_overlap and data.group is not None else ""
-        kept = f"{apart}, and data.drop_overlap keeps recordings apart"
-        return _stratified_fault(data) or (kept if apart else "")
-    return _grouped_fault(data)
+    if kind == "grouped":
+        return _grouped_fault(data)
+    if config.drop_overlap and _has_long_recordings(data):
+        apart = "data.drop_overlap keeps recordings apart, as folds by class only cannot"
+        return _stratified_fault(data) or apart
+    return _stratified_fault(data)
+
+
+def _has_long_recordings(data: EmbeddingSet) -> bool:
+    """Whether a recording is known to have two clips or more."""
+    return data.group is not None and len(np.unique(data.group)) < len(data.y)
 
 
 def _official_fault(data: EmbeddingSet, config: DataConfig, n_needed: int) -> str:

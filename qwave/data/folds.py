@@ -74,9 +74,10 @@ def make_folds(data: EmbeddingSet, config: DataConfig) -> tuple[Fold, ...]:
     else:
         assigned = _made(data, choice, config.fold_seed)
     folds = tuple(
-        _fold(data, index, np.equal(assigned, index), config.drop_overlap)
+        _fold(data, index, assigned == index, config.drop_overlap)
         for index in range(choice.n_folds)
     )
+    _refuse_one_class(data, folds, config)
     notes.append(_wrong_note(data, folds, choice))
     for note in filter(None, notes):
         warnings.warn(note, UserWarning, stacklevel=2)
@@ -164,7 +165,7 @@ def holdout_split(data: EmbeddingSet, config: DataConfig) -> Fold:
     if config.holdout_fold is None:
         raise DataError("data.holdout_fold is not set: there is no fold to hold out")
     leave_out(data, config.holdout_fold)
-    fold = _fold(data, 0, data.fold == config.holdout_fold, config.drop_overlap)
+    fold = _fold(data, 0, np.asarray(data.fold == config.holdout_fold), config.drop_overlap)
     left = set(data.y[fold.train].tolist())
     missing = [repr(n) for label, n in enumerate(data.class_names) if label not in left]
     if missing:
@@ -234,26 +235,27 @@ def _made(data: EmbeddingSet, choice: FoldChoice, seed: int) -> np.ndarray:
     return assigned
 
 
-def _wrong_note(data: EmbeddingSet, folds: Sequence[Fold], choice: FoldChoice) -> str:
-    """Clips that no model can get right, because none that is tested on them knows their class.
+def _refuse_one_class(data: EmbeddingSet, folds: Sequence[Fold], config: DataConfig) -> None:
+    """Recordings that hold clips of several classes may leave a training part without any other.
 
-    Raises:
-        DataError: A training part holds fewer than two classes.
+    It takes the split itself to see that, and none that keeps such recordings together helps.
     """
+    for fold in folds:
+        if len(np.unique(data.y[fold.train])) < 2:
+            also = " and set data.drop_overlap=false" if config.drop_overlap else ""
+            raise DataError(
+                f"fold {fold.index} of {len(folds)}: fewer than two classes are left to train, "
+                "because recordings hold clips of several classes: set data.folds=stratified"
+                f"{also}"
+            )
+
+
+def _wrong_note(data: EmbeddingSet, folds: Sequence[Fold], choice: FoldChoice) -> str:
+    """Clips that no model can get right, because none that is tested on them knows their class."""
     wrong = np.zeros(data.num_classes, dtype=np.int64)
     best = []
     for fold in folds:
         is_known = np.isin(data.y[fold.test], data.y[fold.train])
-        if len(np.unique(data.y[fold.train])) < 2:
-            raise DataError(
-                f"fold {fold.index} of {len(folds)}: fewer than two classes are left to train, "
-                "because recordings hold clips of several classes: set "
-                + (
-                    "data.folds=stratified"
-                    if choice.kind == "grouped"
-                    else "data.drop_overlap=false"
-                )
-            )
         wrong += np.bincount(data.y[fold.test][~is_known], minlength=data.num_classes)
         best.append(is_known.mean())
     if not wrong.any():
