@@ -7,6 +7,7 @@ split is known before anything is embedded.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from qwave.data.names import parse_clip_name
 FoldKind = Literal["official", "grouped", "stratified"]
 
 _KINDS: tuple[FoldKind, ...] = ("official", "grouped", "stratified")
+_FEW_RECORDINGS = 100  # grouping so many takes milliseconds
 _SHOWN = 10  # classes or folds that a message names
 _MADE = {
     "grouped": "stratified by class and grouped by recording",
@@ -77,6 +79,25 @@ def training_rows(
     if is_overlap_dropped and data.group is not None:
         is_test = is_test | np.isin(data.group, data.group[is_test])
     return ~is_test
+
+
+def made_folds(data: EmbeddingSet, kind: FoldKind, n_folds: int, seed: int) -> np.ndarray:
+    """Fold of each clip [n], 0 to n_folds - 1, ``grouped`` or ``stratified``."""
+    # Imported here: official folds do without it, and so does prediction from a packed file.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    is_grouped = kind == "grouped"
+    make = StratifiedGroupKFold if is_grouped else StratifiedKFold
+    splitter = make(n_folds, shuffle=True, random_state=seed)
+    assigned = np.empty(len(data.y), dtype=np.int64)
+    rows = np.empty((len(data.y), 0))  # features are not looked at
+    with warnings.catch_warnings():
+        # Classes smaller than the number of folds: `make_folds` says what comes of them.
+        warnings.filterwarnings("ignore", "The least populated class in y has only", UserWarning)
+        splits = list(splitter.split(rows, data.y, data.group if is_grouped else None))
+    for index, (_, test) in enumerate(splits):
+        assigned[test] = index
+    return assigned
 
 
 def _choose(data: EmbeddingSet, config: DataConfig) -> FoldChoice:
@@ -144,7 +165,7 @@ def _fault(data: EmbeddingSet, config: DataConfig, kind: FoldKind) -> str:
     if kind == "official":
         return _official_fault(data, config, 2 if config.folds == kind else data.num_classes)
     if kind == "grouped":
-        return _grouped_fault(data)
+        return _grouped_fault(data, config)
     if config.drop_overlap and _has_long_recordings(data):
         apart = "data.drop_overlap keeps recordings apart, as folds by class only cannot"
         return _stratified_fault(data) or apart
@@ -179,15 +200,25 @@ def _official_fault(data: EmbeddingSet, config: DataConfig, n_needed: int) -> st
     return ""
 
 
-def _grouped_fault(data: EmbeddingSet) -> str:
+def _grouped_fault(data: EmbeddingSet, config: DataConfig) -> str:
     if data.group is None:
         return "the data name no recordings"
-    if sum(count > 1 for count in _units_by_class(data, "grouped")) < 2:
-        n_recordings = len(np.unique(data.group))
+    n_recordings = len(np.unique(data.group))
+    counts = _units_by_class(data, "grouped")
+    if sum(count > 1 for count in counts) < 2:
         return (
             f"{n_recordings} recording{'s' if n_recordings > 1 else ''} in all, and fewer than "
             "two classes have two recordings"
         )
+    n_folds = min(DEFAULT_N_FOLDS if config.n_folds is None else config.n_folds, max(counts))
+    is_mixed = sum(counts) > n_recordings  # a recording holds clips of several classes
+    if is_mixed and n_recordings <= _FEW_RECORDINGS:
+        assigned = made_folds(data, "grouped", n_folds, config.fold_seed)
+        if min(len(np.unique(data.y[assigned != fold])) for fold in range(n_folds)) < 2:
+            return (
+                f"recordings hold clips of several classes, and without one of {n_folds} folds of "
+                "them one class only would be left to train"
+            )
     return ""
 
 
@@ -213,14 +244,14 @@ def _ways_out(data: EmbeddingSet, config: DataConfig) -> Iterator[str]:
         {"folds": "auto", "n_folds": None, "drop_overlap": False},
     ]
     for change in changes:
-        if change.get("folds") == "stratified" and not _grouped_fault(data):
-            continue  # recordings that can be kept together are
         try:
             changed = dataclasses.replace(config, **change)
         except ConfigError:  # a held-out fold needs official folds
             continue
         if changed == config or _choose(data, changed).fault:
             continue
+        if change.get("folds") == "stratified" and not _grouped_fault(data, changed):
+            continue  # recordings that can be kept together are
         settings = [
             f"leave data.{key} out" if value is None else f"set data.{key}={_in_yaml(value)}"
             for key, value in change.items()
@@ -237,7 +268,7 @@ def _impossible(data: EmbeddingSet, config: DataConfig) -> str:
     """All that stands in the way of any folds, where nothing but other data helps."""
     limits = [
         _official_fault(data, config, 2) if data.fold is not None else "",
-        _grouped_fault(data) if data.group is not None else "",
+        _grouped_fault(data, config) if data.group is not None else "",
         _stratified_fault(data),
     ]
     return (

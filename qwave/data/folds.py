@@ -21,6 +21,7 @@ from qwave.data.embeddings import EmbeddingSet, take_rows
 from qwave.data.fold_choice import (
     FoldChoice,
     choose_folds,
+    made_folds,
     name_some,
     official_folds,
     training_rows,
@@ -72,7 +73,7 @@ def make_folds(data: EmbeddingSet, config: DataConfig) -> tuple[Fold, ...]:
         assigned = np.unique(np.asarray(data.fold), return_inverse=True)[1]
         notes.append("" if config.drop_overlap else _spanning_note(data, assigned))
     else:
-        assigned = _made(data, choice, config.fold_seed)
+        assigned = made_folds(data, choice.kind, choice.n_folds, config.fold_seed)
     folds = tuple(
         _fold(data, index, assigned == index, config.drop_overlap)
         for index in range(choice.n_folds)
@@ -217,28 +218,10 @@ def _fold(data: EmbeddingSet, index: int, is_test: np.ndarray, is_dropped: bool)
     return Fold(index, np.flatnonzero(is_train), np.flatnonzero(is_test))
 
 
-def _made(data: EmbeddingSet, choice: FoldChoice, seed: int) -> np.ndarray:
-    # Imported here: official folds do without it, and so does prediction from a packed file.
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    is_grouped = choice.kind == "grouped"
-    kind = StratifiedGroupKFold if is_grouped else StratifiedKFold
-    splitter = kind(choice.n_folds, shuffle=True, random_state=seed)
-    assigned = np.empty(len(data.y), dtype=np.int64)
-    rows = np.empty((len(data.y), 0))  # features are not looked at
-    with warnings.catch_warnings():
-        # Classes smaller than the number of folds: `_wrong_note` says what comes of them.
-        warnings.filterwarnings("ignore", "The least populated class in y has only", UserWarning)
-        splits = list(splitter.split(rows, data.y, data.group if is_grouped else None))
-    for index, (_, test) in enumerate(splits):
-        assigned[test] = index
-    return assigned
-
-
 def _refuse_one_class(data: EmbeddingSet, folds: Sequence[Fold], config: DataConfig) -> None:
-    """Recordings that hold clips of several classes may leave a training part without any other.
+    """Recordings that hold clips of several classes may leave a training part with one class.
 
-    It takes the split itself to see that, and none that keeps such recordings together helps.
+    `choose_folds` tries that where recordings are few; where they are many it hardly happens.
     """
     for fold in folds:
         if len(np.unique(data.y[fold.train])) < 2:
