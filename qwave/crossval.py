@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.config import TrialConfig, require_config
-from qwave.data import EmbeddingSet, Fold, make_folds, require_embeddings
+from qwave.data import EmbeddingSet, Fold, make_folds, require_embeddings, resolve_config
 from qwave.engine import (
     Checkpoint,
     Lessons,
@@ -56,7 +56,7 @@ class TrialResult:
     """What a cross-validation found out about a configuration.
 
     Attributes:
-        config: Canonical configuration.
+        config: Canonical configuration, its number of folds settled.
         scores: Mean over folds of every score; also ``size_bytes``, ``active_bytes``, and
             ``accuracy_standard_error`` (clustered by recording, pooled over folds).
         fold_scores: Score to one value a fold.
@@ -105,8 +105,11 @@ def cross_validate(
 ) -> TrialResult:
     """Run one trial.
 
+    The data are not searched for leaks: `qwave.data.find_leaks` does, as every sweep does once.
+
     Args:
-        config: Any configuration; its canonical form is what runs.
+        config: Any configuration; its canonical form is what runs, with the number of folds that
+            it comes to on these data (`qwave.data.resolve_folds`).
         data: Embeddings with labels.
         lessons: What `teach` returned for a configuration of equal `lessons_key`; by default a
             teacher is trained where `train.distillation` asks for one.
@@ -122,11 +125,11 @@ def cross_validate(
     """
     require_config(config, "cross_validate")
     require_embeddings(data, "cross_validate")
-    config = config.canonical()
     clock = PhaseClock()
     place = resolve_device(device)
     reset_peak_memory(place)
     folds = make_folds(data, config.data)
+    config = resolve_config(config, data)
     size_parts = packed_size_parts(config, data)  # refuses what no file can hold
     if config.train.distillation and lessons is None:
         lessons = teach(config, data, folds, device=device)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwave.config import TrialConfig, require_config
-from qwave.data import EmbeddingSet, Fold, holdout_split, require_embeddings
+from qwave.data import EmbeddingSet, Fold, holdout_split, require_embeddings, resolve_config
 from qwave.engine import Lessons, TrainedFolds, lessons_key, pack_fold, teach, train_folds
 from qwave.packing import PackedModel, packed_size_bytes
 from qwave.runtime import PackedClassifier
@@ -33,7 +33,8 @@ def fit_model(config: TrialConfig, data: EmbeddingSet, *, device: str = "cpu") -
     """Train a configuration on all rows, as each fold of its cross-validation was on its own.
 
     Its seeds are those of a further fold, so that the same configuration and data give the same
-    file. `data.n_folds` and `data.holdout_fold` decide nothing else here.
+    file. `data.folds`, `data.n_folds` and `data.holdout_fold` decide nothing else here: data that
+    cannot be split can be fitted.
 
     Raises:
         ConfigError: `config` is no configuration, training diverged, or no packed file can hold
@@ -44,7 +45,9 @@ def fit_model(config: TrialConfig, data: EmbeddingSet, *, device: str = "cpu") -
     require_config(config, "fit_model")
     require_embeddings(data, "fit_model")
     rows = np.arange(len(data.y))
-    return _fit(config.canonical(), data, Fold(config.data.n_folds, rows, rows), None, device)
+    config = resolve_config(config, data)
+    assert config.data.n_folds is not None, "resolving settles it"
+    return _fit(config, data, Fold(config.data.n_folds, rows, rows), None, device)
 
 
 def predict_holdout(
@@ -62,7 +65,7 @@ def predict_holdout(
     """
     lessons: dict[str, list[Lessons]] = {}
     predicted = []
-    for config in (config.canonical() for config in configs):
+    for config in (resolve_config(config, data) for config in configs):
         fold = holdout_split(data, config.data)
         key = lessons_key(config)
         if config.train.distillation and key not in lessons:

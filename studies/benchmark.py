@@ -87,9 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     path, overrides = split_positionals(arguments.arguments, DEFAULT)
     config = load_comparison(path, overrides, is_smoke=arguments.smoke)
     source = next(iter(config.variants.values())).data
-    data = leave_out(
-        open_data(source.path, source.encoder, source.feature_columns), source.holdout_fold
-    )
+    full = open_data(source.path, source.encoder, source.feature_columns, split=source)
+    data = leave_out(full, source.holdout_fold)
     with opened_bench(
         config.name,
         data,

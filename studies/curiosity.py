@@ -48,9 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_uncertainty(path, overrides, is_smoke=arguments.smoke)
     comparison = config.comparison
     source = next(iter(comparison.variants.values())).data
-    data = leave_out(
-        open_data(source.path, source.encoder, source.feature_columns), source.holdout_fold
-    )
+    full = open_data(source.path, source.encoder, source.feature_columns, split=source)
+    data = leave_out(full, source.holdout_fold)
     reduced = without_classes(data, config)
     # First the splits: the store is open for one data set at a time, and the report belongs to
     # the last one.

@@ -211,7 +211,7 @@ def test_the_end_says_what_was_written_and_what_comes_next(
         f"{out}: 90 clips x {data.x.shape[1]} features, 3 classes, 4 official folds, 45 "
         "recordings",
         f"{data.encoder}, layout folders: 0 embedded now, 90 from the cache, 0 left out, 0 silent",
-        f"search on them:  python -m studies.moe_pareto name=a_b 'data.path={out}' data.n_folds=4",
+        f"search on them:  python -m studies.moe_pareto name=a_b 'data.path={out}'",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,13 @@ from qwave.config import (
     TrialConfig,
 )
 from qwave.crossval import TrialResult, cross_validate
-from qwave.data import EmbeddingSet, load_embeddings, make_folds
+from qwave.data import (
+    EmbeddingSet,
+    embeddings_from_arrays,
+    load_embeddings,
+    make_folds,
+    resolve_config,
+)
 from qwave.engine import Checkpoint
 from qwave.evaluate import clustered_standard_error, score_predictions, score_uncertainty
 from qwave.fit import fit_model
@@ -304,3 +311,54 @@ def test_a_model_that_no_file_can_hold_is_refused_before_training(
     config = _config(ModelConfig(("int4",), (), curiosity=CuriosityConfig(mc_samples=1001)))
     with pytest.raises(ConfigError, match="1001"):
         train(config, data)
+
+
+# --- classes that a training part or a test part lacks ---
+
+
+@pytest.fixture(scope="module")
+def lacking(make_set: Callable[..., EmbeddingSet]) -> EmbeddingSet:
+    """Three classes of ten, nine and three clips; the third is of one recording."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [10, 9, 3])
+    x = np.abs(rng.normal(size=(3, 8))[y] * 2 + rng.normal(size=(22, 8)))
+    return make_set(x, y, group=np.concatenate([np.arange(19), [99] * 3]))
+
+
+@pytest.mark.filterwarnings("ignore:3 of 22 clips are bound to be wrong:UserWarning")
+@pytest.mark.parametrize("train", [{}, {"patience": 1}, {"distillation": 0.8}, {"mode": "ptq"}])
+@pytest.mark.parametrize("model", ["linear", "mixture"])
+def test_a_class_that_a_training_part_lacks_leaves_every_score_finite(
+    lacking: EmbeddingSet, model: str, train: dict[str, Any]
+) -> None:
+    settings = {"epochs": 2, "distillation": 0.0, **train}
+    result = cross_validate(_config(MODELS[model], "standard", **settings), lacking)
+    values = [*result.scores.values(), *result.pooled_scores.values()]
+    values += [value for fold in result.fold_scores.values() for value in fold]
+    values += [v for point in result.checkpoints for v in (*point.loss, *point.accuracy)]
+    assert np.isfinite(values).all()
+    assert np.isfinite(result.train_loss).all()
+    assert np.isfinite(result.predictions.probabilities).all()
+    # The clips are all there, and each fold's model knows all classes by name.
+    assert result.predictions.probabilities.shape == (22, 3)
+    assert len(set(result.predictions.fold[lacking.y == 2])) == 1
+
+
+@pytest.mark.parametrize(("official", "expected"), [("1", 5), ("12", 2)])
+@pytest.mark.parametrize("n_folds", [None, 2])
+def test_names_like_those_of_published_sets_train_under_the_defaults(
+    official: str, expected: int, n_folds: int | None
+) -> None:
+    """Official folds that names say serve where they can; nothing has to be switched off."""
+    rng = np.random.default_rng(0)
+    y = np.arange(32) % 4
+    names = [f"{official[row // 4 % len(official)]}-{row}-A-0.wav" for row in range(32)]
+    data = embeddings_from_arrays(rng.normal(size=(32, 6)), y, names=names)
+    config = _config(MODELS["linear"], epochs=1, distillation=0.0)
+    config = dataclasses.replace(config, data=DataConfig("", "layer", n_folds))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "official folds cannot serve", UserWarning)
+        result = cross_validate(config, data)
+    assert result.config.data.n_folds == (n_folds or expected)
+    assert len(result.models) == (n_folds or expected)
+    assert result.config.digest == resolve_config(config, data).digest

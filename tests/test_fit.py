@@ -118,6 +118,19 @@ def test_a_teacher_is_trained_once_for_configurations_that_share_it(
     assert n_taught == 4
 
 
+def test_a_model_is_fitted_with_the_folds_that_its_cross_validation_comes_to(
+    data: EmbeddingSet,
+) -> None:
+    free = dataclasses.replace(PLAIN, data=DataConfig(normalization="standard"))
+    settled = dataclasses.replace(PLAIN, data=DataConfig("", "standard", 3))
+    fitted = [fit_model(config, data).packed for config in (free, settled)]
+    assert to_bytes(fitted[0]) == to_bytes(fitted[1])
+    assert fitted[0].header.config_digest == settled.digest
+    # What cannot be split can be fitted.
+    few = dataclasses.replace(data, x=data.x[:3], y=np.arange(3), fold=None, group=None)
+    assert fit_model(free, few).packed.header.config_digest != settled.digest
+
+
 def _watched(
     configs: Sequence[TrialConfig], data: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[list[torch.Tensor]], np.ndarray]:
@@ -246,7 +259,7 @@ def test_its_header_names_configuration_data_and_the_seed_of_a_further_fold(
 ) -> None:
     header = fit_model(MIXTURE, data).packed.header
     assert (header.config_digest, header.data_digest) == (MIXTURE.digest, data.digest)
-    assert header.mc_seed == fold_seed(MIXTURE.digest, DATA.n_folds, "mc") % 2**32
+    assert header.mc_seed == fold_seed(MIXTURE.digest, 2, "mc") % 2**32
     assert header.model.schemes == ("int1", "ternary", "int8")
 
 

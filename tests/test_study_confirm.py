@@ -241,8 +241,10 @@ def test_only_the_confirmed_front_is_scored_on_the_held_out_fold(
     confirmed = _confirmed(points, [0.5, 0.6, 0.7], [True, False, True])
     configs = {p.digest: TrialConfig(data=DataConfig(n_folds=p.number + 2)) for p in points}
     rng = np.random.default_rng(4)
-    answers = {(n, s): rng.integers(3, size=len(rows)) for n in (2, 3, 4) for s in (5, 6)}
-    asked: list[tuple[int, int]] = []
+    answers: dict[tuple[int | None, int], np.ndarray] = {
+        (n, s): rng.integers(3, size=len(rows)) for n in (2, 3, 4) for s in (5, 6)
+    }
+    asked: list[tuple[int | None, int]] = []
 
     def predict(configs: Sequence[TrialConfig], data: EmbeddingSet, **_: Any) -> Any:
         assert data is full

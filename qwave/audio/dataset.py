@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwave.audio.sources import is_source
-from qwave.config import DataError
+from qwave.config import DataConfig, DataError
 from qwave.data import EmbeddingSet, load_embeddings
 from qwave.text import for_shell
 
@@ -15,6 +15,8 @@ def open_data(
     path: str,
     encoder: str | None = None,
     feature_columns: Sequence[str] | str | None = None,
+    *,
+    split: DataConfig | None = None,
 ) -> EmbeddingSet:
     """The rows that ``data.path`` names.
 
@@ -24,10 +26,12 @@ def open_data(
         encoder: Of clips, as `make_encoder` takes it; None: the default. Of embeddings, the
             encoder that the file must name, weights from a folder apart.
         feature_columns: Features of a table of embeddings, as `load_embeddings` takes them.
+        split: How the rows are to be split; clips that cannot be are refused before they are
+            embedded. Embeddings are not checked here.
 
     Raises:
-        DataError: The file cannot be used, or was not made by that encoder; or feature columns
-            are named of what is no table of embeddings.
+        DataError: The file cannot be used, or was not made by that encoder; or its clips cannot be
+            split; or feature columns are named of what is no table of embeddings.
         AudioError: The clips cannot be embedded.
     """
     source = Path(path)
@@ -41,7 +45,7 @@ def open_data(
         from qwave.audio.embed import embed_source
         from qwave.audio.encoders import DEFAULT_ENCODER
 
-        return embed_source(source, encoder=encoder or DEFAULT_ENCODER).data
+        return embed_source(source, encoder=encoder or DEFAULT_ENCODER, split=split).data
     data = load_embeddings(path, feature_columns=feature_columns)
     if encoder is not None:
         _require_encoder(data, path, encoder)

@@ -24,8 +24,8 @@ from qwave.audio.files import require_file
 from qwave.audio.protocol import encoder_identity
 from qwave.audio.sources import Clip, ClipTable, read_source
 from qwave.audio.workers import embed_clips, worker_count
-from qwave.config import AudioError
-from qwave.data import EmbeddingSet, embeddings_from_arrays
+from qwave.config import AudioError, DataConfig
+from qwave.data import EmbeddingSet, embeddings_from_arrays, leave_out, make_folds
 from qwave.text import for_terminal
 
 _SHOWN = 10  # clips that a warning names
@@ -82,6 +82,7 @@ def embed_source(
     encoder: str = DEFAULT_ENCODER,
     workers: int | None = None,
     is_strict: bool = False,
+    split: DataConfig | None = None,
 ) -> Embedded:
     """Embed all clips of a source; what is in the cache is not made again.
 
@@ -95,6 +96,8 @@ def embed_source(
         workers: Processes; by default one for each processor.
         is_strict: End at the first clip that cannot be decoded, instead of leaving it out with a
             warning.
+        split: How the clips are to be split into folds; those that cannot be are refused before
+            any is embedded. None: they are not to be split.
 
     Warns of clips that were left out, of silent ones, of those whose channels cancel, and of equal
     ones that a split may part.
@@ -102,10 +105,12 @@ def embed_source(
     Raises:
         AudioError: The source, the encoder or the cache cannot be used; no clip of a class can be
             decoded; a process was killed; or, if strict, one clip cannot be decoded.
-        DataError: What the source says about its clips cannot be used.
+        DataError: What the source says about its clips cannot be used, or they cannot be split.
     """
     n_workers = worker_count(workers)
     table = read_source(source)
+    if split is not None:
+        _refuse_unsplittable(table, split)
     made = make_encoder(encoder)
     identity = encoder_identity(made)
     start = time.perf_counter()
@@ -211,6 +216,17 @@ def _look_up(
 def _refuse(faults: Mapping[Path, str], is_strict: bool) -> None:
     if faults and is_strict:
         raise AudioError(next(iter(faults.values())))
+
+
+def _refuse_unsplittable(table: ClipTable, split: DataConfig) -> None:
+    """A split looks at labels, folds and recordings only: it can be tried without embeddings."""
+    stand_in = np.zeros(1, dtype=np.float32)
+    found = {clip.path: ClipEmbedding(stand_in, False) for clip in table.clips}
+    with warnings.catch_warnings():
+        # Notes are about the clips that can be decoded: they come when these are known.
+        warnings.simplefilter("ignore", UserWarning)
+        labels = _embedding_set(table.clips, table.class_names, found, "")
+        make_folds(leave_out(labels, split.holdout_fold), split)
 
 
 def _refuse_empty_classes(table: ClipTable, work: _Work) -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from qwave.config import ConfigError, TrialConfig, nearest
+from qwave.config import DEFAULT_N_FOLDS, ConfigError, TrialConfig, nearest
 from qwave.config.trial import Normalization
 
 # Parameter to the key that it sets; `normalization` is resolved first.
@@ -58,6 +58,7 @@ def trial_config(parameters: Mapping[str, Any], x: np.ndarray, seed: int) -> Tri
         values["model.schemes"] = [parameters["schemes"]]
     values["data.normalization"] = _resolve_normalization(parameters["normalization"], x)
     values["data.path"] = ""  # the rows come from no file
+    values["data.n_folds"] = DEFAULT_N_FOLDS  # and are not split: seeds follow from the number
     values["train.class_weights"] = False  # `class_weight` repeats rows
     values["seed"] = seed
     return parse_config(values, "QuantizedMoEClassifier")

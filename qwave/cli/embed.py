@@ -127,13 +127,10 @@ def _lines(embedded: Embedded, out: Path) -> list[str]:
 
 
 def _next_command(embedded: Embedded, out: Path) -> str:
-    folds = _official_folds(embedded)
-    # A study refuses another number of folds than the official one; 5 is its default.
-    n_folds = [f"data.n_folds={len(folds)}"] if folds and len(folds) != 5 else []
     # A store holds one study of a name, and the default name may be that of `esc10`.
     name = re.sub(r"[^A-Za-z0-9]+", "_", out.stem).strip("_")[:80] or "clips"
     named = [f"name={name}", f"data.path={os.path.abspath(out)}"]
-    return for_shell("python", "-m", "studies.moe_pareto", *named, *n_folds)
+    return for_shell("python", "-m", "studies.moe_pareto", *named)
 
 
 def _official_folds(embedded: Embedded) -> list[int]:

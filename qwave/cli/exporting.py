@@ -75,6 +75,7 @@ def export_and_show(arguments: argparse.Namespace) -> int:
             sweep_digest=study.user_attrs["sweep_digest"],
             data_digest=study.user_attrs["data_digest"],
             n_trained=len(points),
+            notes=tuple(study.user_attrs.get("notes", ())),
         )
         tracker = Tracker(store)
         models = []

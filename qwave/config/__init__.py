@@ -30,6 +30,7 @@ from qwave.config.sweep import (
     SweepConfig,
 )
 from qwave.config.trial import (
+    DEFAULT_N_FOLDS,
     CuriosityConfig,
     DataConfig,
     ModelConfig,
@@ -42,6 +43,7 @@ from qwave.config.trial import (
 )
 
 __all__ = [
+    "DEFAULT_N_FOLDS",
     "SCHEMES",
     "SCORE_DIRECTIONS",
     "AudioError",

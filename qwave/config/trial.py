@@ -20,6 +20,10 @@ from qwave.config.schemes import SCHEMES, require_scheme, scheme_rank
 
 Normalization = Literal["standard", "l2", "min_max", "raw", "layer", "sqrt_layer"]
 Mode = Literal["qat", "ptq"]
+Folds = Literal["auto", "official", "grouped", "stratified"]
+
+DEFAULT_N_FOLDS = 5
+"""Folds that are made where a person gives no number and the data allow as many."""
 
 _Part = TypeVar("_Part", "ModelConfig", "RouterConfig", "CuriosityConfig", "TrainConfig")
 
@@ -50,7 +54,9 @@ class DataConfig:
         path: ``esc10`` (ships with qwave), a ``.npz``, ``.csv`` or ``.parquet`` file of
             embeddings, or clips: a folder, or a ``.csv`` table of their paths and labels.
         normalization: See `qwave.data.Normalizer`.
-        n_folds: Number of folds; must equal the file's own number where it has official folds.
+        n_folds: Number of folds; must equal the data's own number where official folds are taken.
+            None: as many as these, else 5, lowered to what the data allow
+            (`qwave.data.resolve_folds`).
         drop_overlap: Leave out of a fold's training rows the recordings that its test rows share.
         holdout_fold: Official fold that no trial sees, as the file numbers it; the others are the
             `n_folds` of the cross-validation. `studies.confirm` scores the final front on it.
@@ -60,21 +66,33 @@ class DataConfig:
         feature_columns: Features of a table of embeddings: names of columns, or one string that
             the names of all features begin with; None: every column that nothing says something
             else of (`qwave.load_embeddings`).
+        folds: ``official``, ``grouped`` (stratified by class, no recording in two folds),
+            ``stratified`` (by class only), or ``auto``: the first of these that can serve.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_EXTRA
     path: str = "esc10"
     normalization: Normalization = "sqrt_layer"
-    n_folds: int = 5
+    n_folds: int | None = None
     drop_overlap: bool = False
     holdout_fold: int | None = None
     fold_seed: int = 0
     encoder: str | None = None
     feature_columns: tuple[str, ...] | str | None = None
+    folds: Folds = "auto"
 
     def __post_init__(self) -> None:
         require_choice(self.normalization, Normalization, "data.normalization")
-        _require(self.n_folds >= 2, "data.n_folds >= 2", n_folds=self.n_folds)
+        require_choice(self.folds, Folds, "data.folds")
+        _require(
+            self.n_folds is None or self.n_folds >= 2, "data.n_folds >= 2", n_folds=self.n_folds
+        )
+        if self.holdout_fold is not None and self.folds in ("grouped", "stratified"):
+            raise ConfigError(
+                f"data.holdout_fold={self.holdout_fold} leaves out an official fold, but "
+                f"data.folds={self.folds} does without official folds; set data.folds=auto, or "
+                "leave data.holdout_fold out"
+            )
         _require(self.fold_seed >= 0, "data.fold_seed >= 0", fold_seed=self.fold_seed)
         _require(self.encoder != "", "len(data.encoder) >= 1", encoder=self.encoder)
         _require(
@@ -314,10 +332,17 @@ class TrialConfig:
     def tree_without_source(self) -> dict[str, Any]:
         """All values, nested, but for where the rows come from: what digests are made of.
 
-        The same rows may lie elsewhere, or be embedded anew, and have a digest of their own.
+        The same rows may lie elsewhere, or be embedded anew, and have a digest of their own. An
+        `n_folds` that is not set counts as 5 and `folds` of ``auto`` as not there, which keeps
+        the digests that studies have stored.
         """
         tree = dataclasses.asdict(self)
-        del tree["data"]["path"], tree["data"]["encoder"], tree["data"]["feature_columns"]
+        data = tree["data"]
+        del data["path"], data["encoder"], data["feature_columns"]
+        if data["n_folds"] is None:
+            data["n_folds"] = DEFAULT_N_FOLDS
+        if data["folds"] == "auto":
+            del data["folds"]
         return tree
 
     def flat(self) -> dict[str, Any]:

@@ -3,7 +3,17 @@
 from qwave.data.arrays import embeddings_from_arrays
 from qwave.data.embeddings import EmbeddingSet, require_embeddings, take_classes, take_rows
 from qwave.data.files import load_embeddings
-from qwave.data.folds import Fold, holdout_split, inner_split, leave_out, make_folds
+from qwave.data.fold_choice import FoldChoice, choose_folds
+from qwave.data.folds import (
+    Fold,
+    holdout_split,
+    inner_split,
+    leave_out,
+    make_folds,
+    resolve_config,
+    resolve_folds,
+)
+from qwave.data.leaks import find_leaks
 from qwave.data.names import ClipName, parse_clip_name
 from qwave.data.normalization import Normalizer, fit_normalizer, normalize_clips
 from qwave.data.tables import embeddings_from_frame
@@ -12,9 +22,12 @@ __all__ = [
     "ClipName",
     "EmbeddingSet",
     "Fold",
+    "FoldChoice",
     "Normalizer",
+    "choose_folds",
     "embeddings_from_arrays",
     "embeddings_from_frame",
+    "find_leaks",
     "fit_normalizer",
     "holdout_split",
     "inner_split",
@@ -24,6 +37,8 @@ __all__ = [
     "normalize_clips",
     "parse_clip_name",
     "require_embeddings",
+    "resolve_config",
+    "resolve_folds",
     "take_classes",
     "take_rows",
 ]

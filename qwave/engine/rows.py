@@ -99,10 +99,14 @@ def batches(
 
 
 def class_weights(data: EmbeddingSet, fit: Sequence[np.ndarray], is_weighted: bool) -> np.ndarray:
-    """Weight of each class in each fold, [f, c]: inverse frequency, mean 1 over the rows."""
+    """Weight of each class in each fold, [f, c]: inverse frequency, mean 1 over the rows.
+
+    Classes without a row do not count: their weights are used for nothing.
+    """
     weights = np.ones((len(fit), data.num_classes), dtype=np.float32)
     if is_weighted:
         for fold, rows in enumerate(fit):
             counts = np.bincount(data.y[rows], minlength=data.num_classes)
-            weights[fold] = len(rows) / (data.num_classes * np.maximum(counts, 1))
+            n_present = np.count_nonzero(counts)
+            weights[fold] = len(rows) / (n_present * np.maximum(counts, 1))
     return weights

@@ -210,6 +210,7 @@ def _caveats(facts: Facts) -> str:
     ]
     if facts.data.searched.group is None:
         lines.append("Recordings are not known: intervals take every clip for a recording.")
+    lines += [f"Said when the search began: {' '.join(n.split())}" for n in facts.search.notes]
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -5,7 +5,7 @@ Every section is a function from `Facts` to Markdown.
 
 from __future__ import annotations
 
-from qwave.data import EmbeddingSet
+from qwave.data import EmbeddingSet, choose_folds
 from qwave.evaluate import score_predictions
 from qwave.export.calibration import SURE_SHARE
 from qwave.export.facts import Facts
@@ -60,15 +60,17 @@ def _shown(score: str, value: float) -> str:
 
 def _folds(facts: Facts) -> str:
     data, searched = facts.config.data, facts.data.searched
-    kind = "official folds" if searched.fold is not None else "folds made by qwave"
-    if searched.fold is None and searched.group is None:
-        kind += ", stratified by class; recordings are not known, so clips of one may be on both "
-        kind += "sides of a split"
-    elif searched.fold is None:
+    chosen = choose_folds(searched, data)
+    kind = "official folds" if chosen.kind == "official" else "folds made by qwave"
+    if chosen.kind == "grouped":
         kind += ", stratified by class, no recording in two of them"
+    elif chosen.kind == "stratified":
+        unknown = "recordings are not known, so " if searched.group is None else ""
+        kind += f", stratified by class; {unknown}clips of one recording may be on both sides of "
+        kind += "a split"
     elif data.drop_overlap:
         kind += ", recordings that span two of them left out of training"
-    return f"{data.n_folds} {kind}; {len(searched.y)} clips."
+    return f"{chosen.n_folds} {kind}; {len(searched.y)} clips."
 
 
 def _own_accuracy(facts: Facts) -> str:

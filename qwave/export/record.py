@@ -39,12 +39,14 @@ class Search:
         sweep_digest: Of its configuration.
         data_digest: Of the rows that its trials had.
         n_trained: Configurations that were trained; the front is the best of so many.
+        notes: What the search said about the data, the folds and the scores.
     """
 
     name: str
     sweep_digest: str
     data_digest: str
     n_trained: int
+    notes: tuple[str, ...] = ()
 
 
 class SearchedData(NamedTuple):

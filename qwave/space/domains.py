@@ -32,8 +32,8 @@ MAX_MIXES = 1_000_000
 _KINDS = ("int", "float", "choice", "mix")
 _SCHEME_KEYS = ("model.head_scheme", "model.router.scheme")
 _UNSEARCHED = (
-    *("data.path", "data.encoder", "data.n_folds", "data.drop_overlap", "data.fold_seed"),
-    "seed",
+    *("data.path", "data.encoder", "data.folds", "data.n_folds", "data.drop_overlap"),
+    *("data.holdout_fold", "data.fold_seed", "seed"),
 )
 
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from qwave.audio import open_data
 from qwave.config import ConfigError, SweepConfig
-from qwave.data import EmbeddingSet, leave_out, make_folds
+from qwave.data import (
+    EmbeddingSet,
+    Fold,
+    find_leaks,
+    holdout_split,
+    inner_split,
+    leave_out,
+    make_folds,
+    resolve_folds,
+)
 from qwave.engine import resolve_device
 from qwave.packing import packed_size_bytes
 from qwave.processes import require_main_guard
@@ -19,11 +31,13 @@ class Plan:
     """A sweep that has been checked against its data; nothing is written yet.
 
     Attributes:
-        sweep: The sweep.
-        data: Its rows.
+        sweep: The sweep; its number of folds is settled (`qwave.data.resolve_folds`).
+        data: Its rows, without those of the held-out fold.
         device: Where trials train.
         smallest_bytes: Smallest file of the space.
         largest_bytes: Largest file of the space, within the budget or not.
+        notes: What a person should know about the data, the folds and the scores: every
+            UserWarning of loading and splitting, and what the probe for leaks found.
     """
 
     sweep: SweepConfig
@@ -31,6 +45,7 @@ class Plan:
     device: str
     smallest_bytes: int
     largest_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def with_absolute_path(sweep: SweepConfig) -> SweepConfig:
@@ -47,20 +62,31 @@ def absolute_source(path: str) -> str:
 def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
     """Check a sweep against its data and the machine, before anything is written.
 
-    Clips are embedded, which may take a while; what is done is kept in the cache. The plan's sweep
-    has the absolute path of the data: trials are exported from other working directories.
+    Clips are embedded, which may take a while; what is done is kept in the cache. Whether they
+    can be split is known before. The plan's sweep has the absolute path of the data: trials are
+    exported from other working directories.
 
     Raises:
         QwaveError: The data cannot be used or split, the device is not there, or no
             configuration fits the size budget.
+
+    Warns:
+        UserWarning: Every note of the plan, once.
     """
     require_main_guard()
     resolve_device(device)
     source = sweep.data
-    data = leave_out(
-        open_data(source.path, source.encoder, source.feature_columns), source.holdout_fold
-    )
-    make_folds(data, sweep.data)
+    with _noted() as notes:
+        full = open_data(source.path, source.encoder, source.feature_columns, split=source)
+        data = leave_out(full, source.holdout_fold)
+        folds = make_folds(data, source)
+        if source.holdout_fold is not None:
+            holdout_split(full, source)
+        for leak in find_leaks(data, folds):
+            warnings.warn(leak, UserWarning, stacklevel=2)
+    resolved = resolve_folds(data, source)
+    sweep = dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, data=resolved))
+    _check_patience(sweep, data, folds)
     sizes = sorted(packed_size_bytes(config, data) for config in extreme_configs(sweep))
     if sweep.budget.max_size_bytes < sizes[0]:
         raise ConfigError(
@@ -68,4 +94,35 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
             f"this space takes {sizes[0]} bytes; allow at least that, or fewer hidden units, bits "
             "or experts"
         )
-    return Plan(with_absolute_path(sweep), data, device, sizes[0], sizes[-1])
+    return Plan(with_absolute_path(sweep), data, device, sizes[0], sizes[-1], tuple(notes))
+
+
+def _check_patience(sweep: SweepConfig, data: EmbeddingSet, folds: Sequence[Fold]) -> None:
+    """Refuse data that leave no rows for `train.patience` to look at, before any trial does."""
+    if sweep.base.train.patience is not None or "train.patience" in sweep.search:
+        for fold in folds:
+            inner_split(data, fold.train, sweep.base.train.validation_share, seed=0)
+
+
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    """Collect the texts of UserWarnings, each once; at the end they are shown as ever."""
+    notes: list[str] = []
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            # Whatever a person's filters hide: notes are for the report and the card as well.
+            warnings.filterwarnings("always", category=UserWarning)
+            yield notes
+    finally:
+        shown: set[tuple[str, type[Warning]]] = set()
+        for entry in caught:
+            text = str(entry.message)
+            if (text, entry.category) in shown:
+                continue
+            shown.add((text, entry.category))
+            if issubclass(entry.category, UserWarning):
+                notes.append(text)
+            warnings.warn_explicit(
+                entry.message, entry.category, entry.filename, entry.lineno, source=entry.source
+            )

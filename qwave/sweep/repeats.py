@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from qwave.config import ConfigError, QwaveError, TrialConfig
 from qwave.crossval import Predictions
-from qwave.data import EmbeddingSet
+from qwave.data import EmbeddingSet, resolve_config
 from qwave.engine import resolve_device
 from qwave.packing import packed_size_bytes
 from qwave.processes import require_main_guard
@@ -112,6 +112,7 @@ class Bench:
             StudyStoppedError: A person asked to stop.
             WorkerLostError: A worker was ended by the system.
         """
+        configs = {name: resolve_config(config, self.data) for name, config in configs.items()}
         files = {name: self._file(config) for name, config in configs.items()}
         missing = {name: configs[name] for name, file in files.items() if not self._holds(file)}
         removed = sum(file.exists() for file in {files[name] for name in missing})
@@ -123,7 +124,7 @@ class Bench:
             )
         # Equal configurations under two names are trained once.
         futures = {
-            self.pool.submit(configs[name].canonical()): name
+            self.pool.submit(configs[name]): name
             for name in {files[name]: name for name in missing}.values()
         }
         with tqdm(total=len(configs), unit="trial", dynamic_ncols=True) as bar:

@@ -119,6 +119,7 @@ def run_sweep(
             n_again = retry_failed(study)
             tqdm.write(f"{n_again} failed trials run again", sys.stderr)
         study_run = _open_study_run(study, plan, recorder)
+        _keep_notes(study, plan, recorder.tracker.artifact_folder(study_run))
         loop = Loop(plan, study, recorder, pool, is_stopped, n_workers)
         loop.run()
         cost = {
@@ -186,6 +187,18 @@ def _open_study_run(study: Study, plan: Plan, recorder: Recorder) -> str:
     study.set_user_attr(_RUN_ID, run_id)
     study.set_user_attr("mlflow_experiment_id", recorder.experiment_id)
     return run_id
+
+
+def _keep_notes(study: Study, plan: Plan, folder: Path) -> None:
+    """Leave what was said about the data where the report, the card and MLflow find it.
+
+    The study's attribute ``notes`` and the file ``notes.txt`` are those of the latest start.
+    """
+    notes = list(plan.notes)
+    if study.user_attrs.get("notes") != notes:
+        study.set_user_attr("notes", notes)
+    text = "".join(f"{' '.join(note.split())}\n" for note in notes)
+    (folder / "notes.txt").write_text(text, encoding="utf-8")
 
 
 def _finish(

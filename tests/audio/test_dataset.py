@@ -149,7 +149,27 @@ def test_an_export_finds_the_rows_of_clips_and_says_when_they_have_changed(place
         load_searched(config, search)
 
 
+def test_clips_that_cannot_be_split_are_refused_before_any_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for label in "abc":
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        (tmp_path / "clips" / label / "1-7-A-0.wav").write_bytes(b"is not even decoded")
+    few = [f"data.path={tmp_path / 'clips'}", "data.encoder=logmel"]
+    for overrides, message in (
+        (few, "these 3 clips of 3 classes cannot be split into folds: all 3 clips are in fold 1"),
+        ([*few, "data.holdout_fold=2"], "data.holdout_fold=2 must be an official fold"),
+        ([*few, "data.folds=official"], "these 3 clips of 3 classes cannot be split"),
+    ):
+        sweep = load_sweep(f"{REPOSITORY}/sweeps/moe_pareto.yaml", overrides)
+        with pytest.raises(DataError, match=f"^{re.escape(message)}"):
+            plan_sweep(sweep)
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:2 of 13 clips equal another one:UserWarning")
 def test_the_main_job_searches_on_a_folder_of_clips(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,18 @@ from qwave.config import (
 NAN = float("nan")
 REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (DataConfig, {"n_folds": 1}, "`data.n_folds >= 2` must hold, but got n_folds=1"),
+    (
+        DataConfig,
+        {"folds": "grouping"},
+        "`data.folds` must be one of auto, official, grouped, stratified, but got 'grouping' (did "
+        "you mean 'grouped'?)",
+    ),
+    (
+        DataConfig,
+        {"folds": "grouped", "holdout_fold": 5},
+        "data.holdout_fold=5 leaves out an official fold, but data.folds=grouped does without "
+        "official folds; set data.folds=auto, or leave data.holdout_fold out",
+    ),
     (DataConfig, {"fold_seed": -1}, "`data.fold_seed >= 0` must hold, but got fold_seed=-1"),
     (RouterConfig, {"hidden": -1}, "`model.router.hidden >= 0` must hold, but got hidden=-1"),
     (
@@ -152,6 +164,7 @@ OTHER: dict[str, Any] = {
     "data.encoder": "logmel",
     "data.feature_columns": "f",
     "data.normalization": "layer",
+    "data.folds": "stratified",
     "data.n_folds": 4,
     "data.drop_overlap": True,
     "data.holdout_fold": 1,
@@ -213,6 +226,7 @@ def test_where_the_rows_come_from_does_not_change_the_digest(key: str) -> None:
 
 def test_digests_are_those_of_studies_that_are_stored() -> None:
     assert TrialConfig().digest == "4825e11471b851d7"
+    assert TrialConfig(data=DataConfig(n_folds=5, folds="auto")).digest == "4825e11471b851d7"
     linear = ModelConfig(schemes=("int1", "int8"), hidden=())
     assert TrialConfig(model=linear).digest == "ff25ffe540426887"
 

@@ -136,30 +136,55 @@ def test_unknown_recordings_warn_that_leakage_cannot_be_ruled_out(make_set: Make
         assert np.bincount(y[fold.test]).tolist() == [4, 2]
 
 
-def test_a_class_smaller_than_the_number_of_folds_is_refused(make_set: MakeSet) -> None:
+def test_a_class_smaller_than_the_number_of_folds_is_split_as_far_as_it_goes(
+    make_set: MakeSet,
+) -> None:
     data = make_set(_features(13), np.repeat([0, 1], [10, 3]), group=np.arange(13))
-    message = "class 'class 1' has 3 clips, fewer than data.n_folds=4: lower n_folds or add clips"
-    with pytest.raises(DataError, match=re.escape(message)):
-        make_folds(data, DataConfig(n_folds=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folds = make_folds(data, DataConfig(n_folds=4))
+    _check_partition(folds, 13, "small class")
+    assert sorted(np.bincount(data.y[fold.test], minlength=2)[1] for fold in folds) == [0, 1, 1, 1]
 
 
-def test_a_class_of_fewer_recordings_than_folds_is_refused(make_set: MakeSet) -> None:
-    group = np.concatenate([np.arange(10), np.repeat([90, 91], 5)])
-    data = make_set(_features(20), np.repeat([0, 1], 10), group=group)
-    message = (
-        "class 'class 1' has 2 recordings, fewer than data.n_folds=3: "
-        "lower n_folds or add recordings"
-    )
-    with pytest.raises(DataError, match=re.escape(message)):
-        make_folds(data, DataConfig(n_folds=3))
+def test_a_class_of_one_recording_stays_in_and_a_note_says_what_that_costs(
+    make_set: MakeSet,
+) -> None:
+    group = np.concatenate([np.arange(10), np.repeat([90], 4), np.arange(20, 26)])
+    data = make_set(_features(20), np.repeat([0, 1, 2], [10, 4, 6]), group=group)
+    with pytest.warns(UserWarning, match="bound to be wrong") as caught:
+        folds = make_folds(data, DataConfig(n_folds=2))
+    _check_partition(folds, 20, "one recording")
+    (lacking,) = [fold for fold in folds if 1 not in data.y[fold.train]]
+    best = 1 - 4 / len(lacking.test) / 2
+    assert [str(entry.message) for entry in caught] == [
+        "4 of 20 clips are bound to be wrong, because where they are tested no clip of their "
+        "class trains: 'class 1' (4 of its 4). The mean accuracy of the folds cannot be above "
+        f"{best:.2%}, that of all clips not above 80.00%; more recordings of this class would help"
+    ]
 
 
-def test_a_training_part_without_a_class_is_refused(make_set: MakeSet) -> None:
-    y = np.repeat([0, 1], [4, 2])
-    data = make_set(_features(6), y, fold=np.array([1, 1, 2, 2, 2, 2]))
-    message = "fold 1: no training clip of class 'class 1'; its clips share recordings or stand in"
-    with pytest.raises(DataError, match=re.escape(message)):
-        make_folds(data, DataConfig(n_folds=2))
+@pytest.mark.parametrize("seed", range(30))
+def test_clips_that_are_bound_to_be_wrong_are_counted(make_set: MakeSet, seed: int) -> None:
+    """Classes of 1 to 6 recordings, two of them with two or more, against a plain loop."""
+    rng = np.random.default_rng(seed)
+    n_recordings = np.concatenate([[2, 3], rng.integers(1, 7, size=rng.integers(0, 4))])
+    of_recording = np.repeat(np.arange(len(n_recordings)), n_recordings)
+    group = np.repeat(np.arange(len(of_recording)), rng.integers(1, 4, size=len(of_recording)))
+    data = make_set(_features(len(group)), of_recording[group], group=group)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folds = make_folds(data, DataConfig(fold_seed=seed))
+    _check_partition(folds, len(group), f"{seed=}")
+    wrong = sum(data.y[row] not in data.y[fold.train] for fold in folds for row in fold.test)
+    said = [str(entry.message) for entry in caught if "bound to be wrong" in str(entry.message)]
+    if wrong:
+        assert len(said) == 1, f"{seed=}"
+        assert said[0].startswith(f"{wrong} of {len(group)} clips are bound"), f"{seed=}"
+    else:
+        assert not said, f"{seed=}"
+    alone = np.flatnonzero(n_recordings == 1)
+    assert wrong == np.isin(data.y, alone).sum(), f"{seed=}"
 
 
 def _spanning(make_set: MakeSet) -> EmbeddingSet:
@@ -210,8 +235,19 @@ def test_drop_overlap_that_takes_a_whole_class_is_refused(make_set: MakeSet) -> 
         fold=np.array([1, 1, 2, 2, 1, 1, 2, 2]),
         group=np.array([0, 1, 2, 3, 9, 9, 9, 9]),
     )
-    with pytest.raises(DataError, match="fold 0: no training clip of class 'class 1'"):
-        make_folds(data, DataConfig(n_folds=2, drop_overlap=True))
+    for folds, reason in (
+        ("auto", "data.drop_overlap keeps recordings apart, as folds by class only cannot"),
+        (
+            "official",
+            "data.folds=official, but without fold 1 no clip of class 'class 1' is left to train "
+            "whose recording is not also in it",
+        ),
+    ):
+        message = f"^{re.escape(reason)}: set data.drop_overlap=false"
+        with pytest.raises(DataError, match=message):
+            make_folds(data, DataConfig(folds=folds, drop_overlap=True))  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="1 recordings span official folds"):
+        assert len(make_folds(data, DataConfig())) == 2
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -263,6 +299,22 @@ def test_both_parts_of_an_inner_split_keep_every_class_of_two_recordings_or_more
     fit, validation = inner_split(data, np.arange(len(y)), 0.15, seed)
     assert set(y[fit]) == {0, 1, 2}, f"{seed=}"
     assert set(y[validation]) == {0, 1, 2}, f"{seed=}"
+
+
+@pytest.mark.parametrize("has_groups", [True, False])
+def test_an_inner_split_that_could_keep_nothing_back_is_refused(
+    make_set: MakeSet, has_groups: bool
+) -> None:
+    group = np.array([0, 0, 1, 1, 2, 2]) if has_groups else None
+    y = np.array([0, 0, 1, 1, 2, 2]) if has_groups else np.arange(6)
+    data = make_set(_features(6), y, group=group)
+    what = "recordings" if has_groups else "clips"
+    message = (
+        "train.patience needs rows of the training part to look at, but no class has two "
+        f"{what} among the 6 clips of one; leave train.patience out"
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        inner_split(data, np.arange(6), 0.15, 0)
 
 
 def test_an_inner_split_of_a_class_with_one_clip_keeps_that_clip_for_fitting(

@@ -106,17 +106,20 @@ def test_what_is_left_out_is_the_fold_as_the_file_numbers_it(
 
 @pytest.mark.parametrize("fold", [0, -1, 4])
 def test_a_fold_that_the_file_does_not_have_is_refused(data: EmbeddingSet, fold: int) -> None:
-    message = f"data.holdout_fold={fold} must be an official fold of the file, but it has 3, 7, 12"
+    message = (
+        f"data.holdout_fold={fold} must be an official fold of the file, but it has 3, 7, 12; "
+    )
+    message += "name one of these, or leave data.holdout_fold out"
     for refuse in (leave_out, lambda d, f: holdout_split(d, DataConfig(holdout_fold=f))):
         with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
             refuse(data, fold)
-        with pytest.raises(DataError, match=r"official fold of the file, but it has none$"):
+        with pytest.raises(DataError, match=r"but it has none; leave data\.holdout_fold out$"):
             refuse(dataclasses.replace(data, fold=None), fold)
 
 
 def test_a_fold_that_holds_all_of_a_class_is_refused(data: EmbeddingSet) -> None:
     alone = dataclasses.replace(data, y=(OFFICIAL == 3).astype(np.int64))
-    with pytest.raises(DataError, match="no clip of class 'class 1' is among the 8 rows"):
+    with pytest.raises(DataError, match="all clips of 'class 1' are in that fold"):
         leave_out(alone, 3)
 
 
@@ -166,18 +169,31 @@ def test_recordings_that_reach_into_the_held_out_fold_are_dropped_where_asked(
     assert without.train.tolist() == plain.train.tolist()
 
 
-def test_a_class_whose_clips_all_share_recordings_with_the_held_out_ones_is_refused(
-    data: EmbeddingSet,
-) -> None:
+GONE = (
+    "data.holdout_fold=3: no clip of 'class 1' is left to train, as all share recordings with the "
+    "held-out clips and data.drop_overlap takes them"
+)
+
+
+def test_a_split_that_leaves_one_class_to_train_is_refused(data: EmbeddingSet) -> None:
     data = dataclasses.replace(data, group=np.array([0, 1, 2, 3, 4, 5, *[9] * 6]))
     config = DataConfig(holdout_fold=3, drop_overlap=True)
-    message = (
-        "data.holdout_fold=3: no training clip of class 'class 1'; all share recordings with the "
-        "held-out ones"
-    )
+    message = f"{GONE}; set data.drop_overlap=false, or hold out another fold"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         holdout_split(data, config)
     assert len(holdout_split(data, dataclasses.replace(config, drop_overlap=False)).train) == 8
+
+
+def test_a_class_that_shares_all_recordings_with_the_held_out_clips_is_named(
+    make_set: MakeSet,
+) -> None:
+    group = np.array([0, 1, 2, 3, *[9] * 4, 10, 11, 12, 13])
+    fold = np.array([7, 3, 12, 3, 7, 12] * 2)
+    data = make_set(np.zeros((12, 2)), np.repeat([0, 1, 2], 4), fold=fold, group=group)
+    config = DataConfig(holdout_fold=3, drop_overlap=True)
+    with pytest.warns(UserWarning, match=f"^{re.escape(GONE)}: the held-out ones are bound"):
+        split = holdout_split(data, config)
+    assert set(data.y[split.train]) == {0, 2}
 
 
 def test_a_split_without_a_fold_to_hold_out_is_refused(data: EmbeddingSet) -> None:

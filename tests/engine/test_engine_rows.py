@@ -181,3 +181,13 @@ def test_patience_takes_its_rows_from_the_training_rows(
     for rows, held_out, fold in zip(fit, validation, folds, strict=True):
         assert len(held_out) > 0
         assert sorted([*rows, *held_out]) == fold.train.tolist()
+
+
+def test_class_weights_of_rows_without_a_class_have_mean_1_over_the_rows(
+    gaussians: Callable[..., EmbeddingSet],
+) -> None:
+    data = gaussians(0)
+    rows = np.flatnonzero(data.y != 1)[3:]
+    (weights,) = class_weights(data, [rows], is_weighted=True)
+    assert np.isfinite(weights).all()
+    assert weights[data.y[rows]].mean() == pytest.approx(1, rel=1e-6)

@@ -218,9 +218,32 @@ def test_folds_are_described_as_they_were_made(facts_of: Callable[..., Facts]) -
     card = model_card(changed_data(facts, fold=None))
     assert "3 folds made by qwave, stratified by class, no recording in two of them; 60" in card
     card = model_card(changed_data(facts, fold=None, group=None))
-    assert "clips of one may be on both sides of a split; 60 clips." in card
+    assert "recordings are not known, so clips of one recording may be on both sides of a" in card
     assert "intervals take every clip for a recording" in card
     assert rows_of(card, "Training data")["recordings"] == ["not known"]
+    for folds, words in (
+        ("grouped", "3 folds made by qwave, stratified by class, no recording in two of them; 60"),
+        (
+            "stratified",
+            "3 folds made by qwave, stratified by class; clips of one recording may be",
+        ),
+    ):
+        asked = dataclasses.replace(facts.config.data, folds=folds)  # type: ignore[arg-type]
+        asked_config = dataclasses.replace(facts.config, data=asked)
+        assert words in model_card(dataclasses.replace(facts, config=asked_config))
+
+
+def test_notes_of_the_search_stand_among_the_caveats(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of("linear")
+    notes = ("3 of 60 clips\n# are bound to be wrong", "feature column 4")
+    search = dataclasses.replace(facts.search, notes=notes)
+    caveats = section_of(model_card(dataclasses.replace(facts, search=search)), "Caveats")
+    lines = caveats.strip().splitlines()
+    assert lines[-2:] == [
+        "- Said when the search began: 3 of 60 clips # are bound to be wrong",
+        "- Said when the search began: feature column 4",
+    ]
+    assert "Said when" not in section_of(model_card(facts), "Caveats")
 
 
 # --- agreement, provenance, sources ---

@@ -83,7 +83,7 @@ def test_every_published_sweep_loads_and_its_base_round_trips(path: Path, is_smo
 def test_the_default_sweep_gives_exactly_these_values() -> None:
     sweep = load_sweep(MAIN)
     assert sweep.name == "moe_pareto"
-    assert sweep.data == DataConfig("esc10", "sqrt_layer", 5, fold_seed=0)
+    assert sweep.data == DataConfig("esc10", "sqrt_layer", None, fold_seed=0)
     assert sweep.objectives == (
         Objective("accuracy", "maximize"),
         Objective("size_bytes", "minimize"),
