@@ -197,7 +197,7 @@ def _show(models: Sequence[HandedOver], arguments: argparse.Namespace) -> None:
 def _predict_command(model: HandedOver) -> str:
     """The command for a model; who made embeddings of unknown origin has to name their encoder."""
     encoder = "" if model.exported.facts.model.packed.header.encoder else "--encoder NAME "
-    return f"qwave predict {shlex.quote(str(model.file))} {encoder}CLIP..."
+    return f"qwave predict {shlex.quote(str(model.file.absolute()))} {encoder}CLIP..."
 
 
 def _table(models: Sequence[HandedOver]) -> Table:
