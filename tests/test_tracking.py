@@ -365,7 +365,7 @@ def test_experiments_retired_in_the_same_second_have_names_of_their_own(
     tracker: Tracker, client: MlflowClient, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "strftime", lambda form: "until 2026-10-25 02:30:00")
-    retired = []
+    retired: list[str | None] = []
     for _ in range(3):
         experiment = tracker.experiment(name)
         retired.append(tracker.retire_experiment(name, is_kept=len(retired) == 1))

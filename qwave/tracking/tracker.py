@@ -393,7 +393,8 @@ def _context_tags() -> dict[str, str]:
             "mlflow.source.name": sys.argv[0] or "<console>",
             "mlflow.source.type": "LOCAL",
         }
-        return {**known, **resolve_tags(ignore=[DefaultRunContext])}
+        # Classes, whatever MLflow's annotation says.
+        return {**known, **resolve_tags(ignore=[DefaultRunContext])}  # type: ignore[list-item]
     return dict(resolve_tags())
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def numbers(kind: str, seed: int = 0) -> Numbers:
     elif kind == "integers":
         x = np.clip(np.round(2 * values) + 7, 0, 15)
     else:
-        x = values > 0
+        x = (values > 0).astype(np.float64)
     names = np.array([f"clip {row}" for row in range(len(y))])
     # Not the order of the rows, nor that of the labels: neither may look like an index.
     fold = rng.permutation(np.arange(54) // 3 % 3)
@@ -64,7 +64,7 @@ def numbers(kind: str, seed: int = 0) -> Numbers:
     return Numbers(x.astype(np.float32), y, fold + 1, names)
 
 
-Held = np.ndarray | pd.DataFrame
+Held: TypeAlias = np.ndarray | pd.DataFrame
 FileForm = Callable[[Numbers, Path], Path]
 ArrayForm = Callable[[np.ndarray, Path], Held]
 

@@ -96,7 +96,8 @@ def test_trials_whose_runs_are_gone_for_good_are_refused_in_one_line(
     assert len(load_study(place.store, "small").trials) == 3
     assert place.export("0") == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "was it deleted for good?" in line
+    assert line.startswith("error: trial 0: its artifacts are not in ")
+    assert "deleted for good?" in line
     assert "export another trial" in line
     assert "--fresh" not in line
     assert place.export("2") == 0
