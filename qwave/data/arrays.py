@@ -76,9 +76,9 @@ def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
 
     Args:
         arrays: ``x``, ``y`` and optionally ``fold``, ``group``, ``names``, ``class_names``,
-            ``encoder``; of a table also ``folder`` [n], ``columns`` [d] and ``lines`` [n], the
-            features' names and the places of rows for messages, and ``label_of``, class ids to
-            their labels.
+            ``encoder``; of a table also ``folder`` [n], ``columns`` [d], the features' names,
+            ``lines`` [n], the places of rows for messages, and ``label_of``, class ids to their
+            labels.
         source: Where they are from: the beginning of every message.
 
     Raises:
@@ -121,7 +121,8 @@ def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
         group = _checked_group(group, source, lines)
     encoder = _checked_encoder(arrays, source)
     digest = content_digest(x, y, fold, group, class_names, names)
-    return EmbeddingSet(x, y, fold, group, class_names, names, digest, encoder)
+    columns = tuple(arrays.get("columns", ()))
+    return EmbeddingSet(x, y, fold, group, class_names, names, digest, encoder, columns)
 
 
 def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:

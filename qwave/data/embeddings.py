@@ -35,6 +35,7 @@ class EmbeddingSet:
         digest: 16 hexadecimal digits over all of the above.
         encoder: What made x from audio, ``name@digest`` (`qwave.audio.encoder_identity`); empty
             where the file does not say.
+        feature_names: What a table calls its features, d texts; empty where they have no names.
 
     Raises:
         DataError: x or y is of another type, shape or order in memory; `embeddings_from_arrays`
@@ -49,6 +50,7 @@ class EmbeddingSet:
     names: tuple[str, ...]
     digest: str
     encoder: str = ""
+    feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_form("x", self.x, np.float32, "[clips, features]", 2)
@@ -113,7 +115,9 @@ def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
     group = None if data.group is None else data.group[rows]
     names = tuple(data.names[row] for row in rows)
     digest = content_digest(x, y, fold, group, data.class_names, names)
-    return EmbeddingSet(x, y, fold, group, data.class_names, names, digest, data.encoder)
+    return dataclasses.replace(
+        data, x=x, y=y, fold=fold, group=group, names=names, digest=digest
+    )
 
 
 def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet:

@@ -81,23 +81,25 @@ def _column_leaks(data: EmbeddingSet, folds: Sequence[Fold]) -> Iterator[str]:
         (in_order, "the order of the rows, which are sorted by class, as a row number has"),
     ):
         if is_named.any():
-            yield f"{_columns(is_named)} {what}: {advice}"
+            yield f"{_columns(is_named, data.feature_names)} {what}: {advice}"
     if strong.any() and is_few and ordinary < _ORDINARY:
         yield (
-            f"{_columns(strong)} what nearly gives the classes away by itself: a skill of "
-            f"{skill[strong].max():.2f} (0 is guessing, 1 is never wrong) where other columns "
-            f"reach {ordinary:.2f}, as a label, an index or a time has: {advice}"
+            f"{_columns(strong, data.feature_names)} what nearly gives the classes away by "
+            f"itself: a skill of {skill[strong].max():.2f} (0 is guessing, 1 is never wrong) where "
+            f"other columns reach {ordinary:.2f}, as a label, an index or a time has: {advice}"
         )
 
 
-def _columns(is_named: np.ndarray) -> str:
-    """The beginning of a sentence about columns, counted from 0."""
+def _columns(is_named: np.ndarray, feature_names: Sequence[str]) -> str:
+    """The beginning of a sentence about columns: by name, or by number where they have none."""
     numbers = np.flatnonzero(is_named).tolist()
-    shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
+    shown = [repr(feature_names[n]) if feature_names else str(n) for n in numbers[:_SHOWN]]
+    listed = ", ".join(shown) + (", ..." if len(numbers) > _SHOWN else "")
+    counted = "" if feature_names else " (counted from 0)"
     return (
-        f"feature column {shown} (counted from 0) has"
+        f"feature column {listed}{counted} has"
         if len(numbers) == 1
-        else f"feature columns {shown} (counted from 0) have"
+        else f"feature columns {listed}{counted} have"
     )
 
 

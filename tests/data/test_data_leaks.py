@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 from typing import Any
@@ -18,6 +19,7 @@ from qwave.data import (
     load_embeddings,
     make_folds,
     take_classes,
+    take_rows,
 )
 
 ADVICE = (
@@ -122,6 +124,18 @@ def test_columns_of_a_kind_are_named_together() -> None:
     x[:, [1, 4]] = np.stack([y * 2.5, y == 2], axis=1)
     (said,) = _of(x, y)
     assert said.startswith("feature columns 1, 4 (counted from 0) have one value for all clips")
+
+
+def test_columns_of_a_table_go_by_their_names() -> None:
+    y = np.arange(60) // 20
+    x = _features(0, y, 6)
+    x[:, 4] = y == 2
+    data = dataclasses.replace(embeddings_from_arrays(x, y), feature_names=tuple("abcdef"))
+    part = take_rows(data, np.arange(0, 60, 2))
+    assert part.feature_names == data.feature_names
+    for rows in (data, part):
+        (said,) = _leaks(rows)
+        assert said.startswith("feature column 'e' has one value for all clips of a class")
 
 
 @pytest.mark.parametrize("seed", range(150))
