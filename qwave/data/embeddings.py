@@ -115,9 +115,7 @@ def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
     group = None if data.group is None else data.group[rows]
     names = tuple(data.names[row] for row in rows)
     digest = content_digest(x, y, fold, group, data.class_names, names)
-    return dataclasses.replace(
-        data, x=x, y=y, fold=fold, group=group, names=names, digest=digest
-    )
+    return dataclasses.replace(data, x=x, y=y, fold=fold, group=group, names=names, digest=digest)
 
 
 def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet:

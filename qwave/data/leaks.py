@@ -85,8 +85,9 @@ def _column_leaks(data: EmbeddingSet, folds: Sequence[Fold]) -> Iterator[str]:
     if strong.any() and is_few and ordinary < _ORDINARY:
         yield (
             f"{_columns(strong, data.feature_names)} what nearly gives the classes away by "
-            f"itself: a skill of {skill[strong].max():.2f} (0 is guessing, 1 is never wrong) where "
-            f"other columns reach {ordinary:.2f}, as a label, an index or a time has: {advice}"
+            f"itself: a skill of {skill[strong].max():.2f} (0 is guessing, 1 is never wrong) "
+            f"where other columns reach {ordinary:.2f}, as a label, an index or a time has: "
+            f"{advice}"
         )
 
 

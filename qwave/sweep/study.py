@@ -42,8 +42,10 @@ _DATA_PLACE = "data_place"
 _RETRIED = "retried_trials"
 # What a differing attribute means to people.
 _REASONS = {
+    "sweep_digest": ", because the sweep asks for something else: its space, what it fixes, its "
+    "objectives or its size budget",
     "data_digest": ", because the rows of data.path have changed: clips were added, removed or "
-    "replaced, or another encoder embedded them"
+    "replaced, or another encoder embedded them",
 }
 
 _SEES_HYPERVOLUME = ("tpe", "gp")
@@ -93,8 +95,8 @@ def open_study(
                 raise StoreError(
                     f"--store {store} holds a study {sweep.name!r} with another {key} "
                     f"(there {study.user_attrs.get(key)!r}, here {value!r})"
-                    f"{_REASONS.get(key, '')}: its trials cannot be compared with new ones; use "
-                    "--fresh to start again, name=OTHER, or another --store"
+                    f"{_REASONS.get(key, '')}: its trials cannot be compared with new ones; "
+                    "search under another name (name=OTHER) or in another --store"
                 )
         return study
     study = optuna.create_study(

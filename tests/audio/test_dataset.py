@@ -184,4 +184,4 @@ def test_the_main_job_searches_on_a_folder_of_clips(
     assert moe_pareto([sweep, *few]) == 2
     said = capsys.readouterr().err
     assert "the rows of data.path have changed: clips were added, removed or replaced" in said
-    assert "use --fresh to start again" in said
+    assert "search under another name (name=OTHER) or in another --store" in said

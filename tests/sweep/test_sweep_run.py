@@ -183,7 +183,7 @@ def test_a_finished_sweep_goes_on_only_when_it_is_given_more_trials(
     assert len(trial_runs(store)) == len(digests) + 1
     assert mlflow.get_run(orphan.info.run_id).info.status == "KILLED"
     other = plan_sweep(load_sweep(sweep_file, ["train.epochs=1", "budget.n_trials=2"]))
-    with pytest.raises(StoreError, match="another sweep_digest .* use --fresh"):
+    with pytest.raises(StoreError, match="another sweep_digest .* search under another name"):
         run_sweep(other, store)
     fresh = run_sweep(other, store, is_fresh=True)
     assert fresh.counts["complete"] == 2
