@@ -90,7 +90,7 @@ def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
         if key in arrays and np.shape(arrays[key]) != (n,):
             raise DataError(
                 f"{source}: {key!r} must have one value for each of the {n} rows of x, "
-                f"but has shape {np.shape(arrays[key])}"
+                f"but has shape {np.shape(arrays[key])}; {_flat_remedy(key, arrays, x)}"
             )
     text = {
         key: as_text(np.asarray(arrays[key]), f"{source}: {key!r}")
@@ -125,6 +125,33 @@ def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
     return EmbeddingSet(x, y, fold, group, class_names, names, digest, encoder, columns)
 
 
+def _flat_remedy(key: str, arrays: Mapping[str, Any], x: np.ndarray) -> str:
+    """How an array gets one value for each row of x."""
+    shape = np.shape(arrays[key])
+    if len(shape) == 2 and shape[0] == len(x) and shape[1] == 1:
+        return f"write {key}={key}.ravel()"
+    if len(shape) == 2 and shape[0] == len(x) and key == "y":
+        return "write y=y.argmax(axis=1) if it has a column for each class"
+    if shape == x.shape[1:]:
+        return "x has a column for each clip: write x=x.T"
+    return "write one value for each clip"
+
+
+def _matrix_remedy(x: np.ndarray) -> str:
+    """How numbers, or what holds them, become a matrix."""
+    if hasattr(x.item() if x.size == 1 else None, "toarray"):
+        return "write x=x.toarray()"
+    if x.dtype.names:
+        return "write x=numpy.lib.recfunctions.structured_to_unstructured(x)"
+    if x.dtype.kind not in "fiub":
+        return "write x=x.astype(float), or one row of real numbers for each clip"
+    if x.ndim == 1:
+        return "write x=x.reshape(-1, 1) if there is one feature"
+    if x.ndim == 3:
+        return "write x=x.mean(axis=1) if the second axis is time"
+    return "write one row of numbers for each clip"
+
+
 def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
     """x as float32 [n, d], in C order, a copy."""
     raw = np.asarray(arrays["x"])
@@ -133,7 +160,7 @@ def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
     if raw.ndim != 2 or raw.dtype.kind not in "fiub":
         raise DataError(
             f"{source}: x must be numbers of shape [clips, features], "
-            f"but is {raw.dtype} of shape {raw.shape}"
+            f"but is {raw.dtype} of shape {raw.shape}; {_matrix_remedy(raw)}"
         )
     if 0 in raw.shape:
         raise DataError(f"{source} is empty: x has shape {raw.shape}")
@@ -141,11 +168,13 @@ def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
         x = raw.astype(np.float32, order="C")
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
+        remedy = "write a number there, or leave the row out"
+        if not np.isfinite(x[:, column]).any():
+            remedy = "no row has a number there: leave the column out"
         raise DataError(
             f"{_cell(arrays, source, row, column)}: "
             f"{raw[row, column]} is not a finite float32; "
-            f"{int((~np.isfinite(x)).sum())} such values in all; write a number there, or leave "
-            "the row out"
+            f"{int((~np.isfinite(x)).sum())} such values in all; {remedy}"
         )
     return x
 
@@ -188,6 +217,10 @@ def _checked_group(group: np.ndarray, source: str, lines: Sequence[int]) -> np.n
                 f"{source}: 'group' has empty cells; name every clip's recording, or leave the "
                 f"column out; the first is in row {line}"
             )
+    is_text = any(isinstance(value, str) for value in group)
+    if group.dtype.kind in "fO" and not is_text and all(map(is_whole, group)):
+        # 3.0 is 3, as pandas writes a column in which a number was missing.
+        return np.array([int(value) for value in group], np.int64)
     if group.dtype.kind in "iu":
         return np.array(group, group.dtype.newbyteorder("="))
     return np.array([str(value) for value in group])

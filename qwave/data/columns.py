@@ -6,52 +6,24 @@ Names are compared without case, spaces, ``_`` and ``-``: ``Class ID`` is ``clas
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from qwave.config import DataError, nearest
+from qwave.data.column_names import (
+    LABELS,
+    ONE_EACH,
+    could_be_labels,
+    likely_meaning,
+    meaning_of,
+    plain_name,
+    role_of,
+)
 from qwave.data.labels import feature_key
 
-# The most certain one first.
-_LABELS = (
-    *("classid", "label", "class", "target", "y", "labelid", "targetid", "labels", "classes"),
-    *("targets", "classlabel", "classname", "labelname", "targetname", "category"),
-)
-_FOLDS = ("fold", "folds", "cvfold", "kfold", "foldid", "foldnumber")
-_GROUPS = (
-    *("group", "groups", "groupid", "recording", "recordings", "recordingid", "speaker"),
-    *("speakerid", "subject", "subjectid", "session", "sessionid", "fsid", "srcfile"),
-    *("sourcefile", "sourceid"),
-)
-_NAMES = (
-    *("name", "names", "filename", "file", "path", "filepath", "clip", "clipname"),
-    *("slicefilename", "wav", "wavfile", "audiofile"),
-)
-_FOLDERS = ("folder",)
-_ONE_EACH = {"fold": _FOLDS, "group": _GROUPS, "name": _NAMES, "folder": _FOLDERS}
-_SPLITS = ("split", "subset", "set", "partition", "istrain", "istest")
-# What numbers rows, or says when and where a clip was cut: it may give the labels away.
-_INDEXES = (
-    *("index", "idx", "indexlevel0", "level0", "id", "row", "rowid", "rownumber", "rownum"),
-    *("rowindex", "no", "nr", "number", "num", "#", "timestamp", "time", "date"),
-    *("datetime", "take", "esc10"),
-    *("salience", "start", "end", "onset", "offset", "uid", "uuid", "key", "clipid", "sampleid"),
-    *("fileid", "sliceid", "occurrence"),
-)
-# Words that make a name of several words too uncertain to be a feature, and what it might be.
-_WORDS = {
-    **dict.fromkeys(("class", "label", "target", "category", "truth"), "class_id"),
-    **dict.fromkeys(("fold", "folds"), "fold"),
-    **dict.fromkeys(("group", "recording", "speaker", "subject", "session", "source"), "group"),
-    **dict.fromkeys(("filename", "file", "path", "name"), "name"),
-    **dict.fromkeys(("split", "subset"), "fold"),
-    **dict.fromkeys(("id", "index", "idx", "row", "timestamp", "date"), "name"),
-}
-_NEAR = ("classid", "label", "fold", "folds", "group", "recording", "filename")
-_SIMILAR = 0.75  # a name one slip away: "flod", "gruop"; official folds must not be overlooked
+_FEW_ROWS = 10  # a title and a header of groups of columns are not longer
 _SCHEME_SIZE = 3  # columns of one stem and a number, from which on they are features
 
 
@@ -77,16 +49,6 @@ class Columns(NamedTuple):
     left_out: tuple[int, ...]
 
 
-def plain_name(name: str) -> str:
-    """A column's name without case, spaces, ``_`` and ``-``."""
-    return re.sub(r"[\s_-]+", "", name.lower())
-
-
-def could_be_labels(names: Iterable[str]) -> bool:
-    """Whether a table's header has a column that could be the label."""
-    return any(plain_name(name) in _LABELS for name in names)
-
-
 def sort_columns(
     names: Sequence[str], source: str, feature_columns: Sequence[str] | str | None = None
 ) -> Columns:
@@ -106,7 +68,7 @@ def sort_columns(
     by_role: dict[str, list[int]] = defaultdict(list)
     rest = []
     for place, name in enumerate(names):
-        role = _role_of(name)
+        role = role_of(name)
         if chosen is not None and place in chosen:
             continue
         if role:
@@ -115,13 +77,9 @@ def sort_columns(
             rest.append(place)
     _refuse_twice(names, source, range(len(names)) if chosen is None else _flat(by_role), chosen)
     if not by_role["label"]:
-        raise DataError(
-            f"{source} has no column 'class_id'{nearest('class_id', names[:1000])}; "
-            f"its first columns are {', '.join(names[:8])}; name the column of the labels "
-            "class_id (whole numbers) or label (names)"
-        )
-    labels = sorted(by_role["label"], key=lambda place: _LABELS.index(plain_name(names[place])))
-    one = {role: _only(by_role[role], role, names, source) for role in _ONE_EACH}
+        raise _no_label(names, source)
+    labels = sorted(by_role["label"], key=lambda place: LABELS.index(plain_name(names[place])))
+    one = {role: _only(by_role[role], role, names, source) for role in ONE_EACH}
     if chosen is None:
         features, left_out = rest, []
         _refuse_uncertain(names, features, source)
@@ -136,17 +94,56 @@ def sort_columns(
     return Columns(tuple(labels), **one, features=tuple(features), left_out=tuple(left_out))
 
 
+def refuse_transposed(names: Sequence[str], rows: Iterable[Sequence[str]], source: str) -> None:
+    """Refuse a table whose header is further down, or that has a feature a row, a clip a column.
+
+    Args:
+        names: Names of all columns, none of which could be the label.
+        rows: Cells of the rows below them; the first of each, at least.
+        source: Where they are from: the beginning of every message.
+
+    Raises:
+        DataError: A row names the columns, or holds the labels.
+    """
+    for number, cells in enumerate(rows):
+        is_header = len(cells) > 1 and len(set(cells)) == len(cells) and could_be_labels(cells)
+        if number < _FEW_ROWS and is_header:
+            raise DataError(
+                f"{source} has no column 'class_id', but row {number + 1} below its first names "
+                f"one ({', '.join(cells[:4])}, ...); leave out the rows above that, or begin each "
+                "with #"
+            )
+        if plain_name(cells[0]) in LABELS:
+            raise DataError(
+                f"{source} has a row {cells[0]!r}, but no such column: each column seems to be a "
+                "clip; transpose the table, so that each row is one"
+            )
+
+
 def stem_of(name: str) -> str | None:
     """What stands before the number at the end of a name; None where there is no number."""
     match = re.fullmatch(r"(.*?)\d+\D?", name, re.DOTALL)
     return match.group(1) if match else None
 
 
-def _role_of(name: str) -> str | None:
-    plain = plain_name(name)
-    if plain in _LABELS:
-        return "label"
-    return next((role for role, known in _ONE_EACH.items() if plain in known), None)
+def _no_label(names: Sequence[str], source: str) -> DataError:
+    """What there is in place of a label, and what to do."""
+    remedy = "name the column of the labels class_id (whole numbers) or label (names)"
+    ends = [*names[:1000], *names[1000:][-20:]]
+    likely = [name for name in ends if likely_meaning(name) == "class_id"]
+    if sum(map(_is_fraction, names)) * 2 > len(names):
+        remedy = "if these are numbers of the first clip, write a header above it, label,f0,f1,..."
+    elif likely:
+        remedy = f"if {' or '.join(map(repr, likely[:3]))} is the label, name it label"
+    last = f" and its last {', '.join(names[-2:])}" if len(names) > 8 else ""
+    return DataError(
+        f"{source} has no column 'class_id'{nearest('class_id', names[:1000])}; its first columns "
+        f"are {', '.join(names[:8])}{last}; {remedy}"
+    )
+
+
+def _is_fraction(name: str) -> bool:
+    return re.fullmatch(r"[+-]?[0-9]*[.,][0-9]+(e[+-]?[0-9]+)?", name, re.IGNORECASE) is not None
 
 
 def _only(places: Sequence[int], role: str, names: Sequence[str], source: str) -> int | None:
@@ -171,7 +168,7 @@ def _chosen(
         found = {
             place
             for place, name in enumerate(names)
-            if name.startswith(feature_columns.strip()) and not _meaning(name)
+            if name.startswith(feature_columns.strip()) and not meaning_of(name)
         }
         exact = [place for place, name in enumerate(names) if name == feature_columns.strip()]
         if not found and not exact:
@@ -217,6 +214,12 @@ def _refuse_twice(
     considered = [names[place] for place in places]
     count = Counter(considered)
     twice = sorted(name for name, number in count.items() if number > 1 and name)
+    if twice and len(count) * 2 <= len(considered):
+        raise DataError(
+            f"{source} has several columns named {twice[0]!r}, and most others share their names "
+            "too; if each column is a clip, transpose the table, so that each row is one; else "
+            "give each column its own name"
+        )
     if twice:
         raise DataError(
             f"{source} has several columns named {twice[0]!r}; drop all but one, or rename them"
@@ -231,18 +234,6 @@ def _refuse_twice(
             )
 
 
-def _meaning(name: str) -> str | None:
-    """What a name says that a column is, if it is no feature; None for features."""
-    plain = plain_name(name)
-    if not plain or re.fullmatch(r"unnamed:\d+", plain):
-        return "unnamed"
-    if _role_of(name):
-        return "role"
-    if plain in _SPLITS:
-        return "split"
-    return "index" if plain in _INDEXES else None
-
-
 def _refuse_uncertain(names: Sequence[str], features: Sequence[int], source: str) -> None:
     """Refuse columns that have no role, and yet are not certainly features."""
     key = feature_key(source)
@@ -250,7 +241,7 @@ def _refuse_uncertain(names: Sequence[str], features: Sequence[int], source: str
     count = Counter(stems)
     for place, stem in zip(features, stems, strict=True):
         name = names[place]
-        meaning = _meaning(name)
+        meaning = meaning_of(name)
         if meaning == "unnamed" or plain_name(name) == "indexlevel0":
             raise DataError(
                 f"{source}: column {place + 1} has no name; if it is an index that was written "
@@ -263,7 +254,7 @@ def _refuse_uncertain(names: Sequence[str], features: Sequence[int], source: str
                 f"the features with {key})"
             )
         if meaning == "index":
-            same = [names[other] for other in features if _meaning(names[other]) == "index"]
+            same = [names[other] for other in features if meaning_of(names[other]) == "index"]
             raise DataError(
                 f"{source}: column {', '.join(map(repr, same))} looks like an index or a note "
                 "about the clip, which may give the labels away; drop it, or list the features "
@@ -271,25 +262,8 @@ def _refuse_uncertain(names: Sequence[str], features: Sequence[int], source: str
             )
         if stem is not None and count[stem] >= _SCHEME_SIZE:
             continue
-        if likely := _likely_meaning(name):
+        if likely := likely_meaning(name):
             raise DataError(
                 f"{source}: column {name!r} may be no feature; name it {likely!r} if that is what "
                 f"it is, or drop it, or list the features with {key}"
             )
-
-
-def _likely_meaning(name: str) -> str | None:
-    """The column that a name may stand for: it has a word of it, or is one slip away from it."""
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    for word in words:
-        if word in _WORDS:
-            return _WORDS[word]
-    plain = plain_name(name)
-    near = difflib.get_close_matches(plain, _NEAR, n=1, cutoff=_SIMILAR) if plain.isalpha() else []
-    return (
-        {"classid": "class_id", "folds": "fold", "recording": "group", "filename": "name"}.get(
-            near[0], near[0]
-        )
-        if near
-        else None
-    )

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwave.config import DataError
-from qwave.data.columns import could_be_labels
+from qwave.data.column_names import could_be_labels
 from qwave.data.kinds import refuse_other_kinds
 from qwave.data.numerals import NumberColumns, shown
 
@@ -122,7 +122,7 @@ def _opened(text: str, source: str) -> TextTable:
         raise DataError(
             f"{source} cannot be read as a CSV table: row {line + 1} has one cell only, "
             f"{shown(names[0])}; it must name the columns, with a comma, a semicolon, a tab or | "
-            "between them"
+            "between them; leave out lines above the names, or begin each with #"
         )
     return TextTable(names, delimiter, text, start + length, line + n_lines)
 
@@ -212,14 +212,16 @@ def _header(
             )
             cells = [cell.strip() for cell in next(reader, [])]
         except (csv.Error, TypeError, ValueError) as error:
-            problem = csv.Error(str(error))
+            # By another delimiter the same quotes may be in order.
+            problem = problem or csv.Error(str(error))
             continue
         rank = could_be_labels(cells), len(cells)
         found.append((rank, cells, delimiter, stream.tell() - start, reader.line_num))
     if not found:
         raise DataError(
             f"{source} cannot be read as a CSV table: row {line + 1}: {problem}; the header must "
-            "name the columns, such as class_id,f0,f1"
+            "name the columns, with a comma, a semicolon, a tab or | between them, such as "
+            "class_id,f0,f1"
         )
     rank, cells, delimiter, length, n_lines = max(found, key=lambda each: each[0])
     if not any(cells):

@@ -122,6 +122,7 @@ def choose_labels(
     first, *others = columns
     label_of: dict[int, str] = {}
     left_out = []
+    values = first.values
     for other in others:
         _require_agreement(first, other, source, lines, remedy)
         is_named = not label_of and all(isinstance(value, str) for value in other.values)
@@ -129,9 +130,10 @@ def choose_labels(
             label_of = {
                 int(key): str(value) for key, value in zip(first.values, other.values, strict=True)
             }
+            values = np.array([int(value) for value in values], object)  # "07" is named, so 7
         else:
             left_out.append(other.name)
-    return Labels(first.values, label_of, tuple(left_out))
+    return Labels(values, label_of, tuple(left_out))
 
 
 def class_codes(
@@ -267,7 +269,7 @@ def _class_names(
     if given and is_plain:
         raise DataError(
             f"{source}: {len(given)} class names for {len(found)} classes; "
-            "a class without clips cannot be learnt"
+            f"a class without clips cannot be learnt; write {len(found)} names"
         )
     if len(given) > found.max():
         return [given[value] for value in found]

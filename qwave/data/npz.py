@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from qwave.config import DataError, nearest
+from qwave.data.column_names import could_split, plain_name, role_of
 from qwave.data.kinds import refuse_other_kinds, require_memory
 from qwave.data.labels import LabelColumn, as_text, choose_labels
 
@@ -25,6 +27,8 @@ _KEYS = {
     "class_names": ("class_names", "classes"),
     "encoder": ("encoder",),
 }
+# Names that say the same without case and ``_``; they count where none of those above is there.
+_CLASS_NAMES = ("classnames", "labelnames", "targetnames")
 # What zipfile, zlib, bz2, lzma and numpy raise at damaged files.
 _DAMAGED = (
     *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError),
@@ -85,17 +89,30 @@ def _read_arrays(archive: zipfile.ZipFile, source: str) -> dict[str, Any]:
             raise DataError(f"{source} holds {name!r} twice; write it again with numpy.savez")
         held[name] = info
     present = {
-        ours: [name for name in accepted if name in held] for ours, accepted in _KEYS.items()
+        ours: [name for name in accepted if name in held] or [n for n in held if _also(n) == ours]
+        for ours, accepted in _KEYS.items()
     }
     for ours in ("x", "y"):
         if not present[ours]:
             accepted = _KEYS[ours]
             hints = [hint for name in held if (hint := nearest(name, accepted))]
+            if remedy := _foreign(held):
+                raise DataError(f"{source} cannot be read as a .npz file: {remedy}")
             raise DataError(
                 f"{source} has no array {ours!r} (also accepted: {', '.join(accepted[1:])}); it "
                 f"holds {', '.join(list(held)[:20]) or 'nothing'}{''.join(hints[:1])}; write "
                 "numpy.savez(FILE, x=FEATURES, y=LABELS)"
             )
+    unused = [
+        name for name in list(held)[:1000] if (may := could_split(name)) and not present[may]
+    ]
+    if unused:
+        warnings.warn(
+            f"{source}: not used: {', '.join(map(repr, unused[:12]))}; name an array of official "
+            "folds 'fold', and one of recordings 'group', if these are that",
+            UserWarning,
+            stacklevel=4,
+        )
     headers = {
         name: _header(archive, held[name], name, source)
         for names in present.values()
@@ -111,6 +128,28 @@ def _read_arrays(archive: zipfile.ZipFile, source: str) -> dict[str, Any]:
         if names and ours != "y"
     }
     return {**found, **_labels(present["y"], arrays, len(np.atleast_1d(found["x"])), source)}
+
+
+def _also(name: str) -> str | None:
+    """Which of our arrays an array of another name is, where it certainly is one."""
+    if plain_name(name) in _CLASS_NAMES:
+        return "class_names"
+    return {"fold": "fold", "group": "group", "name": "names"}.get(role_of(name) or "")
+
+
+def _foreign(held: Collection[str]) -> str | None:
+    """What other libraries wrote, by the names of its parts; None where that is not known."""
+    if {"indptr", "indices", "format"} <= set(held):
+        return (
+            "it is a sparse matrix of scipy, without labels; write "
+            "numpy.savez(FILE, x=scipy.sparse.load_npz(THIS).toarray(), y=LABELS)"
+        )
+    if any(name.rsplit("/", 1)[-1] == "data.pkl" for name in held):
+        return (
+            "it is a file of torch.save; load it with torch, and write numpy.savez(FILE, "
+            "x=FEATURES.numpy(), y=LABELS)"
+        )
+    return None
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, source: str) -> _Header:

@@ -23,6 +23,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+\s*")
 _DIGITS = re.compile(r"[\s0-9.,eE+-]+")
 _MISSING = ("", "nan", "na", "n/a", "null", "none")
+_WORDS = ("inf", "infinity", "nan", "true", "false")
 _BETWEEN = "\x1f"  # stands in no cell that is a number
 
 
@@ -60,6 +61,13 @@ class NumberColumns:
                 return
             except ValueError:
                 del self._values[(self._n_rows - 1) * len(self._names) :]
+        if len(cells) > 1 and _is_other(cells, self._names):
+            raise DataError(
+                f"{self._source}, row {line}: {shown(cells[0].strip())} is not a number, nor is "
+                "any other cell of a feature; leave the row out if it is no clip (units, a second "
+                "header), or, if the columns are no features, drop them or list the features with "
+                f"{feature_key(self._source)}"
+            )
         self._values.extend(
             self._slowly(line, column, number, cell)
             for column, (number, cell) in enumerate(zip(numbers, cells, strict=True))
@@ -130,14 +138,25 @@ class NumberColumns:
         )
 
 
-def typed(cells: Sequence[str]) -> np.ndarray:
+def _is_other(cells: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a row holds the names once more, or words alone."""
+    bare = [cell.strip() for cell in cells]
+    words = [cell for cell in bare if not re.search("[0-9]", cell) and cell.lower() not in _WORDS]
+    return bare == list(names) or (len(words) == len(cells) and any(words))
+
+
+def typed(cells: Sequence[str], *, is_code: bool = False) -> np.ndarray:
     """A column of labels, folds or groups [n]: whole numbers, numbers, or strings as they are.
 
-    Words such as ``None`` and ``NA`` are strings; beside numbers alone they are NaN.
+    Words such as ``None`` and ``NA`` are strings; beside numbers alone they are NaN. Codes, such
+    as labels, are strings where one of them begins with a zero, as ``01`` does.
     """
     if all(_WHOLE.fullmatch(cell) for cell in set(cells)):
         # 07 and 7 are one number and two names.
-        if len({int(cell) for cell in set(cells)}) == len(set(cells)):
+        is_plain = all(cell == "0" or not cell.lstrip("+-").startswith("0") for cell in set(cells))
+        if is_plain or (
+            not is_code and len({int(cell) for cell in set(cells)}) == len(set(cells))
+        ):
             return np.array([int(cell) for cell in cells], np.int64)
         return np.array(cells, object)
     rest = [cell for cell in set(cells) if not _NUMBER.fullmatch(cell)]

@@ -14,9 +14,10 @@ import numpy as np
 
 from qwave.config import DataError
 from qwave.data.arrays import checked_embeddings
-from qwave.data.columns import Columns, plain_name, sort_columns
-from qwave.data.delimited import open_table, read_rows
-from qwave.data.disguised import refuse_disguised
+from qwave.data.column_names import could_be_labels, plain_name, role_of
+from qwave.data.columns import Columns, refuse_transposed, sort_columns
+from qwave.data.delimited import open_table, read_cells, read_rows
+from qwave.data.disguised import note_whole_numbers, refuse_disguised, refuse_summaries
 from qwave.data.embeddings import EmbeddingSet
 from qwave.data.kinds import refuse_other_kinds, require_memory
 from qwave.data.labels import (
@@ -67,7 +68,8 @@ def embeddings_from_frame(
     Args:
         frame: ``class_id`` (whole numbers) or ``label`` (names) or both, optionally ``folder``,
             ``name``, ``fold``, ``group``; every other column is a feature, or one column holds
-            all features of a clip as a list, as Hugging Face data sets do. The index is not read.
+            all features of a clip as a list, as Hugging Face data sets do. Of the index only
+            levels are read that are named as one of the former, where no column is.
         feature_columns: Names of the features, or one string that the names of all features begin
             with; None: every column that nothing says something else of (see `load_embeddings`).
 
@@ -101,6 +103,9 @@ def embeddings_from_csv(
     names = list(text.names)
     while names and not names[-1]:
         names.pop()
+    if not could_be_labels(names):
+        rows_below = (list(map(str.strip, cells)) for _, cells in read_cells(text, source))
+        refuse_transposed(names, rows_below, source)
     columns = sort_columns(names, source, feature_columns)
     needed = _needed(columns)
     rows = read_rows(text, columns.features, needed, source)
@@ -108,7 +113,9 @@ def embeddings_from_csv(
         raise DataError(f"{source} has a header but no rows; write a row for each clip below it")
     texts = {place for place in (columns.name, columns.folder) if place is not None}
     values = {
-        place: np.array(cells, object) if place in texts else typed(cells)
+        place: np.array(cells, object)
+        if place in texts
+        else typed(cells, is_code=place in columns.labels)
         for place, cells in rows.texts.items()
     }
     feature_names = [names[place] for place in columns.features]
@@ -193,8 +200,11 @@ def _embeddings(table: _Table, source: str, *, is_told: bool) -> EmbeddingSet:
         more = f" and {len(left_out) - 12} more" if len(left_out) > 12 else ""
         notes.append(f"not used: {shown}{more}")
     data = checked_embeddings(arrays, source)
+    refuse_summaries(data.y, data.class_names, arrays["lines"], source)
     if not is_told:
         refuse_disguised(data.x, data.y, table.feature_names, source)
+        if whole := note_whole_numbers(data.x, table.feature_names, source):
+            notes.append(whole)
     if notes:
         warnings.warn(f"{source}: {'; '.join(notes)}", UserWarning, stacklevel=4)
     return data
@@ -218,7 +228,11 @@ def _labels(columns: list[LabelColumn], source: str, lines: list[int]) -> Labels
 def _frame_table(
     frame: pd.DataFrame, source: str, feature_columns: Sequence[str] | str | None
 ) -> _Table:
+    frame = _with_levels(frame, source)
     names = ["" if is_missing(column) else str(column).strip() for column in frame.columns]
+    if not could_be_labels(names) and frame.shape[1]:
+        rows = ([str(cell)] for cell in (*frame.index, *frame.iloc[:, 0]))
+        refuse_transposed(names, rows, source)
     columns = sort_columns(names, source, feature_columns)
     if len(frame) == 0:
         raise DataError(f"{source} has a header but no rows; write a row for each clip below it")
@@ -228,18 +242,39 @@ def _frame_table(
     return _Table(names, columns, x, feature_names, values, lines)
 
 
+def _with_levels(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The frame with levels of its index as columns that are label, fold, group, name or folder.
+
+    Not those that a column is already.
+    """
+    if frame.columns.nlevels > 1:
+        raise DataError(
+            f"{source}: the columns have {frame.columns.nlevels} levels of names; write one name "
+            "for each: frame.columns = ['_'.join(map(str, name)).strip('_') for name in "
+            "frame.columns]"
+        )
+    present = {role_of(str(name).strip()) for name in frame.columns}
+    levels = [
+        place
+        for place, name in enumerate(frame.index.names)
+        if name is not None and role_of(str(name).strip()) not in {None, *present}
+    ]
+    return frame.reset_index(level=levels) if levels else frame
+
+
 def _frame_features(
     frame: pd.DataFrame, names: Sequence[str], features: Sequence[int], source: str
 ) -> tuple[np.ndarray, list[str]]:
     """x [n, d], and what its columns are called in messages."""
     kinds = [dtype.kind for dtype in frame.dtypes]
     others = [place for place in features if kinds[place] not in "fiub"]
-    lists = [place for place in others if _is_list(frame.iloc[0, place])]
+    lists = [place for place in others if any(map(_is_list, frame.iloc[:, place]))]
     if lists and len(features) > 1:
         rest = ", ".join(names[place] for place in features if place != lists[0])
         raise DataError(
             f"{source}: column {names[lists[0]]!r} holds lists, which must then be all features "
-            f"of a clip, but there are other columns: {rest}; drop these"
+            f"of a clip, but there are other columns: {rest}; drop these, "
+            f"or give {feature_key(source)}={names[lists[0]]}"
         )
     if lists:
         x = _stacked_lists(frame.iloc[:, lists[0]], names[lists[0]], source)
@@ -295,12 +330,18 @@ def _is_list(cell: object) -> bool:
 
 def _stacked_lists(column: pd.Series, name: str, source: str) -> np.ndarray:
     """A column of lists of one length as a matrix [n, d]."""
-    width = len(column.iloc[0])
+    width = len(next(cell for cell in column if _is_list(cell)))
     for row, cell in enumerate(column):
+        if _is_list(cell) and any(map(_is_list, cell)):
+            raise DataError(
+                f"{source}, row {row}, column {name!r} holds lists within the list; write one "
+                "list of numbers for each clip, such as the mean of the inner ones"
+            )
         if not _is_list(cell) or np.shape(cell) != (width,):
             found = f"has {len(cell)}" if _is_list(cell) else f"is {cell!r}"
             raise DataError(
                 f"{source}, row {row}, column {name!r}: every row must be a list of "
-                f"{width} numbers like the first, but this {found}"
+                f"{width} numbers like the first, but this {found}; write one there, or leave "
+                "the row out"
             )
     return np.stack([np.asarray(cell) for cell in column])

@@ -255,6 +255,8 @@ def test_columns_of_noise_are_never_taken_for_something_else(seed: int) -> None:
         (["label", "emb_0", "emb_1", "rms"], "emb_", [1, 2], [3]),
         (["label", "e0", "e1", "end", "esc10"], "e", [1, 2], [3, 4]),
         (["label", "rms"], "rms", [1], []),
+        (["label", "e0", "e1", "emotion"], "e", [1, 2], [3]),
+        (["label", "pred"], "pred", [1], []),
         (["label", "index", "f0"], ["index"], [1], [2]),
         (["label", "x", "y"], ["x", "y"], [1, 2], []),
         (["label", "target", "f0"], ["target", "f0"], [1, 2], []),
@@ -314,6 +316,9 @@ def test_a_column_of_lists_is_told_among_others(tmp_path: Path) -> None:
         ("data.feature_columns=f", "f"),
         ("data.feature_columns=[f0, f1]", ("f0", "f1")),
         ("data.feature_columns=['0', '1']", ("0", "1")),
+        ("data.feature_columns=[0, 1]", ("0", "1")),
+        ("data.feature_columns=[a, 1]", ("a", "1")),
+        ("data.feature_columns=3", "3"),
         ("data.feature_columns=null", None),
     ],
 )
@@ -323,14 +328,10 @@ def test_a_sweep_tells_the_features_and_keeps_its_digest(override: str, expected
     assert sweep.digest == load_sweep(SWEEP).digest
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [("[0, 1]", "[0, 1]"), ("3", "3"), ("{a: 1}", "{'a': 1}"), ("[a, 1]", "['a")],
-)
-def test_features_of_another_kind_are_refused(value: str, shown: str) -> None:
-    message = f"data.feature_columns = {re.escape(shown)}.*: must be a list of columns' names, or "
-    with pytest.raises(ConfigError, match=message) as caught:
-        load_sweep(SWEEP, [f"data.feature_columns={value}"])
+def test_features_of_another_kind_are_refused() -> None:
+    message = "data.feature_columns = {'a': 1}: must be a list of columns' names, or "
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load_sweep(SWEEP, ["data.feature_columns={a: 1}"])
     assert "\n" not in str(caught.value)
 
 

@@ -158,8 +158,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         "column 'sample' numbers the rows",
     ),
     "the label in other numbers": (
-        f"species,{HEAD}" + rows(lambda i: f"{9 - i % 2},{comma(i)}"),
-        "column 'species' is the label once more",
+        f"kind,{HEAD}" + rows(lambda i: f"{9 - i % 2},{comma(i)}"),
+        "column 'kind' is the label once more",
     ),
     "a split": (
         f"split,{HEAD}" + rows(lambda i: f"{'train' if i < 8 else 'test'},{comma(i)}"),
