@@ -67,7 +67,7 @@ def test_the_model_is_what_the_engine_makes_of_the_sorted_rows(
     by_hand = dataclasses.replace(by_hand, class_names=("0", "1", "2"))
     config = qwave.parse_config(
         {
-            "data.normalization": "standard",
+            "data": {"normalization": "standard", "n_folds": 5},
             "model": {
                 "schemes": ["int4", "ternary", "fp32"],
                 "hidden": [6],
@@ -246,8 +246,14 @@ def test_labels_that_are_no_classes_are_refused(data: EmbeddingSet) -> None:
     one = np.full(len(data.y), "rain")
     with pytest.raises(DataError, match="at least 2 classes, but got 1 class: rain"):
         _estimator().fit(data.x, one)
-    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+    with pytest.raises(DataError, match="Unknown label type: continuous"):
         _estimator().fit(data.x, data.x[:, 0])
+    for odd, types in ((None, "NoneType, str"), (7, "int, str"), (1.5, "float, str")):
+        labels = np.array([odd, *["rain"] * (len(data.y) - 1)], dtype=object)
+        with pytest.raises(DataError, match=f"^y must be labels of one type.* holds {types}: "):
+            _estimator().fit(data.x, labels)
+    with pytest.raises(DataError, match="^y must be labels of one type.* holds bytes: "):
+        _estimator().fit(data.x, one.astype(bytes))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         _estimator().fit(data.x, data.y[1:])
 

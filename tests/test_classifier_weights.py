@@ -232,7 +232,7 @@ def test_a_rare_class_is_found_more_often_when_classes_are_balanced() -> None:
     ],
 )
 def test_bad_sample_weights_are_named(data: EmbeddingSet, weight: Any, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(DataError, match=says):
         _estimator().fit(data.x, data.y, weight)
 
 

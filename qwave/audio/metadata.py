@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from qwave.audio.clips import Clip, ClipTable, make_table, some_of, with_published_names
 from qwave.config import DataError, nearest
+from qwave.data.column_names import meaning_of, plain_name, role_of
 from qwave.data.columns import stem_of
 from qwave.data.delimited import open_table, peek_names, read_cells
 
@@ -64,6 +65,7 @@ LAYOUTS = (
         label="class",
     ),
 )
+_NEEDED = ("path", "label")
 _OPTIONAL = ("fold", "group")
 _LARGEST_WHOLE = 2**31 - 1  # of folds and targets
 _MOST_HEADER = 100_000  # characters that are read to find out what parts the cells
@@ -92,26 +94,35 @@ def read_published(source: Path, layout: Layout) -> ClipTable:
     by_target = {target: label for label, target in target_of.items()}
     if len(by_target) < len(target_of):
         raise DataError(f"{file}: several classes have the same {layout.target}")
-    _check_files(clips, [line for line, _ in rows], file)
+    _check_files(clips, [line for line, _ in rows], file, source)
     return make_table(layout.name, clips, [by_target[t] for t in sorted(by_target)], source)
 
 
 def read_csv(file: Path) -> ClipTable:
     """The clips of a CSV file: columns ``path``, ``label``, optionally ``fold`` and ``group``.
 
-    Paths are relative to the file's folder. Other columns are left alone, unless their name is
-    nearly that of an optional one. Without ``fold`` or ``group``, clips' names may say them.
+    Columns are known whatever the case of their names and the spaces in them. Paths are relative
+    to the file's folder. Other columns are left alone, unless their name is nearly that of an
+    optional one, or says that clips are split by it. Without ``fold`` or ``group``, clips' names
+    may say them.
 
     Raises:
-        DataError: A column or a clip is missing, a clip is named twice, or a cell is empty or
-            does not say what it must.
+        DataError: A column or a clip is missing, a clip is named twice, a column may be a fold or
+            group under another name, or a cell is empty or does not say what it must.
     """
-    columns, rows = _read_table(file, ("path", "label"))
+    columns, rows = _read_table(file, _NEEDED, (*_NEEDED, *_OPTIONAL))
     for key in _OPTIONAL:
-        near = difflib.get_close_matches(key, map(str.lower, columns), n=1, cutoff=_SIMILAR)
+        near = [
+            column
+            for column in columns
+            if role_of(column) == key
+            or (key == "fold" and meaning_of(column) == "split")
+            or difflib.SequenceMatcher(None, key, column.lower()).ratio() >= _SIMILAR
+        ]
         if near and key not in columns:
+            numbers = ", with whole numbers" if key == "fold" else ""
             raise DataError(
-                f"{file}: column {near[0]!r} is not known; name it {key!r}, or drop it"
+                f"{file}: column {near[0]!r} is not known; name it {key!r}{numbers}, or drop it"
             )
     clips = []
     for line, row in rows:
@@ -121,10 +132,15 @@ def read_csv(file: Path) -> ClipTable:
                     f"{file}, row {line}: {key!r} is empty; fill it in for every clip, or leave "
                     "the column out"
                 )
+        if "://" in row["path"]:
+            raise DataError(
+                f"{file}, row {line}: {row['path']!r} is an address; nothing is downloaded: save "
+                "the clip, and write the path of its file"
+            )
         fold = _whole(row, "fold", file, line) if "fold" in columns else None
         name = posixpath.normpath(row["path"])
         clips.append(Clip(file.parent / name, name, row["label"], fold, row.get("group")))
-    _check_files(clips, [line for line, _ in rows], file)
+    _check_files(clips, [line for line, _ in rows], file, file.parent)
     labels = sorted({clip.label for clip in clips})
     return make_table("csv", with_published_names(clips), labels, file)
 
@@ -135,30 +151,39 @@ def is_clip_csv(file: Path) -> bool:
     ``path`` makes it one, without ``class_id`` or columns that are numbered as features are
     (``f0``, ``f1``): what else is misspelt, `read_csv` says.
     """
-    columns = peek_names(file) if file.is_file() else []
+    columns = peek_names(file) if os.path.isfile(file) else []
+    plain = {plain_name(column) for column in columns}
     stems = Counter(map(stem_of, columns))
     is_numbered = any(stem is not None and count > 1 for stem, count in stems.items())
-    return "path" in columns and "class_id" not in columns and not is_numbered
+    return "path" in plain and "classid" not in plain and not is_numbered
 
 
 def _read_table(
-    file: Path, needed: Sequence[str]
+    file: Path, needed: Sequence[str], known: Sequence[str] = ()
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Columns, and rows with the lines they begin on; cells are stripped, those needed not empty.
 
+    Columns whose name differs from one of `known` in case, spaces, ``_`` and ``-`` only have the
+    name of `known`.
+
     Raises:
-        DataError: It is no table, or a column or a cell is missing.
+        DataError: The file is no table, a column or a cell is missing, or two columns have one
+            name that is needed or known.
     """
     table = open_table(file, str(file))
     columns = list(table.names)
     while columns and not columns[-1]:  # separators at the end of the header
         columns.pop()
+    columns = [plain if (plain := plain_name(column)) in known else column for column in columns]
+    for column in {*needed, *known}:
+        if columns.count(column) > 1:
+            raise DataError(f"{file} has several columns {column!r}; drop all but one")
     rows = list(read_cells(table, str(file)))
     for column in needed:
         if column not in columns:
             raise DataError(
                 f"{file} has no column {column!r}{nearest(column, columns)}; its columns are "
-                f"{', '.join(columns[:12]) or 'none'}"
+                f"{', '.join(columns[:12]) or 'none'} (needed: {', '.join(needed)})"
             )
     if not rows:
         raise DataError(f"{file} has a header but no rows")
@@ -188,8 +213,8 @@ def _whole(row: dict[str, str], column: str, file: Path, line: int) -> int:
     return number
 
 
-def _check_files(clips: Sequence[Clip], lines: Sequence[int], file: Path) -> None:
-    """Refuse a table that names a clip twice, or clips that are not there."""
+def _check_files(clips: Sequence[Clip], lines: Sequence[int], file: Path, folder: Path) -> None:
+    """Refuse a table that names a clip twice, or clips that are not below the folder."""
     line_of: dict[str, int] = {}
     for clip, line in zip(clips, lines, strict=True):
         first = line_of.setdefault(os.path.normpath(clip.path), line)
@@ -200,6 +225,9 @@ def _check_files(clips: Sequence[Clip], lines: Sequence[int], file: Path) -> Non
         others = [clip.name for clip in missing if os.path.exists(clip.path)]
         kinds = f"; no files, but folders, pipes or devices: {some_of(others)}" if others else ""
         names = some_of([clip.name for clip in missing])
+        if os.sep == "/" and any("\\" in clip.name for clip in missing):
+            names += "; write / instead of \\ between folders"
         raise DataError(
-            f"{file}: {len(missing)} of {len(clips)} clips are not there: {names}{kinds}"
+            f"{file}: {len(missing)} of {len(clips)} clips are not there: {names}{kinds} "
+            f"(paths are relative to {os.path.abspath(folder)})"
         )

@@ -32,9 +32,13 @@ from qwave.config import DataError
 __all__ = ["AUDIO_SUFFIXES", "Clip", "ClipTable", "is_source", "list_clips", "read_source"]
 
 # Sound that libsndfile does not decode: left out, but not in silence.
-_OTHER_SOUND = (".m4a", ".aac", ".wma", ".mp4", ".webm", ".amr", ".caf")
+_OTHER_SOUND = (
+    *(".m4a", ".m4b", ".aac", ".wma", ".mp2", ".mp4", ".webm", ".mka", ".3gp", ".amr", ".ape"),
+    *(".wv", ".caf", ".aifc", ".au", ".snd", ".w64"),
+)
 _NUMBERED = re.compile(r"\d{3} - (.+)")
 _FOLD = re.compile(r"fold[ _-]?\d+", re.IGNORECASE)
+_SPLIT = re.compile(r"train(ing)?|test(ing)?|val(id(ation)?)?|dev|eval(uation)?", re.IGNORECASE)
 
 
 def is_source(path: Path) -> bool:
@@ -182,4 +186,10 @@ def _check_place(source: Path, folders: list[Path], loose: list[str]) -> None:
         raise DataError(
             f"{source} holds folders of folds ({some_of([f.name for f in folders])}), not of "
             "classes; list the clips in a .csv file with columns path, label and fold"
+        )
+    if all(_SPLIT.fullmatch(folder.name) for folder in folders):
+        raise DataError(
+            f"{source} holds the parts of a split ({some_of([f.name for f in folders])}), not "
+            "folders of classes; list the clips in a .csv file with columns path, label and fold, "
+            "a whole number for each part"
         )

@@ -148,16 +148,15 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ConfigError: A parameter is impossible, or training diverged.
-            DataError: X or y are not what scikit-learn's own validation takes, X is not numbers,
-                or fewer than two classes have rows (with weight).
+            DataError: X, y or weights are not what scikit-learn's own validation takes, X is not
+                numbers, labels are of several types, or fewer than two classes have rows (with
+                weight).
             DeviceError: The device is not there.
-            ValueError: Weights are not what scikit-learn's own validation takes.
         """
         x, y = self._validated(X, y=y)
         # -0.0 is 0: equal numbers are the same bytes, by which rows are put in order.
         x = np.add(x, np.float32(0), order="C")
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
+        classes, codes = _classes_of(y)
         weight = None if sample_weight is None else _checked_weight(sample_weight, len(x))
         rows = training_rows(x, codes, classes, weight, self.class_weight)
         trained = np.unique(codes[rows])
@@ -274,10 +273,29 @@ class _DataTypeError(DataError, TypeError):
     """Cells of a type that is no number: scikit-learn expects a `TypeError` there."""
 
 
+def _classes_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in order [c], and the place in them of each label [n]."""
+    try:
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+    except (TypeError, ValueError) as error:
+        kind = _DataTypeError if isinstance(error, TypeError) else DataError
+        if y.dtype.kind not in "OS":
+            raise kind(str(error)) from error
+        types = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
+        raise kind(
+            f"y must be labels of one type, text or whole numbers, but holds {types}: {error}"
+        ) from error
+    return classes, codes
+
+
 def _checked_weight(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:
-    weight: np.ndarray = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
+    try:
+        weight: np.ndarray = check_array(
+            sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        )
+    except (TypeError, ValueError) as error:
+        raise DataError(str(error)) from error
     if weight.shape != (n_rows,):
         raise DataError(
             f"sample_weight must have one value for each of the {n_rows} rows of X, but has shape "

@@ -65,6 +65,23 @@ def test_paths_in_a_csv_file_may_be_absolute(table: Callable[..., Path], tmp_pat
     assert [clip.path.name for clip in read_source(file).clips] == ["a.wav", "b.wav"]
 
 
+def test_names_of_columns_are_known_in_any_case(table: Callable[..., Path]) -> None:
+    file = table("Path,LABEL, Fold ,GROUP\na.wav,x,1,r1\nb.wav,y,2,r2\n")
+    assert is_source(file)
+    assert _said(read_source(file).clips) == [("a.wav", "x", 1, "r1"), ("b.wav", "y", 2, "r2")]
+    table("Path,Class ID,mean\na.wav,0,1.5\n")
+    assert not is_source(file), "a table of embeddings"
+
+
+def test_a_clip_that_is_not_there_is_said_with_where_it_was_looked_for(
+    table: Callable[..., Path],
+) -> None:
+    file = table("path,label\na.wav,x\nd.wav,y\n")
+    message = f"are not there: 'd.wav' (paths are relative to {file.parent})"
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_source(file)
+
+
 def test_names_in_a_csv_file_may_say_folds(table: Callable[..., Path]) -> None:
     file = table("path,label\n1-7-A-0.wav,dog\n2-8-A-0.wav,rain\n")
     for name in ("1-7-A-0.wav", "2-8-A-0.wav"):
@@ -78,10 +95,28 @@ def test_names_in_a_csv_file_may_say_folds(table: Callable[..., Path]) -> None:
     ("text", "message"),
     [
         ("path,lable\na.wav,x\n", "has no column 'label' (did you mean 'lable'?)"),
-        ("file,label\na.wav,x\n", "has no column 'path'"),
-        ("path,label,flod\na.wav,x,1\n", "column 'flod' is not known; name it 'fold', or drop"),
-        ("path,label,folds\na.wav,x,1\n", "column 'folds' is not known; name it 'fold', or drop"),
-        ("path,label,Group\na.wav,x,1\n", "column 'group' is not known; name it 'group', or drop"),
+        (
+            "file,label\na.wav,x\n",
+            "has no column 'path'; its columns are file, label (needed: path, label)",
+        ),
+        ("path,label,flod\na.wav,x,1\n", "column 'flod' is not known; name it 'fold', with whole"),
+        (
+            "path,label,folds\na.wav,x,1\n",
+            "column 'folds' is not known; name it 'fold', with whole",
+        ),
+        ("path,label,Recording\na.wav,x,1\n", "column 'Recording' is not known; name it 'group'"),
+        ("path,label,src_file\na.wav,x,1\n", "column 'src_file' is not known; name it 'group'"),
+        ("path,label,split\na.wav,x,train\n", "name it 'fold', with whole numbers, or drop it"),
+        ("path,label,Label\na.wav,x,y\n", "has several columns 'label'; drop all but one"),
+        ("path,label,Group,group\na.wav,x,1,2\n", "has several columns 'group'; drop all but one"),
+        (
+            "path,label\nhttps://there.org/a.wav,x\n",
+            "row 2: 'https://there.org/a.wav' is an address; nothing is downloaded: save the clip",
+        ),
+        (
+            "path,label\na.wav,x\nsub\\c.wav,y\n",
+            "1 of 2 clips are not there: 'sub\\\\c.wav'; write / instead of \\ between folders",
+        ),
         ("path,label\na.wav,x\nb.wav,\n", "row 3: 'label' is empty"),
         ("path,label\na.wav,x\n,y\n", "row 3: 'path' is empty"),
         (

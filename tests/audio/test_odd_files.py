@@ -170,7 +170,7 @@ def test_tables_are_files_and_name_files(write_clips: WriteClips, tmp_path: Path
     table.write_text("path,label\na.wav,x\npipe.wav,x\n/dev/zero,y\nno.wav,y\n", encoding="utf-8")
     message = (
         "3 of 4 clips are not there: 'pipe.wav', '/dev/zero', 'no.wav'; no files, but folders, "
-        "pipes or devices: 'pipe.wav', '/dev/zero'"
+        f"pipes or devices: 'pipe.wav', '/dev/zero' (paths are relative to {clips})"
     )
     with pytest.raises(DataError, match=f"{re.escape(message)}$"):
         read_source(table)

@@ -185,6 +185,16 @@ def test_folders_of_folds_are_not_classes(write_clips: WriteClips) -> None:
     _refused(source, "holds folders of folds ('fold1', 'fold2'), not of classes")
 
 
+@pytest.mark.parametrize(
+    "parts", [("train", "test"), ("Training", "dev", "eval"), ("val", "TEST")]
+)
+def test_parts_of_a_split_are_not_classes(write_clips: WriteClips, parts: tuple[str, ...]) -> None:
+    source = write_clips([f"{part}/{label}/1.wav" for part in parts for label in ("dog", "rain")])
+    _refused(source, f"holds the parts of a split ('{min(parts)}', ")
+    shutil.copytree(source / parts[0], source / "boat")
+    assert "boat" in read_source(source).class_names, "a class may be called train"
+
+
 # --- a folder for each class ---
 
 
