@@ -38,7 +38,7 @@ class Predictions:
         probabilities: float32 [n, c].
         predicted: Likeliest class, int64 [n].
         mutual_information: Curiosity, float32 [n].
-        variance: Its other measure, float32 [n].
+        variance: Variance under MC-dropout, the other measure of curiosity, float32 [n].
         gates: Weight of each expert, float32 [n, e].
         fold: Fold in whose test part the clip stands, int64 [n], 0 to f - 1.
     """
@@ -67,7 +67,7 @@ class TrialResult:
         models: One packed model a fold.
         expert_load: Mean gate of each expert over all clips, [e].
         size_bytes: Length of the packed file.
-        size_parts: The same by part.
+        size_parts: Bytes of each part of the file; they sum to `size_bytes`.
         train_loss: [epochs, f].
         checkpoints: Held-out loss and accuracy at a few epochs.
         seconds: Wall time of the whole trial; ``train_seconds`` of the training alone.

@@ -52,13 +52,13 @@ class Variant:
         config: As the file has it.
         hits: Share of the seeds that were right about each clip, [n].
         scores: With 95 % intervals over recordings.
-        size_bytes: Of the file.
-        active_bytes: That one prediction reads, on average.
+        size_bytes: Length of the file.
+        active_bytes: Bytes that one prediction reads, on average.
         latency: Microseconds of a prediction of one clip: median and 95th percentile.
         train_seconds: Median over the seeds.
         peak_memory_bytes: Largest over the seeds.
-        joules: Of one cross-validation, or None where it cannot be measured.
-        kernels: What computed its networks while the latency was measured.
+        joules: Energy of one cross-validation, or None where it cannot be measured.
+        kernels: What computed the networks while the latency was measured.
     """
 
     name: str

@@ -64,7 +64,7 @@ class Confirmed:
         hits: Share of the seeds that were right about each clip, [n].
         accuracy: Mean over clips and seeds, with its 95 % interval over recordings.
         seed_deviation: Standard deviation of the seeds' accuracies; NaN with one seed.
-        probability: Of being on the front, were the recordings others.
+        probability: How likely the point is on the front if the recordings were others, 0..1.
         is_front: Whether none of the confirmed is at least as good in both, and better in one.
         is_possibly_dominated: Whether nothing shows that it is better than the best that is not
             larger: the difference's p-value, corrected by Holm, is above 5 %.

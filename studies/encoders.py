@@ -113,11 +113,11 @@ class Trait(NamedTuple):
     """What was found out about a variant.
 
     Attributes:
-        name: Its own.
+        name: Name of the variant.
         num_features: d.
         milliseconds: Median of a clip, from waveform to embedding.
-        hits: Of its probe.
-        size_bytes: Of the 1-bit linear network.
+        hits: Whether the probe was right about each clip, [n].
+        size_bytes: Packed size of the 1-bit linear network.
         predicted: Classes that this network's folds predicted, [n].
     """
 

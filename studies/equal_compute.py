@@ -58,7 +58,7 @@ class Search:
     Attributes:
         study: With all of its trials.
         points: What was trained up to there, by number; `is_front` is about these alone.
-        costs: Of every trial that was trained up to there.
+        costs: Cost of each trial that was trained up to there.
         n_left_out: Trials that were trained beyond.
     """
 
@@ -74,7 +74,7 @@ class Search:
 
     @property
     def seconds(self) -> float:
-        """Of its trials, as measured: training, packing, predictions."""
+        """Measured time of all trials: training, packing, predictions."""
         return sum(cost.seconds for cost in self.costs)
 
     @property
@@ -197,7 +197,7 @@ def cut(study: Study, costs: Sequence[Cost], target: int) -> Search:
     """A search up to the trial where its compute is nearest to a target.
 
     Raises:
-        ConfigError: It has no result up to there.
+        ConfigError: The search has no result up to there.
     """
     n_kept = nearest_prefix([cost.compute for cost in costs], target) if costs else 0
     kept = list(costs[:n_kept])

@@ -90,7 +90,7 @@ def parse_hidden(text: str) -> tuple[int, ...]:
     """``640-320`` or ``linear`` to widths.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     if text == "linear":
         return ()

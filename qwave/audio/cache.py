@@ -79,7 +79,7 @@ class EmbeddingCache:
         """SHA-256 of a file's bytes, 64 hexadecimal digits; read only if it may have changed.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
         key, stat = os.fsencode(os.path.realpath(path)), path.stat()
         is_settled = stat.st_mtime_ns < time.time_ns() - _SETTLED_NS  # before it is read
@@ -175,7 +175,7 @@ def open_cache() -> Iterator[EmbeddingCache]:
     """The cache of this user; where its folder cannot be written, one that ends with the process.
 
     Raises:
-        AudioError: Its file is damaged.
+        AudioError: The file of the cache is damaged.
     """
     folder, is_kept = find_cache_folder()
     if not is_kept:

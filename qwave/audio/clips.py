@@ -19,10 +19,10 @@ class Clip:
     """A labelled recording.
 
     Attributes:
-        path: Its file.
-        name: Its path below the source, with forward slashes.
-        label: Its class, one of the table's.
-        fold: Its official fold; None where there are none.
+        path: The file.
+        name: Path below the source, with forward slashes.
+        label: Class, one of `ClipTable.class_names`.
+        fold: Official fold; None where there are none.
         group: The recording it was cut from; None where that is not known.
     """
 
@@ -40,7 +40,8 @@ class ClipTable:
     Attributes:
         layout: How the source is laid out: ``esc50``, ``urbansound8k``, ``esc10``, ``folders`` or
             ``csv``.
-        clips: By class, then by name. All of them have a fold, or none; likewise the groups.
+        clips: By class, then by name. All have a fold or none has, and all have a group or
+            none has.
         class_names: Two or more, in the order of the published numbers, else sorted; each has
             clips.
     """

@@ -23,8 +23,8 @@ def open_data(
     Args:
         path: ``esc10``, a file of embeddings, or clips: a folder or a table of their paths and
             labels. Clips are embedded by `embed_source`, or found in its cache.
-        encoder: Of clips, as `make_encoder` takes it; None: the default. Of embeddings, the
-            encoder that the file must name, weights from a folder apart.
+        encoder: Encoder of clips, as `make_encoder` takes it; None: the default. Where `path` is a
+            file of embeddings, the encoder that it must name, weights from a folder apart.
         feature_columns: Features of a table of embeddings, as `load_embeddings` takes them.
         split: How the rows are to be split; clips that cannot be are refused before they are
             embedded. Embeddings are not checked here.

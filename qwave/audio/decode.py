@@ -58,7 +58,7 @@ def read_clip(
         file: wav, flac, ogg (Vorbis, Opus), mp3 or aiff, whatever its suffix says; or a stream of
             its bytes that can seek, read from its start and left open.
         sample_rate: In hertz; the recording's own may be 100 Hz to 768 kHz.
-        name: Of the recording, for errors; the file's by default.
+        name: What errors call the recording; by default the file's name.
 
     Raises:
         AudioError: There is no such file, or it cannot be decoded; it ends early, is empty, too

@@ -37,15 +37,15 @@ class Embedded:
 
     Attributes:
         data: The embeddings; `data.encoder` is the encoder's identity.
-        parameters: The encoder's.
-        weights_digest: Likewise; empty where it has no weights.
-        layout: Of the source, as `ClipTable.layout`.
+        parameters: Parameters of the encoder.
+        weights_digest: Digest of the encoder's weights; empty where it has none.
+        layout: How the source is laid out, as `ClipTable.layout`.
         clips_digest: 16 hexadecimal digits over the names of the clips and their contents.
         skipped: What is wrong with each clip that was left out; it names the clip.
         silent: Names of the clips whose samples are all zero; they are not left out.
         noted: What decoding the clips that were embedded now warned of; it names the clip.
         n_made: Clips that were decoded and embedded now; the others came from the cache.
-        seconds: That these took.
+        seconds: Wall time of embedding `n_made` clips.
     """
 
     data: EmbeddingSet
@@ -64,10 +64,10 @@ class _Work(NamedTuple):
     """What is known about the clips of a source, each by its path.
 
     Attributes:
-        contents: SHA-256 of its bytes.
-        found: Its embedding.
-        faults: Why it has none.
-        notes: What decoding warned of; of clips that were embedded now.
+        contents: SHA-256 of the bytes of each clip.
+        found: Embedding of each clip that has one.
+        faults: Why a clip has no embedding.
+        notes: What decoding warned of, for clips that were embedded now.
     """
 
     contents: dict[Path, str]
@@ -157,7 +157,7 @@ def save_embeddings(path: Path, embedded: Embedded) -> None:
     bytes: the archive's entries bear no date and are not compressed.
 
     Raises:
-        AudioError: It cannot be written.
+        AudioError: The file cannot be written.
     """
     data = embedded.data
     arrays = {

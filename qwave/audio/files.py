@@ -21,12 +21,12 @@ def require_file(path: Path, name: str | None = None) -> None:
     """Refuse a path that is no regular file, links followed; it is not opened.
 
     Args:
-        path: Of the recording.
+        path: File of the recording.
         name: For errors; the path by default.
 
     Raises:
-        AudioError: It is a folder, a pipe, a device or a socket.
-        OSError: It is not there, or may not be looked at.
+        AudioError: The path is a folder, a pipe, a device or a socket.
+        OSError: Nothing has that path, or its kind may not be asked for.
     """
     _require_regular(os.stat(path).st_mode, name or str(path))
 

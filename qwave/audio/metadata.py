@@ -27,8 +27,8 @@ class Layout(NamedTuple):
     """Where a published data set says what, by the names of its columns.
 
     Attributes:
-        name: Of the layout.
-        metadata: Its table, below the data set's folder.
+        name: What the layout is called in `ClipTable.layout`.
+        metadata: Path of the table of clips, below the data set's folder.
         audio: A clip's path below that folder, of ``{fold}`` and ``{file}``.
         file, fold, group, target, label: Columns; classes are in the order of their targets.
     """
@@ -68,7 +68,6 @@ LAYOUTS = (
 _NEEDED = ("path", "label")
 _OPTIONAL = ("fold", "group")
 _LARGEST_WHOLE = 2**31 - 1  # of folds and targets
-_MOST_HEADER = 100_000  # characters that are read to find out what parts the cells
 _SIMILAR = 0.75  # a name one slip away: "flod", "folds"; official folds must not be overlooked
 
 

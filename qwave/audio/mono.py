@@ -34,7 +34,7 @@ def mix_down(blocks: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
     Args:
         blocks: Finite, all of one number of channels. One channel passes as it is; of several, up
             to 4095 frames are held back.
-        name: Of the recording, for the warning.
+        name: What the warning calls the recording.
     """
     energy: _Energy | None = None
     rest = np.zeros((0, 0), dtype=np.float32)

@@ -95,7 +95,7 @@ def raw_blocks(
         stream: Samples from its first byte to its end.
         raw_rate: Their rate in hertz, which nothing in the stream tells.
         sample_rate: The rate that is asked for.
-        name: Of the stream, for errors.
+        name: What errors call the stream.
 
     Raises:
         AudioError: `raw_rate` is no rate of sound.

@@ -157,7 +157,7 @@ def _embed_clip(spec: str, path: Path, content: str) -> ClipEmbedding:
     """One clip, as a worker embeds it.
 
     Raises:
-        AudioError: It cannot be decoded or embedded, or is not what it was.
+        AudioError: The clip cannot be decoded or embedded, or its file has changed.
     """
     encoder = _encoder_here(spec)
     try:

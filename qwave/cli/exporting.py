@@ -37,10 +37,10 @@ class HandedOver(NamedTuple):
     """A model that was exported.
 
     Attributes:
-        exported: It, in its folder.
+        exported: The model in its folder.
         file: The packed file that was asked for: the one in the folder, or a copy.
         aliases: Names under which it is registered; none where it is not.
-        uri: Of its registered version, or None.
+        uri: Address of the registered version, or None.
     """
 
     exported: ExportedModel
@@ -100,7 +100,7 @@ def point_of_trial(
     Args:
         number: The trial's.
         attributes: User attributes of all trials, by number.
-        points: Of those that were trained.
+        points: One for each trial that was trained.
 
     Raises:
         ConfigError: There is no such trial, or it was not trained.

@@ -16,7 +16,7 @@ class RowLayout(NamedTuple):
 
     Attributes:
         model: Whose predictions they are.
-        clips: Of which the longest path gives the first column; empty: no such column.
+        clips: Paths, the longest of which is as wide as the first column; empty: no such column.
         has_windows: Whether rows begin with start and end.
         n_top: Classes shown, the likeliest among them.
     """
@@ -74,7 +74,7 @@ class RowLayout(NamedTuple):
         return max(len("label"), *(len(for_terminal(name)) for name in self.model.class_names))
 
     def _route_width(self) -> int:
-        """Of the longest route; 0 for a plain network, which has none."""
+        """Characters of the longest route; 0 for a plain network, which has none."""
         config = self.model.packed.header.model
         if config.num_experts == 1:
             return 0

@@ -360,7 +360,7 @@ def require_config(config: object, caller: str) -> None:
         caller: The function that was called, for the message.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: The value is no `TrialConfig`.
     """
     if not isinstance(config, TrialConfig):
         raise ConfigError(

@@ -31,7 +31,7 @@ class Columns(NamedTuple):
     """Places of columns in a table, by what they are.
 
     Attributes:
-        labels: Those that could be the label, the most certain one first; at least one.
+        labels: Columns that could be the label, the most certain one first; at least one.
         fold: Column of official folds, or None.
         group: Column of recordings, or None.
         name: Column of clips' names, or None.

@@ -68,7 +68,7 @@ def open_table(file: Path, source: str) -> TextTable:
     """Read a text file and find its header.
 
     Raises:
-        DataError: It cannot be opened, is no text, or holds no header.
+        DataError: The file cannot be opened, is no text, or holds no header.
     """
     refuse_other_kinds(file, source, "text")
     return _opened(_decoded(file, source), source)

@@ -74,7 +74,7 @@ def require_embeddings(data: object, caller: str) -> None:
         caller: The function that was called, for the message.
 
     Raises:
-        DataError: It is something else.
+        DataError: The value is no `EmbeddingSet`.
     """
     if isinstance(data, EmbeddingSet):
         return

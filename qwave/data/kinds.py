@@ -42,7 +42,7 @@ def refuse_other_kinds(file: Path, source: str, expected: str) -> None:
         expected: ``zip``, ``parquet`` or ``text``.
 
     Raises:
-        DataError: It is a Git LFS pointer, a web page, a download that was cut off, or a file of
+        DataError: The file is a Git LFS pointer, a web page, a download that was cut off, or of
             another format; or it cannot be opened.
     """
     what = {"zip": ".npz file", "parquet": "Parquet file", "text": "CSV table"}[expected]
@@ -71,7 +71,7 @@ def require_memory(n_bytes: int, source: str, what: str) -> None:
     """Refuse what would take more than half of this machine's memory.
 
     Raises:
-        DataError: It would.
+        DataError: More than half of the memory would be needed.
     """
     total = memory_bytes()
     if total is not None and n_bytes > total // 2:

@@ -132,9 +132,9 @@ def _skills(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 
 def _nearest_known(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:
-    """Of sorted values [k, m], the place in its row of the nearest known one; of two the left.
+    """Place in its row of the known value that is nearest to each of sorted values [k, m].
 
-    Each row has a known value.
+    Of two that are as near the left one is taken. Each row has a known value.
     """
     last = values.shape[1] - 1
     place = np.arange(last + 1)

@@ -96,7 +96,7 @@ def embeddings_from_csv(
     """Embeddings in a text file (`qwave.data.delimited`); rows in messages are its lines.
 
     Raises:
-        DataError: It is no table, or as `embeddings_from_frame`.
+        DataError: The file is no table, or a reason of `embeddings_from_frame`.
     """
     text = open_table(file, source)
     # Commas at the end of the header name nothing; `read_rows` wants the cells below to be empty.
@@ -129,7 +129,7 @@ def embeddings_from_parquet(
     """Embeddings in a Parquet file; rows in messages count from 0.
 
     Raises:
-        DataError: It cannot be read, or as `embeddings_from_frame`.
+        DataError: The file cannot be read, or a reason of `embeddings_from_frame`.
     """
     refuse_other_kinds(file, source, "parquet")
     try:

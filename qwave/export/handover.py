@@ -68,7 +68,7 @@ class Candidate:
     Attributes:
         search: The sweep.
         point: The trial's place and size, as the search saw it.
-        config: Its configuration.
+        config: Configuration of the trial.
     """
 
     search: Search

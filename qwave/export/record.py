@@ -35,9 +35,9 @@ class Search:
     """The sweep that a model comes from.
 
     Attributes:
-        name: Of the sweep: its study, its MLflow experiment, and its registered model.
-        sweep_digest: Of its configuration.
-        data_digest: Of the rows that its trials had.
+        name: Name of the sweep, its study, its MLflow experiment, and its registered model.
+        sweep_digest: Digest of the sweep's configuration.
+        data_digest: Digest of the rows that the trials had.
         n_trained: Configurations that were trained; the front is the best of so many.
         notes: What the search said about the data, the folds and the scores.
     """
@@ -54,7 +54,7 @@ class SearchedData(NamedTuple):
 
     Attributes:
         full: All rows of the file.
-        searched: Those that trials had: all but those of `data.holdout_fold`.
+        searched: Rows that trials had: all but those of `data.holdout_fold`.
     """
 
     full: EmbeddingSet
@@ -101,7 +101,7 @@ def read_out_of_fold(file: Path, searched: EmbeddingSet) -> OutOfFold:
     """Read ``predictions.csv`` of a trial's MLflow run.
 
     Raises:
-        StoreError: It is missing, damaged, or of other clips.
+        StoreError: The file is missing, damaged, or of other clips.
     """
     advice = (
         "the run's artifacts were removed or changed: put them back, export another trial, or "

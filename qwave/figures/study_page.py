@@ -16,7 +16,7 @@ class Section:
     """A part of a study's report.
 
     Attributes:
-        name: Of its files, without a suffix.
+        name: Name of the section's files, without a suffix.
         heading: What it is about.
         text: What was found and how to read it; paragraphs are divided by empty lines.
         table: Or None.

@@ -236,7 +236,7 @@ def packed_size_bytes(config: TrialConfig, data: EmbeddingSet) -> int:
 
 
 def packed_size_parts(config: TrialConfig, data: EmbeddingSet) -> dict[str, int]:
-    """The same by part: ``expert_0`` ..., ``router``, ``normalization``, ``container``.
+    """Packed size by part: ``expert_0`` ..., ``router``, ``normalization``, ``container``.
 
     The container is everything besides codes, scales, biases and constants: the safetensors
     framing and the header.

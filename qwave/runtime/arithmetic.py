@@ -35,7 +35,7 @@ class NumpyNetwork:
     """See `qwave.runtime.kernels.Network`.
 
     Args:
-        normalizer: Of the raw clips.
+        normalizer: What is done to raw clips first.
         layers: At least one.
         product: Makes a layer's product.
     """
@@ -51,12 +51,12 @@ class NumpyNetwork:
         self._layers = [_Linear(layer, product(layer)) for layer in layers]
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Of clips [n, d], float32 [n, c]."""
+        """Logits of clips [n, d], float32 [n, c]."""
         refuse_not_finite(x)
         return self._forward(self._normalizer(x), None)
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Of clips [n, d], float32 [n, c]."""
+        """Probabilities of clips [n, d], float32 [n, c]; rows sum to 1."""
         return softmax(self.logits(x))
 
     def sample(self, x: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:

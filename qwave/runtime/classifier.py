@@ -122,7 +122,7 @@ class PackedClassifier:
         return self._router is not None and self.packed.header.model.curiosity.alpha > 0
 
     def _gates(self, x: np.ndarray, information: np.ndarray | None) -> np.ndarray:
-        """Of clips [n, d] with mutual information [n], which may be None where alpha is 0."""
+        """Gates of clips [n, d]; their mutual information [n] may be None where alpha is 0."""
         model = self.packed.header.model
         if self._router is None:
             return np.ones((len(x), 1), dtype=np.float32)

@@ -35,10 +35,10 @@ class Network(Protocol):
     """
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Of clips [n, d], float32 [n, c]."""
+        """Logits of clips [n, d], float32 [n, c]."""
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Of clips [n, d], float32 [n, c]."""
+        """Probabilities of clips [n, d], float32 [n, c]; rows sum to 1."""
 
     def sample(self, x: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of clips [n, d] under masks [s, i] of each layer, float32 [s, n, c]."""

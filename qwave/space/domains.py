@@ -42,7 +42,7 @@ def parse_domain(value: Any, source: str) -> Domain:
     ``{choice: [...]}``, ``{choice: {name: value}}`` or ``{mix: [scheme, ...]}``.
 
     Raises:
-        ConfigError: It is none of these; `source` names the file and the key.
+        ConfigError: The entry is none of these; `source` names the file and the key.
     """
     kinds = [kind for kind in _KINDS if isinstance(value, Mapping) and kind in value]
     if len(kinds) != 1:

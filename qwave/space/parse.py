@@ -132,7 +132,7 @@ def sweep_from(
 
 
 def _with_normalizations(tree: dict[str, Any]) -> dict[str, Any]:
-    """The same tree, in which `data.normalization` is searched unless the file settles it."""
+    """A copy of a tree in which `data.normalization` is searched, if the file does not fix it."""
     data, search = tree.get("data", {}), tree.get("search", {})
     if not isinstance(data, Mapping) or not isinstance(search, Mapping):
         return tree  # which validation refuses

@@ -99,7 +99,7 @@ def total_seconds(
         n_trials: Trials that are trained: each configuration once.
         n_parallel: Trials that run at a time, at least 1.
         startup_seconds: Until the workers are ready.
-        teacher_seconds: Of one teacher. The first is waited for by all workers.
+        teacher_seconds: Time to train one teacher. All workers wait for the first.
         n_teachers: Teachers that differ.
     """
     rounds = max(n_trials / n_parallel, min(1.0, n_trials))
@@ -129,13 +129,13 @@ def scaled_seconds(phases: Mapping[str, float], short: TrainConfig, full: TrainC
 
 
 def shortened(config: TrialConfig, n_epochs: int) -> TrialConfig:
-    """The same configuration, trained for that many epochs at most."""
+    """A copy of a configuration that trains for `n_epochs` at most."""
     epochs = min(n_epochs, config.train.epochs)
     return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
 
 
 def evenly(configs: Sequence[TrialConfig], number: int) -> list[TrialConfig]:
-    """That many of the configurations, at equal distances; all, if there are no more."""
+    """`number` of the configurations, at equal distances; all, if there are no more."""
     if len(configs) <= number:
         return list(configs)
     return [configs[place * len(configs) // number] for place in range(number)]

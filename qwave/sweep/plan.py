@@ -32,7 +32,7 @@ class Plan:
 
     Attributes:
         sweep: The sweep; its number of folds is settled (`qwave.data.resolve_folds`).
-        data: Its rows, without those of the held-out fold.
+        data: Rows that are searched, without those of the held-out fold.
         device: Where trials train.
         smallest_bytes: Smallest file of the space.
         largest_bytes: Largest file of the space, within the budget or not.
@@ -49,7 +49,7 @@ class Plan:
 
 
 def with_absolute_path(sweep: SweepConfig) -> SweepConfig:
-    """The same sweep, its data found from any working directory."""
+    """A copy of a sweep whose data are found from any working directory."""
     data = dataclasses.replace(sweep.data, path=absolute_source(sweep.data.path))
     return dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, data=data))
 

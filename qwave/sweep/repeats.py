@@ -59,8 +59,8 @@ class Repeat:
         pooled_scores: See `TrialResult.pooled_scores`.
         predictions: Out-of-fold, of all clips.
         expert_load: Mean gate of each expert, [e].
-        seconds: Of the whole trial; ``train_seconds`` of training.
-        peak_memory_bytes: Of the process that trained it.
+        seconds: Time of the whole trial; `train_seconds`: of the training in it.
+        peak_memory_bytes: Most memory that the process had which trained the trial.
         mlflow_run_id: The run that holds its record.
         folder: Artifacts of that run; of those, `Bench.train` promises the models.
     """
@@ -89,7 +89,7 @@ class Bench:
     Attributes:
         store: An opened store.
         data: What is trained on.
-        recorder: Of the study's experiment.
+        recorder: Writes into the study's MLflow experiment.
         pool: Workers.
         is_stopped: Whether a person asked to stop.
         is_fresh: Train again what the store held when the bench was opened.
@@ -207,7 +207,7 @@ def opened_bench(
     """Open a store for a study of known configurations.
 
     Args:
-        name: Of the study: its MLflow experiment and its report.
+        name: Name of the study, its MLflow experiment and its report.
         data: What is trained on.
         source: Where the data were read from.
         store: A store, or a folder that becomes one.

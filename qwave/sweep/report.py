@@ -143,7 +143,7 @@ def write_report(
 
     Args:
         study: The study.
-        sweep: Its sweep.
+        sweep: Sweep of the study.
         folder: Where the files go; made if it is missing.
         summary: Facts by name, below the picture's title and at the end of the page.
         commands: What each does, and the command.

@@ -50,7 +50,7 @@ class Outcome:
     Attributes:
         counts: ``trials``, ``complete``, ``pruned`` (over the size budget) and ``failed``.
         front: Members, smallest first.
-        hypervolume: Of the front, see `qwave.pareto.hypervolume`.
+        hypervolume: Hypervolume of the front, see `qwave.pareto.hypervolume`.
         seconds: Wall time of this start.
         record_seconds: Part of it that this process spent on MLflow and figures, while others
             trained.

@@ -134,7 +134,7 @@ def require_folder(folder: Path) -> None:
     """Make a folder where there is none, and write into it.
 
     Raises:
-        OSError: It cannot be made or written.
+        OSError: The folder cannot be made or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -165,7 +165,7 @@ def made_report_folder(store: Path, sweep_name: str) -> Path:
     there, or is another user's.
 
     Raises:
-        StoreError: It cannot be written.
+        StoreError: The folder cannot be written.
     """
     folder = report_folder(store, sweep_name)
     try:

@@ -59,8 +59,8 @@ class Draw:
 
     Attributes:
         trial: Optuna's.
-        config: Its canonical configuration.
-        digest: Of the configuration.
+        config: Canonical configuration of the trial.
+        digest: Digest of the configuration.
     """
 
     trial: Trial
@@ -118,7 +118,7 @@ def load_study(store: Path, name: str) -> Study:
     """A study that a store holds.
 
     Raises:
-        StoreError: It holds none of that name.
+        StoreError: The store holds no study of that name.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_store(store)
@@ -166,7 +166,7 @@ def ask(study: Study, sweep: SweepConfig, suggest: Suggest) -> Draw:
 
     Args:
         study: The study.
-        sweep: Its sweep.
+        sweep: Sweep of the study.
         suggest: `qwave.space.suggest`, or a function like it.
     """
     trials = study.get_trials(deepcopy=False)
@@ -315,7 +315,7 @@ def repair(
 
     Args:
         study: The study.
-        sweep: Its sweep.
+        sweep: Sweep of the study.
         is_recorded: Whether an MLflow run, by its id, was closed as finished.
 
     Returns:

@@ -29,12 +29,12 @@ def write_study(
 
     Args:
         bench: Where the study ran.
-        name: Of the study.
+        name: Name of the study.
         title: Heading of the report.
         summary: Facts by name.
-        sections: Of the report.
-        params: Of the MLflow run; written when it is made.
-        metrics: Of the MLflow run.
+        sections: Parts of the report, in order.
+        params: Parameters of the MLflow run; written when it is made.
+        metrics: Metrics of the MLflow run.
     """
     folder = made_report_folder(bench.store, name)
     commands = {"browse the trials": ui_command(bench.store)}

@@ -82,13 +82,13 @@ def register_model(
     Args:
         tracker: The store; its registry is the same database.
         run_id: The run that the model came from, open or closed.
-        name: Of the registered model, made where there is none: letters, digits, ``_ - .``.
+        name: Registered model, made where there is none: letters, digits, ``_ - .``.
         model_file: The packed file.
         input_example: A few raw embeddings, finite [n, d].
-        class_names: Of the classes in the file, in its order.
+        class_names: Names of the classes in the file, in its order.
         aliases: Such as ``best-at-50kB``.
-        tags: Of the version and the logged model.
-        description: Of the version, in Markdown.
+        tags: Tags of the version and the logged model.
+        description: Description of the version, in Markdown.
 
     Raises:
         ConfigError: MLflow cannot have the name or an alias.

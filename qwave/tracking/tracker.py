@@ -130,7 +130,7 @@ class Tracker:
         """Rename an experiment after the present time and delete it (it can be restored).
 
         Args:
-            name: Of the experiment.
+            name: Name of the experiment.
             is_kept: Leave it undeleted, if it was.
 
         Returns:
