@@ -156,7 +156,7 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
         x, y = self._validated(X, y=y)
         # -0.0 is 0: equal numbers are the same bytes, by which rows are put in order.
         x = np.add(x, np.float32(0), order="C")
-        classes, codes = _classes_of(y)
+        classes, codes = _classes_of(np.asarray(y))
         weight = None if sample_weight is None else _checked_weight(sample_weight, len(x))
         rows = training_rows(x, codes, classes, weight, self.class_weight)
         trained = np.unique(codes[rows])

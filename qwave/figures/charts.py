@@ -118,7 +118,21 @@ def front_chart(
 
 
 def hover_lines(point: FrontPoint, points: Sequence[FrontPoint]) -> list[str]:
-    """Six to eight short lines about a trial, as text: what it is, how good, how large.
+    """Six to eight short lines about a trial, as text: title, `fact_lines`, and a hint.
+
+    Args:
+        point: The trial.
+        points: All trials, to say which one is better.
+    """
+    return [
+        *_title_lines(point.label),
+        *fact_lines(point, points),
+        "click: configuration, run, export",
+    ]
+
+
+def fact_lines(point: FrontPoint, points: Sequence[FrontPoint]) -> list[str]:
+    """Five short lines about a trial: accuracy, its interval, size, experts, and standing.
 
     Args:
         point: The trial.
@@ -135,13 +149,11 @@ def hover_lines(point: FrontPoint, points: Sequence[FrontPoint]) -> list[str]:
         rival = _rival(point, points)
         standing = f"behind trial {rival.number}" if rival else "not on the front"
     return [
-        *_title_lines(point.label),
         f"accuracy {percent_text(point.accuracy)}",
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %",
         f"size {size_text(point.size_bytes)} ({point.size_bytes:,} bytes)",
         experts,
         f"trial {point.number}, {standing}",
-        "click: configuration, run, export",
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qwave.figures.charts import hover_lines
+from qwave.figures.charts import fact_lines
 from qwave.figures.points import FrontPoint, front_members
 
 MLFLOW_ADDRESS = "http://127.0.0.1:5000"
@@ -74,8 +74,7 @@ def panel_facts(points: Sequence[FrontPoint], records: Records) -> dict[str, Any
                 "x": point.size_bytes,
                 "y": 100 * point.accuracy,
                 "number": point.number,
-                # Without the title and the hint at the end, which are for the chart.
-                "facts": hover_lines(point, front)[-6:-1],
+                "facts": fact_lines(point, front),
                 "settings": {
                     key: str(value)
                     for key, value in point.configuration.items()

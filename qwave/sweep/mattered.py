@@ -182,7 +182,7 @@ def _shares_of_half(
     values: np.ndarray, is_drawn: np.ndarray, y: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     """Each parameter's share of the variance of y [n], from one random half to the other."""
-    # Here, for few commands write a report.
+    # Imported here: few commands write a report.
     from sklearn.tree import ExtraTreeRegressor
 
     n, p = values.shape
