@@ -145,7 +145,7 @@ def test_an_export_finds_the_rows_of_clips_and_says_when_they_have_changed(place
     with pytest.raises(DataError, match="no such file: clips .* put the file back"):
         load_searched(config, search)
     Path("clips").mkdir()
-    with pytest.raises(DataError, match="clips holds no clips.* search again"):
+    with pytest.raises(DataError, match="clips holds no clips.* put the file back"):
         load_searched(config, search)
 
 
