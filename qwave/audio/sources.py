@@ -131,7 +131,7 @@ def _read_folders(source: Path) -> ClipTable:
     if len(empty) == len(folders):
         raise DataError(
             f"{source} holds no clips in {len(folders)} folders "
-            f"(allowed: {' '.join(AUDIO_SUFFIXES)})"
+            f"(allowed: {' '.join(AUDIO_SUFFIXES)}){_of_parts(source)}"
         )
     if empty:
         raise DataError(
@@ -161,6 +161,16 @@ def _read_folders(source: Path) -> ClipTable:
     return make_table("folders", clips, [folder.name for folder in folders], source)
 
 
+def _of_parts(source: Path) -> str:
+    """What to do with a folder that is a Parquet table in parts; empty for other folders."""
+    if next(source.rglob("*.parquet"), None) is None:
+        return ""
+    return (
+        "; if it is a table in parts, make one file of it: "
+        "pandas.read_parquet(FOLDER).to_parquet(FILE)"
+    )
+
+
 def _check_place(source: Path, folders: list[Path], loose: list[str]) -> None:
     """Refuse a folder one level off, or without any clip's class."""
     for layout in LAYOUTS:
@@ -180,7 +190,7 @@ def _check_place(source: Path, folders: list[Path], loose: list[str]) -> None:
             )
         raise DataError(
             f"{source} holds no clips: it must have a folder of clips for each class "
-            f"({' '.join(AUDIO_SUFFIXES)})"
+            f"({' '.join(AUDIO_SUFFIXES)}){_of_parts(source)}"
         )
     if all(_FOLD.fullmatch(folder.name) for folder in folders):
         raise DataError(

@@ -103,16 +103,21 @@ def _read_arrays(archive: zipfile.ZipFile, source: str) -> dict[str, Any]:
                 f"holds {', '.join(list(held)[:20]) or 'nothing'}{''.join(hints[:1])}; write "
                 "numpy.savez(FILE, x=FEATURES, y=LABELS)"
             )
+    notes = [
+        f"the {ours} is array {present[ours][0]!r}"
+        for ours in ("fold", "group")
+        if present[ours] and present[ours][0] not in _KEYS[ours]
+    ]
     unused = [
         name for name in list(held)[:1000] if (may := could_split(name)) and not present[may]
     ]
     if unused:
-        warnings.warn(
-            f"{source}: not used: {', '.join(map(repr, unused[:12]))}; name an array of official "
-            "folds 'fold', and one of recordings 'group', if these are that",
-            UserWarning,
-            stacklevel=4,
+        notes.append(
+            f"not used: {', '.join(map(repr, unused[:12]))}; name an array of official folds "
+            "'fold', and one of recordings 'group', if these are that"
         )
+    if notes:
+        warnings.warn(f"{source}: {'; '.join(notes)}", UserWarning, stacklevel=4)
     headers = {
         name: _header(archive, held[name], name, source)
         for names in present.values()

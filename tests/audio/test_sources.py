@@ -348,3 +348,16 @@ def test_random_folders_are_read_whole(write_clips: WriteClips, seed: int) -> No
     assert sorted(clip.name for clip in table.clips) == sorted(names), f"{seed=}"
     counts = Counter(name.split("/")[0] for name in names)
     assert Counter(clip.label for clip in table.clips) == counts, f"{seed=}"
+
+
+@pytest.mark.parametrize(
+    "names", [("part.0.parquet",), ("label=dog/0.parquet", "label=rain/0.parquet")]
+)
+def test_a_table_in_parts_is_recognised(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"PAR1")
+    with pytest.raises(
+        DataError, match=r"holds no clips.*; if it is a table in parts, make one f"
+    ):
+        read_source(tmp_path)

@@ -334,7 +334,10 @@ def test_arrays_by_another_name_are_used_for_what_they_are(
     tmp_path: Path, arrays: dict[str, Any], ours: str, expected: list[Any] | None
 ) -> None:
     np.savez(tmp_path / "some.npz", x=X, y=Y, **arrays)
-    data = load_embeddings(tmp_path / "some.npz")
+    data, said = notes(lambda: load_embeddings(tmp_path / "some.npz"))
+    other = next(iter(arrays))
+    is_noted = ours in ("fold", "group") and ours not in arrays
+    assert [note.split(": ")[-1] for note in said] == [f"the {ours} is array {other!r}"] * is_noted
     found = getattr(data, ours)
     assert list(found) == (expected or [str(i) for i in range(N)])
 
@@ -342,11 +345,11 @@ def test_arrays_by_another_name_are_used_for_what_they_are(
 @pytest.mark.parametrize("name", ["split", "user_id", "official_fold", "session_number"])
 def test_an_array_that_may_keep_clips_apart_is_not_left_unsaid(tmp_path: Path, name: str) -> None:
     path = tmp_path / "some.npz"
-    np.savez(path, x=X, y=Y, **{name: WORDS})
+    np.savez(path, allow_pickle=False, x=X, y=Y, **{name: WORDS})
     with pytest.warns(UserWarning, match=f": not used: {name!r}; name an array of official folds"):
         load_embeddings(path)
     ours = "fold" if "fold" in name or name == "split" else "group"
-    np.savez(path, x=X, y=Y, **{name: WORDS, ours: Y})
+    np.savez(path, allow_pickle=False, x=X, y=Y, **{name: WORDS, ours: Y})
     load_embeddings(path)
 
 
