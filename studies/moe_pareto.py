@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.trials is not None:
         overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
     sweep = load_sweep(path, overrides, is_smoke=arguments.smoke)
-    plan = plan_sweep(sweep, arguments.device)
     check_store(arguments.store)
+    plan = plan_sweep(sweep, arguments.device)
     if arguments.dry_run:
         show_plan(plan)
         return 0
