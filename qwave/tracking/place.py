@@ -71,8 +71,8 @@ def require_database(store: Path) -> None:
     except sqlite3.DatabaseError as error:
         aside = for_shell("mv", file, file.with_suffix(".damaged"))
         raise StoreError(
-            f"{file} is damaged ({error}); put back a copy of it, or set it aside with {aside}: the "
-            "same command then makes a new one and goes on; all trials are in optuna.journal, "
+            f"{file} is damaged ({error}); put back a copy of it, or set it aside with {aside}: "
+            "the same command then makes a new one and goes on; all trials are in optuna.journal, "
             "only MLflow's view of the earlier ones is lost"
         ) from error
 

@@ -236,7 +236,7 @@ def test_a_name_that_is_too_long_is_no_store(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_not_to_be_copied(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be written") as caught:
-        with opened_store(tmp_path / "file" / "store"):
-            pass
+    store = tmp_path / "file" / "store"
+    with pytest.raises(StoreError, match="cannot be written") as caught, opened_store(store):
+        pass
     assert "copy it" not in str(caught.value)
