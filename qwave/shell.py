@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 
@@ -17,7 +18,13 @@ def expanded(text: str) -> str:
 
 
 def typed_path(text: str) -> Path:
-    """A path from the command line, its ``~`` replaced: a `type` for argparse."""
+    """A path from the command line, its ``~`` replaced: a `type` for argparse.
+
+    Raises:
+        ArgumentTypeError: It is empty, as a variable that is not set leaves it.
+    """
+    if not text:
+        raise ArgumentTypeError("a path is wanted, but got ''")
     return Path(expanded(text))
 
 

@@ -30,7 +30,7 @@ from qwave.figures import Cell, Column, Estimate, Section, SizedEstimate, Table,
 from qwave.runtime import PackedClassifier
 from qwave.space import load_comparison
 from qwave.statistics import Interval, bootstrap_difference, equivalence, holm
-from qwave.sweep import Repeat, opened_bench, write_study
+from qwave.sweep import Repeat, check_store, opened_bench, write_study
 from studies.command_line import guarded, split_positionals, study_parser
 from studies.presenting import as_estimate, metric_name, show_study
 
@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     path, overrides = split_positionals(arguments.arguments, DEFAULT)
     config = load_comparison(path, overrides, is_smoke=arguments.smoke)
     source = next(iter(config.variants.values())).data
+    check_store(arguments.store)
     full = open_data(source.path, source.encoder, source.feature_columns, split=source)
     data = leave_out(full, source.holdout_fold)
     with opened_bench(

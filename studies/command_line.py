@@ -91,7 +91,7 @@ def study_file(name: str) -> Path:
     Raises:
         ConfigError: There is none; says what there is.
     """
-    typed = typed_path(name)
+    typed = Path(expanded(name))
     if _is_file(typed):
         return typed
     known = {path.stem: path for path in sorted(BUNDLED.glob("*.yaml"))}
@@ -101,12 +101,16 @@ def study_file(name: str) -> Path:
     if is_bundled and plain.stem in known and not is_there:
         return known[plain.stem]
     what = " (it is not a regular file)" if is_there else ""
-    nearby = sorted(path.name for path in _listed(typed.parent) if path.suffix in _SUFFIXES)
+    nearby = sorted(
+        path.name for path in _listed(typed.parent) if path.suffix in _SUFFIXES and _is_file(path)
+    )
     hint = nearest(plain.name, [*nearby, *known, *(path.name for path in known.values())])
     shown = ", ".join(nearby[:_MAX_NAMES]) + (", ..." if len(nearby) > _MAX_NAMES else "")
     there = f"{typed.parent.resolve()} holds {shown or 'no YAML file'}"
     bundled = f"qwave comes with {', '.join(known)}" if known else "qwave's own are not installed"
-    raise ConfigError(f"no such sweep file: {name[:_MAX_NAME]}{what}{hint}; {there}; {bundled}")
+    raise ConfigError(
+        f"no such sweep file: {name[:_MAX_NAME] or repr(name)}{what}{hint}; {there}; {bundled}"
+    )
 
 
 def _is_override(argument: str) -> bool:

@@ -23,7 +23,7 @@ from qwave.config import ComparisonConfig, ConfigError, UncertaintyConfig, neare
 from qwave.data import EmbeddingSet, leave_out, take_classes
 from qwave.figures import Column, Section, Table
 from qwave.space import load_uncertainty
-from qwave.sweep import Bench, opened_bench, write_study
+from qwave.sweep import Bench, check_store, opened_bench, write_study
 from studies.command_line import guarded, split_positionals, study_parser
 from studies.curiosity_errors import error_sections
 from studies.curiosity_escalation import escalation_sections
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_uncertainty(path, overrides, is_smoke=arguments.smoke)
     comparison = config.comparison
     source = next(iter(comparison.variants.values())).data
+    check_store(arguments.store)
     full = open_data(source.path, source.encoder, source.feature_columns, split=source)
     data = leave_out(full, source.holdout_fold)
     reduced = without_classes(data, config)

@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Search twice, train again, compare, report."""
     path, overrides = split_positionals(arguments.arguments, DEFAULT)
     config = load_mixtures(path, overrides, is_smoke=arguments.smoke)
+    check_store(arguments.store)
     plans = [plan_sweep(config.one, arguments.device)]
     with warnings.catch_warnings():
         # The data are the same, and so is what there is to say about them.
@@ -54,7 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
         plans.append(plan_sweep(config.mixed, arguments.device))
     data, budget = plans[0].data, config.mixed.budget
     reference = Reference(1 / data.num_classes, budget.max_size_bytes)
-    check_store(arguments.store)
     one, mixed = equal_searches(
         plans, arguments.store, is_fresh=arguments.fresh, is_retry=arguments.retry_failed
     )

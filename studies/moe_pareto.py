@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.trials is not None:
         overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
     sweep = load_sweep(path, overrides, is_smoke=arguments.smoke)
-    plan = plan_sweep(sweep, arguments.device)
     check_store(arguments.store)
+    plan = plan_sweep(sweep, arguments.device)
     if arguments.dry_run:
         show_plan(plan)
         return 0
@@ -105,10 +105,12 @@ def show_plan(plan: Plan) -> None:
     )
     n_workers = worker_count(sweep.budget.workers, plan.device)
     minutes = expected_seconds(plan) / 60
+    is_random = sweep.sampler.name == "random"
     print(
-        f"{sweep.budget.n_trials} trials on {plan.device} with {n_workers} worker(s): about "
-        f"{minutes:.{0 if minutes >= 10 else 1}f} minutes, measured on a few of them, if all "
-        "draws were random; less with a sampler that learns"
+        f"{sweep.budget.n_trials} trials on {plan.device} with {n_workers} worker(s): "
+        f"{'about' if is_random else 'at most about'} {minutes:.{0 if minutes >= 10 else 1}f} "
+        "minutes, measured on a few of them"
+        + ("" if is_random else "; mostly less, as the sampler leaves the large models behind")
     )
 
 

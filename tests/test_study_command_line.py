@@ -156,3 +156,24 @@ def test_the_main_job_starts_in_any_directory(tmp_path: Path) -> None:
         odd
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_or_no_name_is_no_sweep_and_only_files_are_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").mkdir()
+    with pytest.raises(
+        ConfigError, match=r"^no such sweep file: my\.yaml \(it is .*\); "
+    ) as found:
+        study_file("my.yaml")
+    assert "did you mean 'my.yaml'" not in str(found.value)
+    assert "holds no YAML file" in str(found.value)
+    with pytest.raises(ConfigError, match="^no such sweep file: '' "):
+        study_file("")
+
+
+def test_an_empty_store_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study_parser("benchmark", "", "").parse_args(["--store", ""])
+    assert "argument --store: a path is wanted, but got ''" in capsys.readouterr().err

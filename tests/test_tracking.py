@@ -415,11 +415,7 @@ def _damage_tables(database: Path) -> None:
     connection.close()
 
 
-def _no_database(database: Path) -> None:
-    database.write_bytes(b"these are not the tables you are looking for" * 100)
-
-
-@pytest.mark.parametrize("damage", [_damage_version, _damage_tables, _no_database])
+@pytest.mark.parametrize("damage", [_damage_version, _damage_tables])
 def test_a_database_that_is_not_this_mlflows_is_refused(
     store: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -428,6 +424,21 @@ def test_a_database_that_is_not_this_mlflows_is_refused(
     match = "^" + re.escape(f"{database} cannot be opened by this MLflow: ")
     with pytest.raises(StoreError, match=match):
         Tracker(store)
+
+
+@pytest.mark.parametrize("content", [b"these are no tables" * 100, b"\0\1" * 3000])
+def test_a_damaged_database_can_be_set_aside_as_the_message_says(
+    store: Path, content: bytes
+) -> None:
+    database = store / "mlflow.db"
+    database.write_bytes(content)
+    match = re.escape(f"{database} is damaged (file is not a database); ")
+    with pytest.raises(StoreError, match=match) as caught:
+        Tracker(store)
+    command = str(caught.value).partition("set it aside with ")[2].partition(": the same")[0]
+    subprocess.run(command, shell=True, check=True)
+    assert Tracker(store).experiment("s")
+    assert (store / "mlflow.damaged").read_bytes() == content
 
 
 def test_a_relative_folder_gives_absolute_addresses(

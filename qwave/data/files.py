@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,10 @@ def _require_file(file: Path, source: str, suffix: str) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"{source} cannot be opened: {error}") from error
     if not exists:
+        if re.match("[a-z][a-z0-9+.-]+:/", str(file), re.IGNORECASE):
+            raise DataError(
+                f"data.path: {file} is an address; download the file, and write its path alone"
+            )
         raise DataError(
             f"data.path: no such file: {file} (allowed: esc10, FILE.npz, FILE.csv, FILE.parquet, "
             "or clips: a folder, or a CSV table with columns path and label)"

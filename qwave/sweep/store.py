@@ -27,6 +27,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from qwave.config import StoreError
+from qwave.text import for_shell
 
 FORMAT_VERSION = 1
 _MARKER = "qwave.json"
@@ -44,6 +45,15 @@ def check_store(store: Path) -> None:
     Raises:
         StoreError: Says what was found and what to do.
     """
+    try:
+        _check_folder(store)
+    except OSError as error:  # may not be entered or read, a name that is too long
+        raise StoreError(
+            f"--store {store} cannot be read: {error}; choose another --store, or make it readable"
+        ) from error
+
+
+def _check_folder(store: Path) -> None:
     if store.exists() and not store.is_dir():
         raise StoreError(f"--store {store} is a file; name a folder")
     if not store.is_dir():
@@ -87,8 +97,8 @@ def opened_store(store: Path) -> Iterator[Path]:
     line of it.
 
     Raises:
-        StoreError: As `check_store`; or another process holds the lock, or the folder cannot be
-            written.
+        StoreError: As `check_store` and `check_journal`; or another process holds the lock, or
+            the folder cannot be written.
     """
     check_store(store)
     _require_writable(store)
@@ -104,6 +114,7 @@ def opened_store(store: Path) -> Iterator[Path]:
     try:
         _drop_stale_lock(journal_path(store))
         _cut_torn_line(journal_path(store))
+        check_journal(store)
         yield store
     finally:
         lock.release()
@@ -142,10 +153,8 @@ def require_folder(folder: Path) -> None:
 
 
 def _unwritable(store: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"--store {store} cannot be written: {error}; copy it to where you may write, and name "
-        "the copy, or choose another --store"
-    )
+    copy = "copy it to where you may write, and name the copy, or " if store.is_dir() else ""
+    return StoreError(f"--store {store} cannot be written: {error}; {copy}choose another --store")
 
 
 def journal_path(store: Path) -> Path:
@@ -195,11 +204,49 @@ def _drop_stale_lock(journal: Path) -> None:
 
 
 def _cut_torn_line(journal: Path) -> None:
-    """Drop a last line without its newline: the process was killed while it wrote."""
+    """Drop a last line that is not whole: the process was killed while it wrote.
+
+    Left there, Optuna would pass over it once, write behind it, and never read the file again.
+    """
     if not journal.exists():
         return
     content = journal.read_bytes()
     end = content.rfind(b"\n") + 1
+    begin = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    if end and not _is_entry(content[begin:end]):
+        end = begin
     if end != len(content):
         with journal.open("r+b") as file:
             file.truncate(end)
+
+
+def check_journal(store: Path) -> None:
+    """Refuse a journal that Optuna cannot read; a last line that is being written may be torn.
+
+    Raises:
+        StoreError: Says which line, and what to do.
+    """
+    journal = journal_path(store)
+    if not journal.exists():
+        return
+    try:
+        lines = journal.read_bytes().split(b"\n")
+    except OSError as error:
+        raise StoreError(f"{journal} cannot be read: {error}") from error
+    for number, line in enumerate(lines[:-1], 1):
+        if not _is_entry(line):
+            # Taking the line out would give the trials behind it other numbers.
+            aside = for_shell("mv", journal.resolve(), journal.resolve().with_suffix(".damaged"))
+            raise StoreError(
+                f"{journal} is damaged: line {number} is no entry of Optuna's; put back a copy "
+                f"of the file, or set it aside with {aside} and search anew: what MLflow holds "
+                "of the earlier trials stays"
+            )
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:  # no JSON, or no UTF-8
+        return False
+    return isinstance(entry, dict) and {"op_code", "worker_id"} <= entry.keys()

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qwave.config import StoreError, SweepConfig, TrialConfig
 from qwave.space import baseline_params
-from qwave.sweep.store import check_store, journal_path
+from qwave.sweep.store import check_journal, check_store, journal_path
 from qwave.text import for_shell
 
 # Draws above the size budget or without effect on the budget of trials, for each trial wanted.
@@ -118,10 +118,11 @@ def load_study(store: Path, name: str) -> Study:
     """A study that a store holds.
 
     Raises:
-        StoreError: The store holds no study of that name.
+        StoreError: The store holds no study of that name, or its journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_store(store)
+    check_journal(store)
     journal = journal_path(store)
     names: list[str] = []
     if journal.exists():

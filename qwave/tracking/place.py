@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from qwave.config import StoreError
+from qwave.text import for_shell
 
 # All that MLflow 3.17 resolves to a place of artifacts.
 _COLUMNS = (
@@ -50,6 +51,30 @@ def store_uri(store: Path) -> str:
 def artifact_root(store: Path) -> Path:
     """The folder of all artifacts of a store, absolute."""
     return store.resolve() / "artifacts"
+
+
+def require_database(store: Path) -> None:
+    """Refuse a damaged database at once: MLflow would try to open it for a minute.
+
+    Raises:
+        StoreError: SQLite cannot read it. Without the file the next start makes a new one: what
+            a study is and goes on from lies in Optuna's journal.
+    """
+    file = store.resolve() / "mlflow.db"
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(file, timeout=_WAIT_SECONDS)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:  # in use, or it may not be read: MLflow waits, and says so
+        return
+    except sqlite3.DatabaseError as error:
+        aside = for_shell("mv", file, file.with_suffix(".damaged"))
+        raise StoreError(
+            f"{file} is damaged ({error}); put back a copy of it, or set it aside with {aside}: "
+            "the same command then makes a new one and goes on; all trials are in optuna.journal, "
+            "only MLflow's view of the earlier ones is lost"
+        ) from error
 
 
 def mend_paths(store: Path) -> list[Path]:

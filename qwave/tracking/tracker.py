@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qwave.caching import require_home
 from qwave.config import StoreError
 from qwave.text import for_shell
-from qwave.tracking.place import artifact_root, mend_paths, store_uri
+from qwave.tracking.place import artifact_root, mend_paths, require_database, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,6 +81,7 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.WARNING)
         self.uri = store_uri(store)
         self.artifact_root = artifact_root(store)
+        require_database(store)
         try:
             self._client: MlflowClient = MlflowClient(tracking_uri=self.uri)
             self._client.search_experiments(max_results=1)

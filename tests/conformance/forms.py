@@ -40,7 +40,7 @@ class Numbers(NamedTuple):
 
 
 def numbers(kind: str, seed: int = 0) -> Numbers:
-    """Three classes of 18 clips with 6 features, in three folds.
+    """Three classes of 18 clips with 20 features, in three folds.
 
     Args:
         kind: ``fractions`` (multiples of an eighth, of both signs), ``integers`` (0 to 15) or
@@ -49,7 +49,7 @@ def numbers(kind: str, seed: int = 0) -> Numbers:
     """
     rng = np.random.default_rng(seed)
     y = np.arange(54) % 3
-    values = 1.5 * rng.normal(size=(3, 6))[y] + rng.normal(size=(54, 6))
+    values = 0.8 * rng.normal(size=(3, 20))[y] + rng.normal(size=(54, 20))
     if kind == "fractions":
         x = np.clip(np.round(values * 8) / 8, -8, 8)
     elif kind == "integers":

@@ -524,3 +524,11 @@ def test_the_digest_changes_with_the_order_of_rows_and_with_the_shape(
     digests.add(load_embeddings(npz(x=X[order], y=Y[order])).digest)
     digests.add(load_embeddings(npz(x=X.reshape(6, 3)[:, :2])).digest)
     assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    "address", ["file:///tmp/x.npz", "https://a.org/x.csv", "s3://b/x.parquet"]
+)
+def test_an_address_is_no_path(address: str) -> None:
+    with pytest.raises(DataError, match=r"^data\.path: .* is an address; download the file"):
+        load_embeddings(address)

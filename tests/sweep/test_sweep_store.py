@@ -21,6 +21,7 @@ from optuna.storages.journal import (
 from qwave.config import StoreError
 from qwave.sweep import store as store_module
 from qwave.sweep.store import check_store, made_report_folder, opened_store
+from qwave.sweep.study import load_study
 
 
 def n_trials(journal: Path) -> int:
@@ -181,3 +182,61 @@ def test_a_torn_last_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
     with opened_store(tmp_path):
         assert journal.read_bytes() == whole
         assert n_trials(journal) == 1
+
+
+def _journal(store: Path, n_attributes: int) -> optuna.Study:
+    storage = JournalStorage(JournalFileBackend(str(store / "optuna.journal")))
+    study = optuna.create_study(study_name="s", storage=storage)
+    for number in range(n_attributes):
+        study.set_user_attr("number", number)
+    return study
+
+
+@pytest.mark.parametrize("line", ["garbage{{{", "[]", "{}", "\udcff\udcfe", '{"op_code": 4'])
+def test_a_damaged_line_of_the_journal_is_named_and_the_file_can_be_set_aside(
+    tmp_path: Path, line: str
+) -> None:
+    store = tmp_path / "my store"
+    with opened_store(store):
+        _journal(store, 4)
+    journal = store / "optuna.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    damaged = [*lines[:2], line.encode(errors="surrogateescape") + b"\n", *lines[2:]]
+    journal.write_bytes(b"".join(damaged))
+    with pytest.raises(StoreError, match="is damaged: line 3 is no entry of Optuna's"):
+        load_study(store, "s")
+    with pytest.raises(StoreError, match="line 3 is no entry") as caught, opened_store(store):
+        pass
+    command = str(caught.value).partition("set it aside with ")[2].partition(" and search")[0]
+    subprocess.run(command, shell=True, check=True)
+    with opened_store(store):
+        _journal(store, 1)
+    assert (store / "optuna.damaged").read_bytes() == b"".join(damaged)
+
+
+@pytest.mark.parametrize("line", [b"garbage{{{\n", b'{"op_code": 4', b"\0\0\0\n", b"\n"])
+def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path: Path, line: bytes) -> None:
+    with opened_store(tmp_path):
+        _journal(tmp_path, 4)
+    journal = tmp_path / "optuna.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + line)
+    for number in range(2):  # what is written behind it must be read again
+        with opened_store(tmp_path):
+            study = load_study(tmp_path, "s")
+            assert study.user_attrs["number"] == (3 if number == 0 else 7)
+            study.set_user_attr("number", 7)
+    assert journal.read_bytes().startswith(whole)
+
+
+def test_a_name_that_is_too_long_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be read: .*File name too long"):
+        check_store(tmp_path / ("x" * 300))
+
+
+def test_what_is_not_there_is_not_to_be_copied(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = tmp_path / "file" / "store"
+    with pytest.raises(StoreError, match="cannot be written") as caught, opened_store(store):
+        pass
+    assert "copy it" not in str(caught.value)
