@@ -45,7 +45,7 @@ def text_file(name: str, content: str) -> Callable[[Path], str]:
 
 BAD_DATA: list[tuple[Callable[[Path], str], str]] = [
     (lambda folder: str(folder / "none.npz"), "no such file"),
-    (text_file("a.csv", "folder,name,label\nf,n,l\n"), "has no column 'class_id'"),
+    (text_file("a.csv", "folder,name,f0\nf,n,1\n"), "has no column 'class_id'"),
     (text_file("b.csv", "name,class_id\nn,0\n"), "has no features"),
     (text_file("c.csv", "class_id,f0\n0,1.5\n1,loud\n"), "row 3, column 'f0': 'loud' is not a"),
     (text_file("d.csv", "class_id,f0\n0,1.5\n1,inf\n"), "row 3, column 'f0': inf is not a finite"),

@@ -6,7 +6,8 @@ Shapes: n clips, s samples, f frames, m mel bands, h and w pixels, d features.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,11 +107,23 @@ class PictureEncoder:
         """Embeddings of waveforms: float32 [n, s] to float32 [n, d].
 
         Clip by clip: in a batch the last bits of a sum could depend on the other clips, and
-        pictures of this size gain nothing from one.
+        pictures of this size gain nothing from one. On one thread: on some processors sums are
+        taken in another order where there are more, and the same clip would have two embeddings.
         """
         embeddings = np.empty((len(waveforms), self.num_features), np.float32)
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread():
             for waveform, embedding in zip(waveforms, embeddings, strict=True):
                 levels = log_mel(torch.tensor(waveform), self.settings, self._filterbank)
                 embedding[:] = self.network(draw_picture(levels, self.picture))[0]
         return embeddings
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread, and on as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

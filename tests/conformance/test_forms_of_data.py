@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,8 @@ from qwave.export import latency
 from qwave.packing import to_bytes
 from qwave.space import load_sweep, parse_config
 from qwave.sweep import load_study, plan_sweep, report_folder, run_sweep
+from qwave.sweep.store import opened_store
+from qwave.tracking import Tracker
 from studies import confirm, moe_pareto
 
 from . import forms
@@ -41,8 +45,8 @@ CONFIG = parse_config(
 
 SWEEP = """
 name: forms
-data: {path: PATH, n_folds: 3}
-budget: {n_trials: 3, max_size_bytes: 100000, workers: 1}
+data: {path: PATH}
+budget: {n_trials: 2, max_size_bytes: 100000, workers: 1}
 sampler: {name: random, seed: 3, in_flight: 2, baselines: false}
 fixed:
   train: {epochs: 2, batch_size: 16}
@@ -150,6 +154,15 @@ def _short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "_SECONDS", 0.01)
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds nothing yet, to be copied: MLflow takes seconds to make its tables."""
+    store = tmp_path_factory.mktemp("empty") / "store"
+    with opened_store(store):
+        Tracker(store)
+    return store
+
+
 def trials_of(store: Path) -> dict[str, Any]:
     """What a sweep leaves, by what does not name its files: values and packed bytes of trials."""
     study = load_study(store, "forms")
@@ -164,9 +177,10 @@ def trials_of(store: Path) -> dict[str, Any]:
     return found
 
 
-def walked(file: Path, folder: Path) -> dict[str, Any]:
+def walked(file: Path, folder: Path, empty_store: Path) -> dict[str, Any]:
     """A user's road from a file: search, confirm, export, and the registered model's answers."""
     sweep, study, store = folder / "sweep.yaml", folder / "confirm.yaml", folder / "store"
+    shutil.copytree(empty_store, store)
     sweep.write_text(SWEEP.replace("PATH", str(file)))
     study.write_text(CONFIRM)
     assert moe_pareto.main([str(sweep), "--store", str(store)]) == 0
@@ -184,21 +198,17 @@ def walked(file: Path, folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def roads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the road gave for C-ordered float32 numbers, by kind; filled when it is asked for."""
-    return {}
-
-
 def road_of_plain(
-    kind: str, roads: dict[str, dict[str, Any]], folders: pytest.TempPathFactory
-) -> dict[str, Any]:
-    if kind not in roads:
-        folder = folders.mktemp(kind)
-        given = forms.numbers(kind)
-        file = folder / "set.npz"
-        np.savez(file, x=given.x, y=given.y, fold=given.fold, names=given.names)
-        roads[kind] = walked(file, folder)
-    return roads[kind]
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> Callable[[str], dict[str, Any]]:
+    """What the road gives for C-ordered float32 numbers of a kind, in a file."""
+
+    @functools.cache
+    def road(kind: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp(kind)
+        return walked(forms.FILES["npz"][1](forms.numbers(kind), folder), folder, empty_store)
+
+    return road
 
 
 @pytest.mark.slow
@@ -207,12 +217,12 @@ def road_of_plain(
 def test_the_whole_road_from_a_file_ends_the_same(
     form: str,
     tmp_path: Path,
-    roads: dict[str, dict[str, Any]],
-    tmp_path_factory: pytest.TempPathFactory,
+    empty_store: Path,
+    road_of_plain: Callable[[str], dict[str, Any]],
 ) -> None:
     kind, write = forms.FILES[form]
-    found = walked(write(forms.numbers(kind), tmp_path), tmp_path)
-    expected = road_of_plain(kind, roads, tmp_path_factory)
+    found = walked(write(forms.numbers(kind), tmp_path), tmp_path, empty_store)
+    expected = road_of_plain(kind)
     assert found.keys() == expected.keys()
     for part, value in expected.items():
         assert found[part] == value, f"{form}: {part}"
@@ -223,15 +233,16 @@ def test_the_whole_road_from_a_file_ends_the_same(
 def test_a_sweep_over_data_in_memory_ends_the_same(
     form: str,
     tmp_path: Path,
-    roads: dict[str, dict[str, Any]],
-    tmp_path_factory: pytest.TempPathFactory,
+    empty_store: Path,
+    road_of_plain: Callable[[str], dict[str, Any]],
 ) -> None:
     kind = forms.kind_of(form)
+    shutil.copytree(empty_store, tmp_path / "store")
     file = forms.FILES["npz"][1](forms.numbers(kind), tmp_path)
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(SWEEP.replace("PATH", str(file)))
     plan = dataclasses.replace(plan_sweep(load_sweep(sweep)), data=forms.load(form, tmp_path))
-    assert run_sweep(plan, tmp_path / "store").counts["complete"] == 3
+    assert run_sweep(plan, tmp_path / "store").counts["complete"] == 2
     found = trials_of(tmp_path / "store")
-    expected = road_of_plain(kind, roads, tmp_path_factory)
+    expected = road_of_plain(kind)
     assert found == {part: expected[part] for part in found}

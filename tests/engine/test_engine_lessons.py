@@ -70,7 +70,7 @@ def test_an_epoch_of_labels_holds_each_training_clip_once(seed: int, make_set: M
             wanted = (1 - smoothing) * one_hot + smoothing / 4
             np.testing.assert_allclose(target[fold][used], wanted, rtol=1e-6, err_msg=f"{seed=}")
             counts = np.array([sum(data.y[rows] == label) for label in range(4)])
-            inverse = len(rows) / (4 * np.maximum(counts, 1))
+            inverse = len(rows) / (np.count_nonzero(counts) * np.maximum(counts, 1))
             np.testing.assert_allclose(weight[fold][used], inverse[y], rtol=1e-6)
         assert (share == 1).all()
 
@@ -190,7 +190,8 @@ def _plain_epoch(
             target, weight = [0.0] * n_classes, 0.0
             for clip, part in ((row, share), (partner, 1 - share)):
                 label = int(data.y[clip])
-                class_weight = size / (n_classes * classes.count(label))
+                # Of the classes that there are: the others have no row to weigh.
+                class_weight = size / (len(set(classes)) * classes.count(label))
                 weight += part * (class_weight if train.class_weights else 1)
                 for c in range(n_classes):
                     smooth = (1 - train.label_smoothing) * (c == label)

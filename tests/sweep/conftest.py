@@ -18,7 +18,7 @@ def searched(
     tmp_path_factory: pytest.TempPathFactory, gaussians: Callable[..., EmbeddingSet]
 ) -> Place:
     """Two trials of a sweep, one of which was exported and registered."""
-    data = gaussians(5, n_per_class=10, num_features=6)
+    data = gaussians(5, n_per_class=10, num_features=6, distance=0.7)
     place = make_place(tmp_path_factory.mktemp("searched"), data.x, data.y)
     assert place.search() == 0
     assert place.export() == 0

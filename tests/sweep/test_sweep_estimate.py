@@ -64,7 +64,13 @@ def test_what_would_be_trained_is_drawn_with_its_baselines_and_within_the_budget
     assert len(configs) == 60
     assert [config.model.num_experts for config in configs[:8]] == [1] * 8
     assert any(config.model.num_experts > 1 for config in configs)
-    narrow = ["search={}", "model.schemes=[int1]", "model.hidden=[]", "budget.n_trials=7"]
+    narrow = [
+        "search={}",
+        "data.normalization=layer",
+        "model.schemes=[int1]",
+        "model.hidden=[]",
+        "budget.n_trials=7",
+    ]
     same = expected_configs(plan_sweep(load_sweep(MAIN, narrow)))
     assert len(same) == 7
     assert len({config.digest for config in same}) == 1, "repeats are trained once"

@@ -470,6 +470,7 @@ def test_the_page_shows_the_choices_of_what_was_searched(report: dict[str, Path]
         "model.hidden",
         "model.head_scheme",
         "model.curiosity.alpha",
+        "data.normalization",
     ]
     assert "(not in use)" in html
 

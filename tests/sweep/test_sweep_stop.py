@@ -59,7 +59,11 @@ def stop_in_the_middle(store: Path, number: int) -> subprocess.CompletedProcess[
 
 def is_in_the_middle(store: Path) -> bool:
     """Whether a trial is complete while another one runs."""
-    if not (store / "mlflow.db").exists():
+    journal = store / "optuna.journal"
+    if not journal.exists():
+        return False
+    names = optuna.get_all_study_names(JournalStorage(JournalFileBackend(str(journal))))
+    if not names:
         return False
     states = [trial.state for trial in load_study(store).get_trials(deepcopy=False)]
     return TrialState.COMPLETE in states and TrialState.RUNNING in states
