@@ -134,9 +134,9 @@ def test_exit_codes(
 
 
 def test_a_tilde_in_store_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/of somebody")
+    monkeypatch.setenv("HOME", "/users/of somebody")
     parser = study_parser("x", "Some study.", "moe_pareto")
-    assert parser.parse_args(["--store=~/a b"]).store == Path("/home/of somebody/a b")
+    assert parser.parse_args(["--store=~/a b"]).store == Path("/users/of somebody/a b")
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_paths_below_the_earlier_place_and_no_others_are_mended(tmp_path: Path, 
         f"file:///data{old.as_uri().removeprefix('file://')}/3",
         "mlflow-artifacts:/3",
         "s3://bucket/artifacts/small",
-        "/work/mlruns/0",
+        "/srv/mlruns/0",
     ]
     experiments: list[tuple[str, str, str | None]] = [
         ("small", f"{old.as_uri()}/small", "trial"),
