@@ -108,9 +108,8 @@ def show_plan(plan: Plan) -> None:
     is_random = sweep.sampler.name == "random"
     print(
         f"{sweep.budget.n_trials} trials on {plan.device} with {n_workers} worker(s): "
-        f"{'about' if is_random else 'at most about'} {minutes:.{0 if minutes >= 10 else 1}f} "
-        "minutes, measured on a few of them"
-        + ("" if is_random else "; mostly less, as the sampler leaves the large models behind")
+        f"about {minutes:.{0 if minutes >= 10 else 1}f} minutes, measured on a few of them"
+        + ("" if is_random else "; less where the sampler leaves the large models behind")
     )
 
 

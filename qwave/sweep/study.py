@@ -208,6 +208,16 @@ def _draw_with_log_sizes(
     return drawn.params
 
 
+def startup_trials(sweep: SweepConfig) -> int:
+    """Trials that are drawn before the sampler learns from their results; baselines included."""
+    if sweep.sampler.name == "random":
+        return sweep.budget.n_trials
+    n_baselines = len(baseline_params(sweep)) if sweep.sampler.baselines else 0
+    # Ten random trials besides the baselines: with two, TPE stayed among linear networks of one
+    # and two bits for half of a study.
+    return n_baselines + 10
+
+
 def make_sampler(sweep: SweepConfig, number: int) -> BaseSampler:
     """The sampler that draws the trial of that number."""
     text = f"{sweep.sampler.seed}/{number}".encode()
@@ -218,11 +228,8 @@ def make_sampler(sweep: SweepConfig, number: int) -> BaseSampler:
         if name == "tpe":
             # Multivariate and grouped: parameters that only some trials have are modelled
             # together with the rest. Draws above the size budget fall from 6-9 % to 4 %.
-            # Ten random trials besides the baselines: with two, TPE stayed among linear networks
-            # of one and two bits for half of a study.
-            n_baselines = len(baseline_params(sweep)) if sweep.sampler.baselines else 0
             return optuna.samplers.TPESampler(
-                n_startup_trials=n_baselines + 10, seed=seed, multivariate=True, group=True
+                n_startup_trials=startup_trials(sweep), seed=seed, multivariate=True, group=True
             )
         if name == "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
