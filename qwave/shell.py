@@ -21,7 +21,7 @@ def typed_path(text: str) -> Path:
     """A path from the command line, its ``~`` replaced: a `type` for argparse.
 
     Raises:
-        ArgumentTypeError: It is empty, as a variable that is not set leaves it.
+        ArgumentTypeError: The text is empty, as a shell leaves a variable that is not set.
     """
     if not text:
         raise ArgumentTypeError("a path is wanted, but got ''")
