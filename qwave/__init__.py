@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qwave.classifier import QuantizedMoEClassifier as QuantizedMoEClassifier
     from qwave.config import QwaveError as QwaveError
-    from qwave.crossval import TrialResult as TrialResult
-    from qwave.crossval import cross_validate as cross_validate
     from qwave.data import EmbeddingSet as EmbeddingSet
     from qwave.data import embeddings_from_arrays as embeddings_from_arrays
     from qwave.data import embeddings_from_frame as embeddings_from_frame
     from qwave.data import load_embeddings as load_embeddings
+    from qwave.engine.crossval import TrialResult as TrialResult
+    from qwave.engine.crossval import cross_validate as cross_validate
     from qwave.packing import packed_size_bytes as packed_size_bytes
     from qwave.runtime import load_packed as load_packed
     from qwave.runtime import save_packed as save_packed
@@ -29,8 +29,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "QuantizedMoEClassifier": "classifier",
     "QwaveError": "config",
-    "TrialResult": "crossval",
-    "cross_validate": "crossval",
+    "TrialResult": "engine.crossval",
+    "cross_validate": "engine.crossval",
     "EmbeddingSet": "data",
     "embeddings_from_arrays": "data",
     "embeddings_from_frame": "data",

@@ -22,16 +22,17 @@ from threadpoolctl import threadpool_limits
 
 from qwave.audio import open_data
 from qwave.config import ComparisonConfig, TrialConfig
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, leave_out
-from qwave.energy import joules_of, why_not_measured
-from qwave.evaluate import score_intervals
-from qwave.figures import Cell, Column, Estimate, Section, SizedEstimate, Table, estimates_png
+from qwave.engine.crossval import cross_validate
+from qwave.report import Cell, Column, Estimate, Section, SizedEstimate, Table, estimates_png
 from qwave.runtime import PackedClassifier
+from qwave.scores import Interval, bootstrap_difference, equivalence, holm
+from qwave.scores.evaluate import score_intervals
 from qwave.space import load_comparison
-from qwave.statistics import Interval, bootstrap_difference, equivalence, holm
-from qwave.sweep import Repeat, check_store, opened_bench, write_study
+from qwave.store import check_store
+from qwave.sweep import Repeat, opened_bench, write_study
 from studies.command_line import guarded, split_positionals, study_parser
+from studies.energy import joules_of, why_not_measured
 from studies.presenting import as_estimate, metric_name, show_study
 
 DEFAULT = "sweeps/benchmark.yaml"

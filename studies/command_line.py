@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qwave.config import ConfigError, QwaveError, nearest
-from qwave.shell import expanded, typed_path
 from qwave.sweep import StudyStoppedError, TrialFailedError, WorkerLostError
-from qwave.text import escape_what_cannot_be_encoded, for_terminal
+from qwave.text import escape_what_cannot_be_encoded, expanded, for_terminal, typed_path
 
 # In a checkout and where qwave is installed alike, beside this package.
 BUNDLED = Path(__file__).resolve().parents[1] / "sweeps"

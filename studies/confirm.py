@@ -22,27 +22,18 @@ from optuna.study import Study
 from qwave.audio import open_data
 from qwave.config import ConfigError, ConfirmationConfig, DataError, TrialConfig
 from qwave.data import EmbeddingSet, leave_out
+from qwave.engine.refit import predict_holdout
 from qwave.export import DATA_ADVICE
-from qwave.figures import (
-    Cell,
-    Column,
-    Estimate,
-    FrontPoint,
-    Section,
-    SizedEstimate,
-    Table,
-    estimates_png,
-)
-from qwave.fit import predict_holdout
-from qwave.pareto import hypervolume, non_dominated
+from qwave.report import Cell, Column, Estimate, Section, SizedEstimate, Table, estimates_png
+from qwave.scores import FrontPoint, bootstrap_difference, bootstrap_means, front_probability, holm
+from qwave.scores.pareto import hypervolume, non_dominated
 from qwave.space import load_confirmation
-from qwave.statistics import bootstrap_difference, bootstrap_means, front_probability, holm
+from qwave.store import made_report_folder
 from qwave.sweep import (
     Repeat,
     collect_points,
     front_of,
     load_study,
-    made_report_folder,
     opened_bench,
     point_config,
     write_study,

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from qwave.config import SCHEMES, DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.fit import fit_model
+from qwave.engine.refit import fit_model
+from qwave.nn.quantizers import quantize
 from qwave.packing import PackedLayer, PackedModel, layer_shapes, make_header
-from qwave.quant import quantize
 from qwave.runtime import Kernel, PackedClassifier
 
 Predict = Callable[[np.ndarray], np.ndarray]

@@ -21,9 +21,10 @@ from contextlib import AbstractContextManager
 from qwave.audio import open_data
 from qwave.config import ComparisonConfig, ConfigError, UncertaintyConfig, nearest
 from qwave.data import EmbeddingSet, leave_out, take_classes
-from qwave.figures import Column, Section, Table
+from qwave.report import Column, Section, Table
 from qwave.space import load_uncertainty
-from qwave.sweep import Bench, check_store, opened_bench, write_study
+from qwave.store import check_store
+from qwave.sweep import Bench, opened_bench, write_study
 from studies.command_line import guarded, split_positionals, study_parser
 from studies.curiosity_errors import error_sections
 from studies.curiosity_escalation import escalation_sections

@@ -24,7 +24,7 @@ import numpy as np
 
 from qwave.data import EmbeddingSet
 from qwave.packing import packed_size_parts
-from qwave.uncertainty import escalation
+from qwave.scores.uncertainty import escalation
 from studies.curiosity_measures import BASELINE, CURIOSITY, Variant
 from studies.curiosity_tilt import Tilt, expert_bytes
 

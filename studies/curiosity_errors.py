@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.evaluate import expected_calibration_error
-from qwave.figures import Cell, Column, Estimate, Section, Table, forest_png
-from qwave.statistics import bootstrap_difference, bootstrap_mean, bootstrap_score, holm
-from qwave.uncertainty import WeightedScore, augrc, aurc, roc_auc
+from qwave.report import Cell, Column, Estimate, Section, Table, forest_png
+from qwave.scores import bootstrap_difference, bootstrap_mean, bootstrap_score, holm
+from qwave.scores.evaluate import expected_calibration_error
+from qwave.scores.uncertainty import WeightedScore, augrc, aurc, roc_auc
 from studies.curiosity_measures import (
     BASELINE,
     CURIOSITY,
@@ -224,7 +224,7 @@ def calibration_section(variants: Sequence[Variant], data: EmbeddingSet) -> Sect
 def losses(probabilities: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Hits, NLL (nats) and Brier score (0 to 2) of each clip [n], and the ECE, of [m, n, c].
 
-    Means over the members; as `qwave.evaluate.score_predictions` has them.
+    Means over the members; as `qwave.scores.evaluate.score_predictions` has them.
     """
     p = probabilities.astype(np.float64)
     likelihood = np.take_along_axis(p, y[None, :, None], axis=2)[..., 0]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.figures import Cell, Column, Estimate, Section, Table, curves_png, size_text
-from qwave.statistics import Difference, bootstrap_difference, bootstrap_mean, holm
+from qwave.report import Cell, Column, Estimate, Section, Table, curves_png, size_text
+from qwave.scores import Difference, bootstrap_difference, bootstrap_mean, holm
 from studies.curiosity_cascade import (
     ORACLE,
     RANDOM,

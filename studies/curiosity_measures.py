@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.config import TrialConfig
-from qwave.statistics import Difference, bootstrap_score_difference, holm
+from qwave.scores import Difference, bootstrap_score_difference, holm
+from qwave.scores.uncertainty import WeightedScore, mutual_information
 from qwave.sweep import Repeat
-from qwave.uncertainty import WeightedScore, mutual_information
 
 LEVEL = 0.05
 RESAMPLE_SEED = 0

@@ -15,10 +15,10 @@ import numpy as np
 
 from qwave.config import DataConfig
 from qwave.data import EmbeddingSet, Fold, make_folds
-from qwave.figures import Cell, Column, Estimate, Section, Table, forest_png
-from qwave.statistics import bootstrap_score
+from qwave.report import Cell, Column, Estimate, Section, Table, forest_png
+from qwave.scores import bootstrap_score
+from qwave.scores.uncertainty import WeightedScore, roc_auc
 from qwave.sweep import Repeat
-from qwave.uncertainty import WeightedScore, roc_auc
 from studies.curiosity_measures import (
     BASELINE,
     CURIOSITY,

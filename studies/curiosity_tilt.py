@@ -15,10 +15,10 @@ import numpy as np
 
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.figures import Cell, Column, Section, Table
 from qwave.packing import packed_size_parts
+from qwave.report import Cell, Column, Section, Table
 from qwave.runtime import PackedClassifier
-from qwave.statistics import bootstrap_difference, bootstrap_mean, holm
+from qwave.scores import bootstrap_difference, bootstrap_mean, holm
 from studies.curiosity_measures import (
     LEVEL,
     N_RESAMPLES,

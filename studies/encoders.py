@@ -42,12 +42,12 @@ from qwave.audio.logmel import LogMel
 from qwave.audio.picture import Picture
 from qwave.audio.sources import ClipTable
 from qwave.config import AudioError, DataError, StoreError, nearest
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, embeddings_from_arrays, normalize_clips
-from qwave.evaluate import score_intervals
-from qwave.figures import Cell, Column, Estimate, Table
-from qwave.shell import typed_path
+from qwave.engine.crossval import cross_validate
+from qwave.report import Cell, Column, Estimate, Table
+from qwave.scores.evaluate import score_intervals
 from qwave.space import parse_config
+from qwave.text import typed_path
 from studies.command_line import guarded
 from studies.linear_probe import ProbeHits, choose, choose_by_fold, probe
 

@@ -23,8 +23,8 @@ from optuna.trial import TrialState
 
 from qwave.config import ConfigError, ModelConfig
 from qwave.data import EmbeddingSet, make_folds
-from qwave.figures import FrontPoint
-from qwave.pareto import non_dominated
+from qwave.scores import FrontPoint
+from qwave.scores.pareto import non_dominated
 from qwave.sweep import (
     Plan,
     StudyStoppedError,

@@ -1,7 +1,7 @@
 """Fronts by fresh seeds, and their hypervolumes, were the recordings others.
 
 The models are given; what varies is which recordings they are scored on. A hypervolume has the
-unit of `qwave.pareto.hypervolume`: accuracy times powers of ten of bytes.
+unit of `qwave.scores.pareto.hypervolume`: accuracy times powers of ten of bytes.
 
 Shapes: m models, n clips, b resamples.
 """
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.figures import Estimate
-from qwave.pareto import hypervolume, non_dominated
-from qwave.statistics import (
+from qwave.report import Estimate
+from qwave.scores import (
     Difference,
     bootstrap_means,
     bootstrap_score,
     bootstrap_score_difference,
 )
+from qwave.scores.pareto import hypervolume, non_dominated
 from qwave.sweep import Repeat
 from studies.equal_compute import Search
 
@@ -31,7 +31,7 @@ RESAMPLE_SEED = 0
 
 @dataclass(frozen=True)
 class Reference:
-    """The worst accuracy and the largest size that count, as of `qwave.pareto.hypervolume`."""
+    """The worst accuracy and the largest size that `scores.pareto.hypervolume` counts."""
 
     accuracy: float
     size_bytes: float
@@ -131,7 +131,7 @@ def hypervolume_difference(
 ) -> Difference:
     """Hypervolume of models less that of others, both on the same resamples of recordings.
 
-    As of `qwave.statistics.bootstrap_score_difference`, which reflects resamples: a front takes
+    As of `qwave.scores.bootstrap_score_difference`, which reflects resamples: a front takes
     the best of what it is given, and the best of resampled scores is too good, twice as much as
     that of the scores. Percentiles would count it double.
     """

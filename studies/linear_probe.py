@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwave.evaluate import clustered_standard_error
+from qwave.scores.evaluate import clustered_standard_error
 
 
 class ProbeHits(NamedTuple):

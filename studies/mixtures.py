@@ -16,9 +16,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from qwave.figures import FrontPoint
+from qwave.scores import FrontPoint
 from qwave.space import load_mixtures
-from qwave.sweep import check_store, opened_bench, plan_sweep, point_config, write_study
+from qwave.store import check_store
+from qwave.sweep import opened_bench, plan_sweep, point_config, write_study
 from studies.command_line import add_retry, guarded, split_positionals, study_parser
 from studies.equal_compute import equal_searches
 from studies.fronts import Reference, confirm_front, hypervolume_difference

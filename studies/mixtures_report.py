@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qwave.config import MixturesConfig
-from qwave.figures import (
+from qwave.report import (
     Cell,
     Column,
     Estimate,
@@ -18,7 +18,7 @@ from qwave.figures import (
     estimates_png,
     size_text,
 )
-from qwave.statistics import Difference, holm
+from qwave.scores import Difference, holm
 from studies.fronts import Front, Reference
 from studies.routers import RIVALS, ROUTERS, Examined
 

@@ -13,17 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from qwave.config import ChoiceDomain, Domain, IntDomain, MixDomain
-from qwave.figures import size_text
+from qwave.report import size_text
 from qwave.space import load_sweep
-from qwave.sweep import (
-    Outcome,
-    Plan,
-    check_store,
-    expected_seconds,
-    plan_sweep,
-    run_sweep,
-    worker_count,
-)
+from qwave.store import check_store
+from qwave.sweep import Outcome, Plan, expected_seconds, plan_sweep, run_sweep, worker_count
 from qwave.text import for_terminal
 from studies.command_line import (
     EXIT_CODES,

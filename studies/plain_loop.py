@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from qwave.config import SCHEMES, Grid, ModelConfig, TrialConfig
 from qwave.data import EmbeddingSet, Fold, fit_normalizer
-from qwave.moe import standardize
-from qwave.quant import dequantize, round_codes, row_scale, stored_scale
+from qwave.nn.mixture import standardize
+from qwave.nn.quantizers import dequantize, round_codes, row_scale, stored_scale
 
 
 class PlainLinear(nn.Module):

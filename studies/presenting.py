@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qwave.figures import Estimate, Section
-from qwave.statistics import Difference, Interval
+from qwave.report import Estimate, Section
+from qwave.scores import Difference, Interval
 from qwave.text import for_terminal
 
 # Longer tables would push the answer out of the window.

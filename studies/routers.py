@@ -15,9 +15,9 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from qwave.data import EmbeddingSet
-from qwave.figures import Estimate, FrontPoint
 from qwave.packing import packed_size_parts
-from qwave.statistics import Difference, bootstrap_difference, bootstrap_means
+from qwave.report import Estimate
+from qwave.scores import Difference, FrontPoint, bootstrap_difference, bootstrap_means
 from qwave.sweep import Repeat
 
 ROUTERS = ("learned", "oracle", "random", "cheapest", "costliest", "best single")

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Precision, train_folds
 from qwave.engine.compiled import training_library
+from qwave.engine.crossval import cross_validate
 from qwave.engine.memory import Memory, peak_memory, reset_peak_memory
 from qwave.processes import processor_count
 from studies.plain_loop import train_plain

@@ -20,7 +20,7 @@ from qwave.engine import precision as precision_module
 from qwave.engine import train_folds
 from qwave.engine.compiled import training_library
 from qwave.engine.precision import resolve_precision
-from qwave.moe import build_mixture
+from qwave.nn.mixture import build_mixture
 from qwave.runtime.compiled import forward_library
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")

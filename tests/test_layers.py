@@ -19,58 +19,35 @@ import qwave
 LAYERS: dict[str, int] = {
     "config": 0,
     "caching": 0,
-    "compiler": 1,
-    "fusion": 0,
-    "processes": 1,
-    "shell": 0,
     "text": 0,
+    "compiler": 1,
+    "processes": 1,
     "data": 1,
-    "quant": 1,
-    "dropout": 1,
-    "pareto": 1,
-    "statistics": 1,
-    "energy": 1,
-    "uncertainty": 1,
-    "racing": 1,
+    "nn": 1,
+    "scores": 1,
     "space": 1,
-    "tracking": 1,
-    "figures": 1,
-    "moe": 2,
-    "packing": 2,
     "audio": 2,
-    "evaluate": 3,
+    "packing": 2,
+    "store": 2,
+    "report": 2,
     "runtime": 3,
     "engine": 4,
     "pyfunc": 4,
     "inference": 4,
-    "crossval": 5,
-    "fit": 5,
-    "sweep": 6,
-    "export": 6,
-    "classifier": 7,
-    "cli": 7,
+    "sweep": 5,
+    "export": 5,
+    "classifier": 6,
+    "cli": 6,
 }
 # These must import without torch.
-TORCHLESS = (
-    "config",
-    "pareto",
-    "statistics",
-    "uncertainty",
-    "racing",
-    "space",
-    "tracking",
-    "figures",
-    "runtime",
-    "packing",
-    "pyfunc",
-)
+TORCHLESS = ("config", "scores", "space", "store", "report", "runtime", "packing", "pyfunc")
 # The only homes of a library.
 HOMES = {
     "optuna": {"space", "sweep"},
-    "mlflow": {"tracking"},
+    "mlflow": {"store"},
     "pydantic": {"space"},
-    "matplotlib": {"figures"},
-    "plotly": {"figures"},
+    "matplotlib": {"report"},
+    "plotly": {"report"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
     "numkong": {"runtime"},
@@ -161,7 +138,7 @@ def _names(node: ast.Import | ast.ImportFrom, package: list[str]) -> list[str]:
     base = node.module or ""
     if node.level:
         base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
-    if base == "qwave":  # `from qwave import quant` names a module
+    if base == "qwave":  # `from qwave import nn` names a module
         return [f"qwave.{alias.name}" for alias in node.names]
     return [base]
 
@@ -229,7 +206,7 @@ ROOT = Path(str(qwave.__file__)).parent
 
 
 def test_every_module_has_a_layer() -> None:
-    assert modules_of(ROOT) >= {"config", "data", "quant", "moe", "packing", "engine", "crossval"}
+    assert modules_of(ROOT) >= {"config", "data", "nn", "packing", "scores", "engine"}
     assert not unplaced(ROOT)
 
 
@@ -239,8 +216,8 @@ def test_a_module_imports_only_from_lower_layers() -> None:
 
 def test_the_readers_see_the_imports_of_this_very_package() -> None:
     seen = {(found.module, found.target) for found in read_imports(ROOT)}
-    assert {("engine", "moe"), ("moe", "quant"), ("crossval", "engine")} <= seen
-    assert under(ROOT, "engine") >= {"engine", "moe", "packing", "quant", "data", "config"}
+    assert {("engine", "nn"), ("nn", "config"), ("sweep", "engine")} <= seen
+    assert under(ROOT, "engine") >= {"engine", "nn", "packing", "data", "config"}
     assert set(libraries_on_import(ROOT, "engine")) >= {"torch", "numpy"}
 
 
@@ -258,7 +235,7 @@ def test_each_library_stays_in_its_home() -> None:
     assert not strays(ROOT)
 
 
-@pytest.mark.parametrize("module", ["engine", "moe", "packing", "evaluate", "runtime"])
+@pytest.mark.parametrize("module", ["engine", "nn", "packing", "scores", "runtime"])
 def test_the_engine_needs_torch_numpy_and_scikit_learn_only(module: str) -> None:
     used = libraries_on_import(ROOT, module)
     assert not set(used) - ENGINE_LIBRARIES, used
@@ -328,19 +305,19 @@ def package(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("quant", "from qwave.moe import Mixture"),
-        ("quant", "import qwave.engine.train"),
-        ("quant", "from qwave.data import load"),  # a sibling
-        ("quant", "from qwave import data"),
-        ("quant", "from . import engine"),
-        ("quant", "from .engine import train"),
-        ("quant", "def f():\n    from qwave.engine import train"),
-        ("quant", "try:\n    import qwave.engine\nexcept ImportError:\n    pass"),
-        ("quant", "class A:\n    import qwave.engine"),
-        ("quant", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import qwave.engine"),
-        ("quant", "import qwave"),
-        ("quant", "from qwave import load_packed"),
-        ("quant", "import qwave.unknown"),
+        ("nn", "from qwave.nn.mixture import Mixture"),
+        ("nn", "import qwave.engine.train"),
+        ("nn", "from qwave.data import load"),  # a sibling
+        ("nn", "from qwave import data"),
+        ("nn", "from . import engine"),
+        ("nn", "from .engine import train"),
+        ("nn", "def f():\n    from qwave.engine import train"),
+        ("nn", "try:\n    import qwave.engine\nexcept ImportError:\n    pass"),
+        ("nn", "class A:\n    import qwave.engine"),
+        ("nn", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import qwave.engine"),
+        ("nn", "import qwave"),
+        ("nn", "from qwave import load_packed"),
+        ("nn", "import qwave.unknown"),
         ("config__trial", "from qwave.data import load"),
         ("config__trial", "from ..data import load"),
     ],
@@ -356,7 +333,7 @@ def test_an_import_from_above_or_beside_is_found(
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("engine", "from qwave.data import load\nfrom qwave import quant\nfrom .moe import M"),
+        ("engine", "from qwave.data import load\nfrom qwave import nn\nfrom .task import T"),
         ("config__trial", "from qwave.config.errors import E\nfrom .errors import E"),
         ("packing__file", "from qwave.data import load"),
         ("cli", "import qwaves\nimport numpy"),
@@ -375,15 +352,15 @@ def test_a_module_without_a_layer_is_found(package: Callable[..., Path]) -> None
 
 def test_a_library_outside_its_home_is_found(package: Callable[..., Path]) -> None:
     root = package(
-        tracking="import mlflow",
+        store="import mlflow",
         space="import optuna, pydantic",
-        pareto="import numpy",
-        racing="def f():\n    import optuna.trial",
+        scores="import numpy",
+        data="def f():\n    import optuna.trial",
         engine="from matplotlib import pyplot",
     )
     found = " ".join(strays(root))
     assert len(strays(root)) == 2
-    assert "racing.py:2 imports optuna" in found
+    assert "data.py:2 imports optuna" in found
     assert "engine.py:1 imports matplotlib" in found
 
 
@@ -393,15 +370,15 @@ def test_torch_is_found_through_other_modules_but_not_inside_functions(
     root = package(
         config="",
         quant="import torch.nn",
-        packing="from qwave.quant import quantize",
+        packing="from qwave.nn.quantizers import quantize",
         runtime="from qwave.packing import unpack",
         data="def f():\n    import torch",
-        tracking="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch",
+        store="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch",
     )
-    assert under(root, "runtime") == {"runtime", "packing", "quant"}
-    assert libraries_on_import(root, "runtime") == {"torch": "quant.py:1 imports torch.nn"}
+    assert under(root, "runtime") == {"runtime", "packing", "nn"}
+    assert libraries_on_import(root, "runtime") == {"torch": "nn.py:1 imports torch.nn"}
     assert libraries_on_import(root, "data") == {}
-    assert libraries_on_import(root, "tracking") == {}
+    assert libraries_on_import(root, "store") == {}
 
 
 def test_what_the_package_itself_imports_counts_for_every_module(

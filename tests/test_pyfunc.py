@@ -29,11 +29,11 @@ from qwave.config import (
     TrialConfig,
 )
 from qwave.data import EmbeddingSet
-from qwave.fit import fit_model
+from qwave.engine.refit import fit_model
 from qwave.packing import PackedModel
 from qwave.pyfunc import PackedPyfunc, _load_pyfunc
 from qwave.runtime import PackedClassifier, save_packed
-from qwave.tracking import Tracker, register_model
+from qwave.store import Tracker, register_model
 from tests.number_forms import FORMS
 
 if TYPE_CHECKING:

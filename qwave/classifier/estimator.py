@@ -169,7 +169,7 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
         data = _embedding_set(x, codes, rows, trained, classes)
         seed = _seed(self.random_state)
         # Imported here: prediction needs neither torch nor pydantic.
-        from qwave.fit import fit_model
+        from qwave.engine.refit import fit_model
 
         try:
             config = trial_config(self.get_params(deep=False), data.x, seed)

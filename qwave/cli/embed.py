@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwave.config import ConfigError
-from qwave.shell import typed_encoder, typed_path
-from qwave.text import for_shell, for_terminal
+from qwave.text import for_shell, for_terminal, typed_encoder, typed_path
 
 if TYPE_CHECKING:
     from qwave.audio.embed import Embedded

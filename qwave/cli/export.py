@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from qwave.config import ConfigError
-from qwave.shell import typed_path
+from qwave.text import typed_path
 
 SUMMARY = "hand over models of a finished search"
 DESCRIPTION = (

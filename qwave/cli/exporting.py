@@ -24,11 +24,12 @@ from qwave.export import (
     register_export,
     require_onnx,
 )
-from qwave.figures import Column, Estimate, FrontPoint, Table
+from qwave.report import Column, Estimate, Table
+from qwave.scores import FrontPoint
+from qwave.store import Tracker, ui_command
+from qwave.store.folder import opened_store
 from qwave.sweep import collect_points, front_of, load_study, point_config
-from qwave.sweep.store import opened_store
 from qwave.text import for_shell, for_terminal
-from qwave.tracking import Tracker, ui_command
 
 _MODEL_SUFFIX = ".qwave"
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import argparse
 
-from qwave.shell import expanded, typed_encoder, typed_path
+from qwave.text import expanded, typed_encoder, typed_path
 
 SUMMARY = "say what is heard in clips, recordings or live sound"
 DESCRIPTION = (

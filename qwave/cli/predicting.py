@@ -249,7 +249,7 @@ def _write_files(
     if labels is not None:
         _write_file(labels, audacity_labels(find_segments(predictions)).encode())
     if picture is not None:
-        from qwave.figures import timeline_png
+        from qwave.report import timeline_png
 
         header = job.model.packed.header
         png = timeline_png(

@@ -14,7 +14,8 @@ from qwave.config.trial import DataConfig, TrialConfig, digest_of, require_choic
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["tpe", "nsga2", "random", "gp"]
 
-# Direction in which each score is better. `qwave.evaluate` and `qwave.crossval` compute them.
+# Direction in which each score is better; `qwave.scores.evaluate` and `qwave.engine.crossval`
+# compute them.
 SCORE_DIRECTIONS: dict[str, Direction] = {
     "accuracy": "maximize",
     "balanced_accuracy": "maximize",

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from qwave.compiler import compiled
 from qwave.config import SCHEMES, Grid
-from qwave.dropout import DropMask
 from qwave.engine import structures
 from qwave.engine.precision import FloatName
 from qwave.engine.structures import Inputs, Layer, array_of, pointer
 from qwave.engine.task import Examples, TrainingTask
-from qwave.moe import StackedLinear
+from qwave.nn.dropout import DropMask
+from qwave.nn.mixture import StackedLinear
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8

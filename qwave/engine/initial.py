@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from qwave.engine.rows import Rows
-from qwave.moe import Mixture
+from qwave.nn.mixture import Mixture
 
 _ROUNDING = 1e-6  # means that differ by this share of the features' size, or less, are equal
 

@@ -10,9 +10,9 @@ from qwave.config import SCHEMES, ConfigError, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer
 from qwave.engine.device import fold_seed
 from qwave.engine.train import TrainedFolds
-from qwave.moe import Mixture, StackedLinear, mutual_information
+from qwave.nn.mixture import Mixture, StackedLinear, mutual_information
+from qwave.nn.quantizers import quantize
 from qwave.packing import PackedLayer, PackedModel, layer_shapes, make_header, mc_masks
-from qwave.quant import quantize
 
 # Training clips that the range of curiosity is fitted on: two quantiles of 128 values are known
 # well enough for a scale to show values on, and 512 would take a tenth of a small trial.

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 
 from qwave.config import ConfigError
-from qwave.moe import Mixture
+from qwave.nn.mixture import Mixture
 
 FloatName: TypeAlias = Literal["bfloat16", "float32"]
 Precision: TypeAlias = Literal["auto", "bfloat16", "float32"]

@@ -15,8 +15,8 @@ from torch import Tensor
 from qwave.engine.captured import CapturedStep
 from qwave.engine.precision import FloatName
 from qwave.engine.task import Examples, TrainingTask
-from qwave.fusion import fused
-from qwave.moe import Arithmetic, MixtureOutput, load_balance_loss
+from qwave.nn.fused import fused
+from qwave.nn.mixture import Arithmetic, MixtureOutput, load_balance_loss
 
 
 def training_loss(

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from qwave.config import Grid, Scheme
-from qwave.dropout import DropMask
-from qwave.quant import quantize
+from qwave.nn.dropout import DropMask
+from qwave.nn.quantizers import quantize
 
 _FLOAT, _DOUBLE, _INT, _LONG = ctypes.c_float, ctypes.c_double, ctypes.c_int32, ctypes.c_int64
 _POINTER, _SEED = ctypes.c_void_p, ctypes.c_uint64

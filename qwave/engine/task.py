@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from qwave.config import TrialConfig
-from qwave.dropout import Dropout
 from qwave.engine.rows import Rows
-from qwave.moe import Mixture
+from qwave.nn.dropout import Dropout
+from qwave.nn.mixture import Mixture
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from qwave.config import ConfigError, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer, fit_normalizer
-from qwave.dropout import Dropout
 from qwave.engine.clock import PhaseClock
 from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
@@ -31,7 +30,8 @@ from qwave.engine.precision import Precision, resolve_precision
 from qwave.engine.rows import fit_rows, rows_on_device
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import Trainer, TrainingTask
-from qwave.moe import Mixture, build_mixture
+from qwave.nn.dropout import Dropout
+from qwave.nn.mixture import Mixture, build_mixture
 
 N_CHECKPOINTS = 10
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from qwave.config import ConfigError
-from qwave.figures import FrontPoint
+from qwave.scores import FrontPoint
 
 # Budgets that every front answers: microcontrollers have 2 kB to 1 MB to spare.
 BUDGETS_BYTES = (2_000, 4_000, 10_000, 20_000, 50_000, 100_000, 250_000, 1_000_000)

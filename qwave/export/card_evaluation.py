@@ -6,11 +6,11 @@ Every section is a function from `Facts` to Markdown.
 from __future__ import annotations
 
 from qwave.data import EmbeddingSet, choose_folds
-from qwave.evaluate import score_predictions
 from qwave.export.calibration import SURE_SHARE
 from qwave.export.facts import Facts
 from qwave.export.markdown import percent, table
 from qwave.export.record import OutOfFold, Scores
+from qwave.scores.evaluate import score_predictions
 from qwave.text import for_markdown
 
 # Score to its name, and whether it is a share.

@@ -10,9 +10,8 @@ from qwave.export.calibration import Calibration, CrossFitted
 from qwave.export.provenance import Provenance
 from qwave.export.record import OutOfFold, Scores, Search, SearchedData
 from qwave.export.verify import Agreement
-from qwave.figures import FrontPoint
 from qwave.runtime import PackedClassifier, Prediction
-from qwave.statistics import Interval
+from qwave.scores import FrontPoint, Interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ import numpy as np
 
 from qwave.config import StoreError, TrialConfig
 from qwave.data import EmbeddingSet
+from qwave.engine.refit import fit_model
 from qwave.export.calibration import (
     CALIBRATED_TOLERANCE,
     Calibration,
@@ -50,11 +51,11 @@ from qwave.export.verify import (
     require_agreement,
     torch_probabilities,
 )
-from qwave.figures import FrontPoint, size_text
-from qwave.fit import fit_model
 from qwave.packing import packed_size_bytes, to_bytes
+from qwave.report import size_text
 from qwave.runtime import PackedClassifier, load_packed
-from qwave.tracking import RegisteredModel, Tracker, register_model
+from qwave.scores import FrontPoint
+from qwave.store import RegisteredModel, Tracker, register_model
 
 MODEL_FILE, CARD_FILE, ONNX_FILE = "model.qwave", "model_card.md", "model.onnx"
 

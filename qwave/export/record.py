@@ -19,8 +19,8 @@ import numpy as np
 from qwave.audio import open_data
 from qwave.config import AudioError, DataError, StoreError, TrialConfig
 from qwave.data import EmbeddingSet, leave_out
-from qwave.evaluate import score_intervals, score_predictions
-from qwave.statistics import Interval, bootstrap_means
+from qwave.scores import Interval, bootstrap_means
+from qwave.scores.evaluate import score_intervals, score_predictions
 
 RESAMPLE_SEED = 0
 # What helps where the rows of a search are not found where they were.
@@ -129,7 +129,7 @@ class Scores(NamedTuple):
     """Scores of all out-of-fold predictions together.
 
     Attributes:
-        values: As of `qwave.evaluate.score_predictions`.
+        values: As of `qwave.scores.evaluate.score_predictions`.
         intervals: 95 % intervals over recordings. Of means over clips and of what resampled
             recordings leave defined: ECE grows where clips are drawn twice, macro F1 and ROC AUC
             lose the classes that are not drawn.

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from qwave.config import SCHEMES
-from qwave.fit import FittedModel
-from qwave.moe import QUANTIZED, Mixture, mutual_information, top_k_gates
+from qwave.engine.refit import FittedModel
+from qwave.nn.mixture import QUANTIZED, Mixture, mutual_information, top_k_gates
 from qwave.packing import PackedModel, mc_masks
 
 TOLERANCE = 1e-2

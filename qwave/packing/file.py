@@ -45,7 +45,7 @@ from qwave.packing.model import Header, PackedLayer, PackedModel, layer_shapes
 # Names of 20,000 classes. As much hostile text takes up to 40 MB and 0.2 seconds to refuse.
 _MAX_HEADER_BYTES = 1_000_000
 _MAX_REASON = 500  # characters of a message
-_SMALLEST_SCALE = 2.0**-14  # that of a row of zeros (`qwave.quant.stored_scale`)
+_SMALLEST_SCALE = 2.0**-14  # that of a row of zeros (`qwave.nn.quantizers.stored_scale`)
 _TENSOR = "t"
 
 _Layout = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]

@@ -239,8 +239,8 @@ def _sure(text: str) -> float:
 def _rate_text(rate: float) -> str:
     """A dropout rate, or another share below 1, as four hexadecimal digits, in units of 2^-16.
 
-    That is how finely training draws (`qwave.dropout.DropMask`), and unlike a decimal fraction it
-    has one length: the size of a file must not depend on the digits of a rate.
+    That is how finely training draws (`qwave.nn.dropout.DropMask`), and unlike a decimal fraction
+    it has one length: the size of a file must not depend on the digits of a rate.
     """
     return f"{min(round(rate * 2**16), 2**16 - 1):04x}"
 

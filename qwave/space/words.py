@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qwave.config import ConfigError, ConfirmationConfig, SweepConfig, TrialConfig
-from qwave.shell import expanded, typed_encoder
 from qwave.space.yaml_file import Kind, parse_yaml, read_text
+from qwave.text import expanded, typed_encoder
 
 # Names out of a list: blanks and quotes around them mean nothing, as around a number.
 _NAMES = ("model.head_scheme", "model.router.scheme")

@@ -12,7 +12,6 @@ from qwave.sweep.repeats import (
 )
 from qwave.sweep.report import collect_points, front_of, point_config
 from qwave.sweep.run import Outcome, run_sweep
-from qwave.sweep.store import check_store, made_report_folder, report_folder
 from qwave.sweep.study import load_study, queued_again
 from qwave.sweep.study_report import write_study
 
@@ -24,10 +23,7 @@ __all__ = [
     "StudyStoppedError",
     "TrialFailedError",
     "WorkerLostError",
-    "check_store",
     "load_study",
-    "made_report_folder",
-    "report_folder",
     "point_config",
     "collect_points",
     "expected_seconds",

@@ -31,7 +31,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from qwave.figures import Column, Estimate, Table
+from qwave.report import Column, Estimate, Table
 
 MIN_TRIALS = 20
 """Half of them have to show something to a forest."""

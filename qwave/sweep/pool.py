@@ -23,9 +23,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qwave.config import TrialConfig
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Lessons, lessons_key, teach
+from qwave.engine.crossval import cross_validate
 from qwave.packing import to_bytes
 from qwave.processes import (
     end_with_parent,

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from qwave.config import TrialConfig
-from qwave.crossval import TrialResult
 from qwave.data import EmbeddingSet, Fold, make_folds
-from qwave.figures import FoldFigures
+from qwave.engine.crossval import TrialResult
 from qwave.packing import packed_size_parts
-from qwave.tracking import DatasetInput, Tracker
+from qwave.report import FoldFigures
+from qwave.store import DatasetInput, Tracker
 
 # A point of a curve is a row of MLflow's database, at a tenth of a millisecond.
 _MAX_CURVE_POINTS = 30

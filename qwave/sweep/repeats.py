@@ -22,19 +22,19 @@ import numpy as np
 from tqdm import tqdm
 
 from qwave.config import ConfigError, QwaveError, TrialConfig
-from qwave.crossval import Predictions
 from qwave.data import EmbeddingSet, resolve_config
 from qwave.engine import resolve_device
+from qwave.engine.crossval import Predictions
 from qwave.packing import packed_size_bytes
 from qwave.processes import require_main_guard
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import parse_config
+from qwave.store import Tracker
+from qwave.store.folder import made_report_folder, opened_store, repeats_folder
 from qwave.sweep.plan import absolute_source
 from qwave.sweep.pool import TrainingPool, WorkerLostError, training_pool, worker_count
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
 from qwave.sweep.stop import stop_requests
-from qwave.sweep.store import made_report_folder, opened_store, repeats_folder
-from qwave.tracking import Tracker
 
 _log = logging.getLogger(__name__)
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Predictions))

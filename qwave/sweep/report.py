@@ -12,14 +12,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from qwave.config import SweepConfig, TrialConfig
-from qwave.figures import Estimate, FrontPoint, Records, front_png, report_html
-from qwave.pareto import hypervolume, non_dominated
+from qwave.report import Estimate, Records, front_png, report_html
+from qwave.scores import FrontPoint
+from qwave.scores.pareto import hypervolume, non_dominated
 from qwave.space import parse_config
+from qwave.store import ui_command
 from qwave.sweep.mattered import MIN_TRIALS, choice_tables, parameter_importances
 from qwave.sweep.record import config_label
 from qwave.sweep.study import trained_trials, with_data_place
 from qwave.text import for_shell
-from qwave.tracking import ui_command
 
 _MOST_CHARACTERS = 45  # of a fact below a picture's title: three of them fill its line
 

@@ -12,8 +12,10 @@ from optuna.study import Study
 from tqdm import tqdm
 
 from qwave.config import SweepConfig
-from qwave.figures import FrontPoint
 from qwave.processes import require_main_guard
+from qwave.scores import FrontPoint
+from qwave.store import Tracker, ui_command
+from qwave.store.folder import check_store, journal_path, made_report_folder, opened_store
 from qwave.sweep.loop import Loop
 from qwave.sweep.plan import Plan
 from qwave.sweep.pool import training_pool, worker_count
@@ -26,7 +28,6 @@ from qwave.sweep.report import (
     write_report,
 )
 from qwave.sweep.stop import stop_requests
-from qwave.sweep.store import check_store, journal_path, made_report_folder, opened_store
 from qwave.sweep.study import (
     count_trials,
     first_failure,
@@ -36,7 +37,6 @@ from qwave.sweep.study import (
     set_data_place,
 )
 from qwave.text import for_shell
-from qwave.tracking import Tracker, ui_command
 
 _RUN_ID = "mlflow_run_id"  # attribute of the study: its own run
 # Size of the model that a person is shown how to export, where there is one.
@@ -50,7 +50,7 @@ class Outcome:
     Attributes:
         counts: ``trials``, ``complete``, ``pruned`` (over the size budget) and ``failed``.
         front: Members, smallest first.
-        hypervolume: Hypervolume of the front, see `qwave.pareto.hypervolume`.
+        hypervolume: Hypervolume of the front, see `qwave.scores.pareto.hypervolume`.
         seconds: Wall time of this start.
         record_seconds: Part of it that this process spent on MLflow and figures, while others
             trained.

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from qwave.config import StoreError, SweepConfig, TrialConfig
 from qwave.space import baseline_params
-from qwave.sweep.store import check_journal, check_store, journal_path
+from qwave.store.folder import check_journal, check_store, journal_path
 from qwave.text import for_shell
 
 # Draws above the size budget or without effect on the budget of trials, for each trial wanted.

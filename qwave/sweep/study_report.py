@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qwave.figures import Section, study_html
+from qwave.report import Section, study_html
+from qwave.store import ui_command
+from qwave.store.folder import made_report_folder
 from qwave.sweep.repeats import Bench
-from qwave.sweep.store import made_report_folder
-from qwave.tracking import ui_command
 
 
 def write_study(

@@ -20,15 +20,15 @@ import pytest
 
 import qwave
 from qwave import cli
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import pack_fold, train_folds
+from qwave.engine.crossval import cross_validate
 from qwave.export import latency
 from qwave.packing import to_bytes
 from qwave.space import load_sweep, parse_config
-from qwave.sweep import load_study, plan_sweep, report_folder, run_sweep
-from qwave.sweep.store import opened_store
-from qwave.tracking import Tracker
+from qwave.store import Tracker, report_folder
+from qwave.store.folder import opened_store
+from qwave.sweep import load_study, plan_sweep, run_sweep
 from studies import confirm, moe_pareto
 
 from . import forms

@@ -25,7 +25,7 @@ from qwave.data import (
     take_classes,
     take_rows,
 )
-from qwave.fit import fit_model
+from qwave.engine.refit import fit_model
 from qwave.packing import packed_size_parts
 from qwave.sweep.pool import SharedData
 

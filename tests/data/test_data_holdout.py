@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from qwave.config import DataConfig, DataError, TrialConfig
-from qwave.crossval import cross_validate
 from qwave.data import (
     EmbeddingSet,
     holdout_split,
@@ -20,6 +19,7 @@ from qwave.data import (
     make_folds,
     take_rows,
 )
+from qwave.engine.crossval import cross_validate
 from qwave.space import load_sweep
 from qwave.sweep import plan_sweep
 

@@ -1,6 +1,6 @@
 """Compiled training against stacked training: the same steps, computed another way.
 
-Masks of dropout are drawn in C here and by `qwave.dropout.DropMask` there: wherever these tests
+Masks of dropout are drawn in C here and by `qwave.nn.dropout.DropMask` there: wherever these tests
 drop something, they also test that both draw the same.
 """
 
@@ -30,14 +30,14 @@ from qwave.config import (
     TrialConfig,
 )
 from qwave.data import EmbeddingSet, make_folds
-from qwave.dropout import Dropout
 from qwave.engine import train_folds
 from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
 from qwave.engine.task import Examples, TrainingTask
-from qwave.moe import Mixture, build_mixture
+from qwave.nn.dropout import Dropout
+from qwave.nn.mixture import Mixture, build_mixture
 
 from .examples import exact, mixtures, of_labels, steps
 

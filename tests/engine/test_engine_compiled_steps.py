@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from qwave.config import SCHEMES, ModelConfig, TrainConfig, TrialConfig
-from qwave.dropout import Dropout
 from qwave.engine.compiled import CompiledTrainer
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
 from qwave.engine.task import Examples, TrainingTask
-from qwave.moe import StackedLinear, build_mixture
-from qwave.quant import fake_quantize, quantize
+from qwave.nn.dropout import Dropout
+from qwave.nn.mixture import StackedLinear, build_mixture
+from qwave.nn.quantizers import fake_quantize, quantize
 
 from .examples import mixtures, of_labels
 
@@ -115,7 +115,7 @@ def _largest(values: Tensor) -> float:
 def test_products_of_codes_are_exact_even_if_all_are_extreme(
     native: ctypes.CDLL, n_features: int
 ) -> None:
-    """Up to as many inputs as `qwave.quant` says; all scales are powers of two here."""
+    """Up to as many inputs as `qwave.nn.quantizers` says; all scales are powers of two here."""
     rng = np.random.default_rng(n_features)
     extreme = np.full((14, n_features), 127)
     extreme[1] = -127

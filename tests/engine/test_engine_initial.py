@@ -16,7 +16,7 @@ from qwave.data import EmbeddingSet, Fold, fit_normalizer, make_folds
 from qwave.engine import train_folds
 from qwave.engine.initial import start_at_centroids
 from qwave.engine.rows import Rows, fit_rows, rows_on_device
-from qwave.moe import Arithmetic, Mixture, build_mixture
+from qwave.nn.mixture import Arithmetic, Mixture, build_mixture
 
 Gaussians = Callable[..., EmbeddingSet]
 LINEAR = ModelConfig(schemes=("int1",), hidden=())

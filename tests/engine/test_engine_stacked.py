@@ -15,7 +15,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from qwave import fusion, quant
 from qwave.config import (
     SCHEMES,
     DataConfig,
@@ -25,14 +24,23 @@ from qwave.config import (
     TrialConfig,
 )
 from qwave.data import EmbeddingSet, make_folds
-from qwave.dropout import Dropout
 from qwave.engine import TrainedFolds, captured, stacked, train_folds
 from qwave.engine.captured import CapturedStep
 from qwave.engine.precision import FloatName, Precision
 from qwave.engine.rows import Rows
 from qwave.engine.stacked import StackedTrainer, training_loss
 from qwave.engine.task import Examples, TrainingTask
-from qwave.moe import Arithmetic, Mixture, MixtureOutput, StackedLinear, build_mixture, top_k_gates
+from qwave.nn import fused as fusion
+from qwave.nn import quantizers as quant
+from qwave.nn.dropout import Dropout
+from qwave.nn.mixture import (
+    Arithmetic,
+    Mixture,
+    MixtureOutput,
+    StackedLinear,
+    build_mixture,
+    top_k_gates,
+)
 
 from .examples import mixtures, of_labels, steps
 

@@ -38,7 +38,7 @@ from qwave.engine.compiled import training_library
 from qwave.engine.initial import start_at_centroids
 from qwave.engine.precision import Precision
 from qwave.engine.rows import Rows
-from qwave.moe import Arithmetic, build_mixture
+from qwave.nn.mixture import Arithmetic, build_mixture
 from qwave.runtime import PackedClassifier
 
 Gaussians = Callable[..., EmbeddingSet]

@@ -13,16 +13,16 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from qwave.config import TrialConfig
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, leave_out, load_embeddings
+from qwave.engine.crossval import cross_validate
 from qwave.export import Candidate, Search, export_model, latency
 from qwave.export.facts import Facts
-from qwave.figures import FrontPoint
 from qwave.packing import packed_size_bytes, to_bytes
+from qwave.scores import FrontPoint
 from qwave.space import load_sweep
+from qwave.store import Tracker
 from qwave.sweep import collect_points, front_of, load_study, plan_sweep, run_sweep
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
-from qwave.tracking import Tracker
 
 from .examples import CARDS, HERE, SWEEP, Swept
 

@@ -15,7 +15,7 @@ from qwave.config import (
     TrialConfig,
 )
 from qwave.export.provenance import Provenance
-from qwave.figures import FrontPoint
+from qwave.scores import FrontPoint
 
 DATA = DataConfig(normalization="standard", n_folds=3)
 TRAIN = TrainConfig(epochs=3, batch_size=16, learning_rate=0.02, distillation=0.0)

@@ -16,8 +16,8 @@ from qwave.export.budgets import (
     budget_aliases,
     parse_size,
 )
-from qwave.figures import FrontPoint
-from qwave.pareto import non_dominated
+from qwave.scores import FrontPoint
+from qwave.scores.pareto import non_dominated
 
 from .examples import point
 

@@ -13,6 +13,7 @@ from scipy import optimize, special
 
 from qwave.config import SCHEMES, ModelConfig, RouterConfig, TrialConfig
 from qwave.data import EmbeddingSet
+from qwave.engine.refit import fit_model
 from qwave.export.calibration import (
     CALIBRATED_TOLERANCE,
     Calibration,
@@ -25,7 +26,6 @@ from qwave.export.calibration import (
     tempered,
 )
 from qwave.export.verify import require_agreement
-from qwave.fit import fit_model
 from qwave.packing import PackedModel, from_bytes, to_bytes
 from qwave.runtime import PackedClassifier
 

@@ -20,8 +20,8 @@ from qwave.export.facts import Facts
 from qwave.export.record import OutOfFold, SearchedData, cross_validated_scores
 from qwave.export.sources import source_of
 from qwave.export.verify import Agreement
-from qwave.statistics import Interval
-from qwave.tracking import Tracker
+from qwave.scores import Interval
+from qwave.store import Tracker
 
 from .examples import CARDS, HERE, rows_of, section_of
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qwave.evaluate import score_predictions
 from qwave.export.calibration import Calibration, CrossFitted, cross_fit, fit_calibration
 from qwave.export.card import model_card
 from qwave.export.facts import Facts
 from qwave.export.record import OutOfFold
 from qwave.runtime import PackedClassifier
+from qwave.scores.evaluate import score_predictions
 
 from .examples import rows_of, section_of
 

@@ -19,8 +19,8 @@ from qwave.export import handover, onnx_file
 from qwave.packing import packed_size_bytes
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import load_sweep
+from qwave.store.folder import opened_store
 from qwave.sweep import load_study, plan_sweep, point_config
-from qwave.sweep.store import opened_store
 
 from .examples import Swept
 

@@ -23,8 +23,8 @@ from qwave.config import (
     TrainConfig,
     TrialConfig,
 )
+from qwave.engine.refit import fit_model
 from qwave.export.graph import onnx_model
-from qwave.fit import fit_model
 from qwave.packing import PackedModel
 from qwave.runtime import PackedClassifier
 

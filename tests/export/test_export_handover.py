@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from qwave.config import ConfigError, DataConfig, DataError, DeviceError, StoreError, TrialConfig
 from qwave.data import load_embeddings
+from qwave.engine.refit import fit_model
 from qwave.export import Candidate, ExportedModel, VerificationError, export_model, handover
 from qwave.export.calibration import (
     Calibration,
@@ -23,10 +24,9 @@ from qwave.export.calibration import (
     tempered,
 )
 from qwave.export.handover import register_export
-from qwave.fit import fit_model
 from qwave.packing import PackedModel, to_bytes
 from qwave.runtime import PackedClassifier, load_packed
-from qwave.tracking import Tracker
+from qwave.store import Tracker
 
 from .examples import CURIOUS, DATA, LINEAR, config_of
 

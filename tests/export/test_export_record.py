@@ -20,8 +20,8 @@ from qwave.export.record import (
     load_searched,
     read_out_of_fold,
 )
-from qwave.statistics import bootstrap_mean, bootstrap_score
-from qwave.tracking import Tracker
+from qwave.scores import bootstrap_mean, bootstrap_score
+from qwave.store import Tracker
 
 from .examples import LINEAR, config_of
 

@@ -13,6 +13,7 @@ import torch
 
 from qwave.config import SCHEMES, CuriosityConfig, ModelConfig, RouterConfig
 from qwave.data import EmbeddingSet
+from qwave.engine.refit import FittedModel, fit_model
 from qwave.export import verify
 from qwave.export.verify import (
     TOLERANCE,
@@ -20,7 +21,6 @@ from qwave.export.verify import (
     require_agreement,
     torch_probabilities,
 )
-from qwave.fit import FittedModel, fit_model
 from qwave.packing import PackedModel, from_bytes, to_bytes
 from qwave.runtime import PackedClassifier
 

@@ -14,7 +14,7 @@ import soundfile
 from qwave.audio import encoder_identity
 from qwave.config import CuriosityConfig, DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.fit import fit_model
+from qwave.engine.refit import fit_model
 from qwave.packing import PackedModel
 
 RATE = 1000

@@ -13,7 +13,7 @@ from qwave.audio.decode import fit_length, read_clip
 from qwave.audio.encoders import embed_waveforms, make_encoder
 from qwave.config import CuriosityConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.fit import fit_model
+from qwave.engine.refit import fit_model
 from qwave.packing import PackedModel
 
 RATE = 16_000

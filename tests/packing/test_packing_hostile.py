@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from qwave.config import SCHEMES, ModelConfig, PackedFileError, TrialConfig
+from qwave.nn.quantizers import quantize
 from qwave.packing import PackedModel, from_bytes, to_bytes
 from qwave.packing.header import header_to_text
-from qwave.quant import quantize
 
 from .models import (
     MIXTURE,

@@ -22,14 +22,14 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from qwave.config import ConfigError, TrialConfig
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet
+from qwave.engine.crossval import cross_validate
 from qwave.packing import to_bytes
 from qwave.space import load_sweep
+from qwave.store import Tracker
+from qwave.store.folder import opened_store
 from qwave.sweep import Outcome, Plan, plan_sweep, run, run_sweep
 from qwave.sweep.record import FinishedTrial
-from qwave.sweep.store import opened_store
-from qwave.tracking import Tracker
 from studies.moe_pareto import main
 
 SWEEP = """

@@ -11,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from qwave.figures import Estimate
+from qwave.report import Estimate
 from qwave.sweep.mattered import (
     MAX_TRIALS,
     MIN_TRIALS,

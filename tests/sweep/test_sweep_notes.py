@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from qwave.cli import main
 from qwave.config import DataError
-from qwave.crossval import cross_validate
+from qwave.engine.crossval import cross_validate
 from qwave.space import load_sweep
 from qwave.sweep import load_study, plan_sweep, run_sweep
 from qwave.sweep.plan import Plan

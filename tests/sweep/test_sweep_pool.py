@@ -14,9 +14,9 @@ import torch
 from threadpoolctl import threadpool_info
 
 from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
-from qwave.crossval import cross_validate
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Lessons, lessons_key, teach
+from qwave.engine.crossval import cross_validate
 from qwave.sweep import pool as pool_module
 from qwave.sweep.pool import SharedData, run_trial, training_pool
 

@@ -32,9 +32,9 @@ from qwave.config import (
 from qwave.data import EmbeddingSet, make_folds
 from qwave.packing import packed_size_bytes, packed_size_parts
 from qwave.space import parse_config
+from qwave.store import Tracker
 from qwave.sweep.pool import SharedData, run_trial
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
-from qwave.tracking import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 

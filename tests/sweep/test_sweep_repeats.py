@@ -25,9 +25,11 @@ from qwave.config import (
     TrainConfig,
     TrialConfig,
 )
-from qwave.crossval import Predictions, cross_validate
 from qwave.data import EmbeddingSet, make_folds
+from qwave.engine.crossval import Predictions, cross_validate
 from qwave.packing import to_bytes
+from qwave.store import Tracker
+from qwave.store.folder import opened_store
 from qwave.sweep import (
     Repeat,
     StudyStoppedError,
@@ -37,8 +39,6 @@ from qwave.sweep import (
     repeats,
 )
 from qwave.sweep.record import FinishedTrial
-from qwave.sweep.store import opened_store
-from qwave.tracking import Tracker
 
 FEW = CuriosityConfig(mc_samples=3)
 PLAIN = TrialConfig(

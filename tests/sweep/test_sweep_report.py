@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from qwave.config import SweepConfig, TrialConfig
-from qwave.figures import FrontPoint
-from qwave.pareto import hypervolume
+from qwave.scores import FrontPoint
+from qwave.scores.pareto import hypervolume
 from qwave.space import load_sweep, parse_config, suggest
 from qwave.sweep.report import (
     collect_points,

@@ -17,10 +17,10 @@ from optuna.storages.journal import JournalFileBackend
 
 from qwave.config import StoreError
 from qwave.data import EmbeddingSet
-from qwave.figures import Column, Estimate, Section, Table, study_html
+from qwave.report import Column, Estimate, Section, Table, study_html
+from qwave.store import Tracker, ui_command
+from qwave.store.folder import opened_store
 from qwave.sweep import Bench, load_study, opened_bench, repeats, write_study
-from qwave.sweep.store import opened_store
-from qwave.tracking import Tracker, ui_command
 
 TABLE = Table((Column("model"), Column("a", "share")), (("int1", Estimate(0.5, 0.4, 0.6)),))
 SECTIONS = (

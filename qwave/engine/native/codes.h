@@ -1,4 +1,4 @@
-/* Scales and codes of a row as qwave.quant has them, and masks as qwave.dropout draws them. */
+/* Scales and codes of a row as qwave.nn.quantizers has them, and masks as qwave.nn.dropout draws them. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Training and prediction of one fold's mixture on one core: routing, loss, and the order of steps.
  *
- * The arithmetic is that of qwave.moe, qwave.engine.stacked and torch.optim.AdamW, with sums taken
+ * The arithmetic is that of qwave.nn.mixture, qwave.engine.stacked and torch.optim.AdamW, with sums taken
  * in another order; the tests hold it against those. Structures are mirrored in structures.py.
  *
  * Notation: n clips of a batch (those that are not padding), e experts, c classes, k experts that

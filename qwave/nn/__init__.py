@@ -1,0 +1,1 @@
+"""Layers: quantizers, dropout, the mixture of experts, operations fused by torch.compile."""

@@ -1,0 +1,263 @@
+"""Pictures of studies: estimates with their intervals against size or in rows, and curves."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike
+
+from qwave.report.axes import quiet, scale_shares, scale_sizes
+from qwave.report.colours import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SOFT,
+    VERMILION,
+    tint,
+)
+from qwave.report.front import DPI, HEIGHT_PX, WIDTH_PX
+from qwave.report.table import Estimate
+
+# Series differ in marker and dash as well as in colour, for grey print.
+_STYLES: tuple[tuple[str, str, Any], ...] = (
+    (BLUE, "o", "-"),
+    (VERMILION, "D", (0, (5, 2))),
+    (GREEN, "s", (0, (1, 1.5))),
+    (PURPLE, "^", (0, (4, 1, 1, 1))),
+    (ORANGE, "v", (0, (6, 1, 1, 1, 1, 1))),
+    (SOFT, "P", "-"),
+)
+MAX_SERIES = len(_STYLES)
+
+
+@dataclass(frozen=True)
+class SizedEstimate:
+    """A mark: accuracy 0 to 1 with its interval, at a size; a label may be empty."""
+
+    size_bytes: int
+    accuracy: Estimate
+    label: str = ""
+
+
+def estimates_png(
+    series: Mapping[str, Sequence[SizedEstimate]],
+    *,
+    title: str,
+    subtitle: str = "",
+    is_staircase: bool | Collection[str] = False,
+    label: str = "accuracy (%), with 95 % interval",
+) -> bytes:
+    """Draw estimates against file size, a PNG of 1600 x 1000 pixels.
+
+    Args:
+        series: Name to marks, at most `MAX_SERIES`; those without marks are left out.
+        title: One line, bold.
+        subtitle: One line below it.
+        is_staircase: Join the marks of each series by steps, the best up to each size; or the
+            names of the series that are joined.
+        label: Of the axis of the estimates.
+
+    Raises:
+        ValueError: There are no marks, or too many series.
+    """
+    drawn = {name: marks for name, marks in series.items() if marks}
+    _check_series(drawn)
+    figure, axes = _new_figure(title, subtitle)
+    sizes = [mark.size_bytes for marks in drawn.values() for mark in marks]
+    scale_sizes(axes, min(sizes), max(sizes))
+    scale_shares(axes, label)
+    n_series = len(drawn)
+    handles: list[Any] = []
+    for place, (name, marks) in enumerate(drawn.items()):
+        colour, marker, dash = _STYLES[place]
+        ordered = sorted(marks, key=lambda mark: mark.size_bytes)
+        # Series are moved apart by two per cent of their sizes, or their bars would hide others.
+        shift = 1.02 ** (place - (n_series - 1) / 2)
+        x = [mark.size_bytes * shift for mark in ordered]
+        y = [mark.accuracy.value for mark in ordered]
+        below = [mark.accuracy.value - mark.accuracy.low for mark in ordered]
+        above = [mark.accuracy.high - mark.accuracy.value for mark in ordered]
+        bars = axes.errorbar(
+            x,
+            y,
+            yerr=np.maximum([below, above], 0),
+            capsize=2.5,
+            **_mark_style(colour, marker, 6.5),
+        )
+        handles.append(bars)
+        if is_staircase is True or (is_staircase and name in is_staircase):
+            # The last step holds for every larger file.
+            best = np.maximum.accumulate([*y, y[-1]])
+            right = axes.get_xlim()[1]
+            axes.step([*x, right], best, where="post", color=colour, linestyle=dash, linewidth=1)
+        for mark, left in zip(ordered, x, strict=True):
+            if mark.label:
+                axes.annotate(
+                    mark.label,
+                    (left, mark.accuracy.value),
+                    xytext=(5, 5),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                    color=INK,
+                    zorder=5,
+                    parse_math=False,
+                    path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                )
+    return _finished(figure, axes, handles, list(drawn))
+
+
+def forest_png(
+    series: Mapping[str, Mapping[str, Estimate]], *, title: str, subtitle: str = "", label: str
+) -> bytes:
+    """Draw shares (0 to 1, in percent) with intervals, a row a name, a PNG of 1600 x 1000 pixels.
+
+    Args:
+        series: Name to estimates by the name of their row, at most `MAX_SERIES`; rows stand in
+            the order of their first mention, from the top.
+        title: One line, bold.
+        subtitle: One line below it.
+        label: Of the axis of the estimates.
+
+    Raises:
+        ValueError: There are no estimates, or too many series.
+    """
+    drawn = {name: marks for name, marks in series.items() if marks}
+    _check_series(drawn)
+    figure, axes = _new_figure(title, subtitle)
+    rows = list(dict.fromkeys(row for marks in drawn.values() for row in marks))
+    handles = []
+    left = min(0.04 + 0.0073 * max(map(len, rows)), 0.5)
+    axes.set_position((left, 0.115, 0.98 - left, 0.685))
+    for place, marks in enumerate(drawn.values()):
+        colour, marker, _ = _STYLES[place]
+        values = np.array([marks[row] for row in rows if row in marks]).reshape(-1, 3)
+        shift = 0.7 * ((place + 0.5) / len(drawn) - 0.5)
+        bars = axes.errorbar(
+            values[:, 0],
+            [rows.index(row) + shift for row in rows if row in marks],
+            xerr=np.maximum([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]], 0),
+            **_mark_style(colour, marker, 5.5),
+        )
+        handles.append(bars)
+    axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(label, fontsize=9, color=INK)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}"))
+    axes.tick_params(axis="y", grid_alpha=0)  # rows are divided between their names
+    for border in range(1, len(rows)):
+        axes.axhline(border - 0.5, color=GRID, linewidth=0.7)
+    return _finished(figure, axes, handles, list(drawn))
+
+
+def curves_png(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    title: str,
+    subtitle: str = "",
+    x_label: str,
+    y_label: str,
+    are_x_shares: bool = True,
+) -> bytes:
+    """Draw shares (0 to 1, in percent) as curves, a PNG of 1600 x 1000 pixels.
+
+    Args:
+        curves: Name to x and y, [k] each; at most `MAX_SERIES`.
+        title: One line, bold.
+        subtitle: One line below it.
+        x_label: With its unit.
+        y_label: With its unit.
+        are_x_shares: Write x in percent too.
+
+    Raises:
+        ValueError: There are no curves, or too many.
+    """
+    _check_series(curves)
+    figure, axes = _new_figure(title, subtitle)
+    scale_shares(axes, y_label)
+    axes.set_xlabel(x_label, fontsize=9, color=INK)
+    if are_x_shares:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}"))
+    handles: list[Any] = []
+    for place, (x, y) in enumerate(curves.values()):
+        colour, marker, dash = _STYLES[place]
+        n_marks = max(1, len(np.asarray(x)) // 12)
+        handles += axes.plot(
+            np.asarray(x),
+            np.asarray(y),
+            color=colour,
+            linestyle=dash,
+            linewidth=1.5,
+            marker=marker,
+            markersize=4.5,
+            markevery=n_marks,
+        )
+    return _finished(figure, axes, handles, list(curves))
+
+
+def _check_series(series: Mapping[str, Any]) -> None:
+    if not 0 < len(series) <= MAX_SERIES:
+        raise ValueError(f"1 to {MAX_SERIES} series can be told apart, but got {len(series)}")
+
+
+def _mark_style(colour: str, marker: str, size: float) -> dict[str, Any]:
+    """Of estimates with their intervals."""
+    return {
+        "linestyle": "none",
+        "marker": marker,
+        "markersize": size,
+        "color": colour,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.8,
+        "elinewidth": 1.1,
+        "ecolor": tint(colour, 0.6),
+        "zorder": 3,
+    }
+
+
+def _new_figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.082, 0.115, 0.898, 0.685))
+    text: dict[str, Any] = {"color": INK, "va": "center", "parse_math": False}
+    figure.text(0.02, 0.95, title, fontsize=13, fontweight="bold", **text)
+    figure.text(0.02, 0.9, subtitle, fontsize=8.5, **{**text, "color": MUTED})
+    return figure, axes
+
+
+def _finished(figure: Figure, axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> bytes:
+    quiet(axes)
+    legend = figure.legend(
+        handles,
+        # Stand-ins: Matplotlib reads a name with `$` as mathematics and leaves out `_name`.
+        ["name"] * len(names),
+        loc="center left",
+        bbox_to_anchor=(0.017, 0.843),
+        ncols=len(names),
+        fontsize=8,
+        labelcolor=INK,
+        frameon=False,
+        borderpad=0.0,
+        borderaxespad=0.0,
+        handletextpad=0.45,
+        columnspacing=1.5,
+    )
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+    stream = io.BytesIO()
+    # Without metadata: Matplotlib would write its version, and an update would change the bytes.
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,157 @@
+"""Two models on the same clips: are they different, are they as good as equal.
+
+Arguments: see `qwave.scores`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qwave.scores.resampling import (
+    Group,
+    bounds,
+    checked,
+    cluster_weights,
+    mean_of,
+    resampled_means,
+    rounded,
+    share,
+    tail_of,
+)
+
+EQUIVALENCE_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Likewise of a - b; and the p-value of no difference, above 0 and at most 1."""
+
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """The mean of a - b, its 90 % interval, and the p-value of a difference >= the margin."""
+
+    estimate: float
+    low: float
+    high: float
+    margin: float
+    p_value: float
+    is_equivalent: bool
+
+
+def bootstrap_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    group: Group,
+    *,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int,
+) -> Difference:
+    """Mean of a - b, hits [n] of two models on the same clips, and the p-value of no difference.
+
+    Paired: a resample holds the same recordings for both. The interval is the basic one, of the
+    reflected resamples ``d - (d* - d)`` (d the estimate, d* a resample's): how far resamples lie
+    from d is how far d may lie from the truth (Davison and Hinkley 1997, "Bootstrap Methods and
+    their Application", eq. 5.6; Hall and Wilson 1991, "Two guidelines for bootstrap hypothesis
+    testing", Biometrics 47, 757-762). It may reach beyond the largest possible difference. (At
+    0.94 and a correlation of 0.8 BCa covered 90 % and percentiles 93 % where this covers 95 %.)
+    The p-value inverts it, so that ``p <= 1 - confidence`` exactly where the interval leaves 0
+    out: twice the share ``(1 + count) / (1 + r)`` of reflected resamples at 0 or beyond, on the
+    side that has fewer, at most 1. One is added, so that p is never 0 (eq. 4.11).
+    """
+    tail = tail_of(confidence, n_resamples)
+    return _difference(*_paired(a, b, group, n_resamples, seed), tail)
+
+
+def bootstrap_score_difference(
+    score: Callable[[np.ndarray], np.ndarray],
+    group: Group,
+    n: int,
+    *,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int,
+) -> Difference:
+    """Any score of n clips that is a difference, with interval and p-value of no difference.
+
+    Both are those of `bootstrap_difference`, on the same resamples.
+
+    Args:
+        score: Weights of the clips, [b, n], to differences, finite [b]. It is asked about the
+            clips as they are (weights of 1), and about resamples.
+        group: Recording of each clip.
+        n: Number of clips.
+        n_resamples: Of recordings.
+        confidence: Of the interval.
+        seed: Of the resamples.
+    """
+    tail = tail_of(confidence, n_resamples)
+    drawn = cluster_weights(group, n, n_resamples=n_resamples, seed=seed)
+    resampled = np.concatenate([score(weights) for weights in drawn])
+    (estimate,) = score(np.ones((1, n), dtype=np.int64))
+    if not (np.isfinite(estimate) and np.isfinite(resampled).all()):
+        raise ValueError("scores must be finite for every resample")
+    reflected = rounded(np.sort(2 * estimate - resampled))
+    return _difference(float(rounded(estimate)), reflected, tail)
+
+
+def equivalence(
+    a: ArrayLike, b: ArrayLike, group: Group, margin: float, *, n_resamples: int = 2000, seed: int
+) -> Equivalence:
+    """Whether the mean of a - b is nearer to 0 than a margin: two one-sided tests.
+
+    TOST (Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680) with the
+    interval of `bootstrap_difference`. The p-value is the larger of those of both sides, each the
+    share ``(1 + count) / (1 + r)`` of reflected resamples at that side's margin or beyond. It is
+    at most 5 % exactly where the 90 % interval lies inside (-margin, margin): `is_equivalent`.
+    The margin is above 0, in the unit of the hits, and to be chosen before looking at them.
+    """
+    if not 0 < margin < math.inf:
+        raise ValueError(f"`0 < margin < inf` must hold, but got {margin=}")
+    tail = tail_of(1 - 2 * EQUIVALENCE_LEVEL, n_resamples)
+    difference, reflected = _paired(a, b, group, n_resamples, seed)
+    low, high = bounds(reflected, tail, 1 - tail)
+    return Equivalence(
+        difference,
+        low,
+        high,
+        margin=float(margin),
+        p_value=max(share(reflected <= -margin), share(reflected >= margin)),
+        is_equivalent=-margin < low and high < margin,
+    )
+
+
+def _difference(estimate: float, reflected: np.ndarray, tail: float) -> Difference:
+    """From a difference and its reflected resamples, sorted [r]."""
+    return Difference(
+        estimate,
+        *bounds(reflected, tail, 1 - tail),
+        standard_error=float(reflected.std(ddof=1)),
+        p_value=min(1.0, 2 * min(share(reflected <= 0), share(reflected >= 0))),
+    )
+
+
+def _paired(
+    a: ArrayLike, b: ArrayLike, group: Group, n_resamples: int, seed: int
+) -> tuple[float, np.ndarray]:
+    """Mean of a - b, and that of each resample, reflected at it, sorted [r]."""
+    shapes = np.shape(a), np.shape(b)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+        raise ValueError(f"`a` and `b` must be [n], of the same clips, but got shapes {shapes}")
+    first, second = checked(np.stack([a, b]))
+    difference = first - second
+    means = resampled_means(difference[None], group, n_resamples, seed)[:, 0]
+    # Rounded only now: of rounded numbers, 2 * 1/3 - 2/3 is not 0.
+    return mean_of(difference), rounded(np.sort(2 * difference.mean() - means))

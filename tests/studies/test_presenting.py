@@ -1,0 +1,47 @@
+"""What a study prints: short tables whole, long ones by the name of their file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from qwave.report import Column, Estimate, Section, Table
+from qwave.scores import Difference, Interval
+from studies.presenting import MAX_ROWS, as_estimate, metric_name, show_study
+
+
+def make_section(name: str, n_rows: int) -> Section:
+    columns = (Column("row"), Column("score", "share"))
+    rows = tuple((f"row {i}", i / 100) for i in range(n_rows))
+    return Section(name, f"About {name}", f"Words of {name}.", Table(columns, rows))
+
+
+def test_long_tables_are_named_and_short_ones_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    sections = [
+        make_section("short", MAX_ROWS),
+        make_section("long", MAX_ROWS + 1),
+        Section("words", "About nothing", "No table."),
+    ]
+    show_study(sections, [Path("reports") / "short.csv", Path("reports") / "report.html"])
+    said = capsys.readouterr().out
+    assert said.count("row 0") == 1
+    assert f"row {MAX_ROWS - 1} " in said
+    assert f"({MAX_ROWS + 1} rows in long.csv)" in said
+    order = ("About short", "Words of short.", "About long", "Words of long.", "About nothing")
+    places = [said.index(text) for text in order]
+    assert places == sorted(places)
+    assert said.endswith(f"  {Path('reports/short.csv')}\n  {Path('reports/report.html')}\n")
+
+
+@pytest.mark.parametrize(
+    "found", [Interval(0.5, 0.4, 0.7, 0.1), Difference(0.5, 0.4, 0.7, 0.1, 0.02)]
+)
+def test_an_estimate_keeps_the_value_and_both_ends(found: Interval | Difference) -> None:
+    assert as_estimate(found) == Estimate(0.5, 0.4, 0.7)
+
+
+def test_metric_names_hold_what_mlflow_allows() -> None:
+    assert metric_name("int1 + int8, [64]/α 1.0") == "int1   int8   64 /α 1.0"
+    assert re.fullmatch(r"[\w\-. /]*", metric_name("a,b(c)*d%e:f"))
