@@ -305,7 +305,7 @@ def package(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("nn", "from qwave.nn.mixture import Mixture"),
+        ("nn", "from qwave.engine import Mixture"),
         ("nn", "import qwave.engine.train"),
         ("nn", "from qwave.data import load"),  # a sibling
         ("nn", "from qwave import data"),
@@ -333,7 +333,7 @@ def test_an_import_from_above_or_beside_is_found(
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("engine", "from qwave.data import load\nfrom qwave import nn\nfrom .task import T"),
+        ("engine", "from qwave.data import load\nfrom qwave import nn\nfrom .nn import M"),
         ("config__trial", "from qwave.config.errors import E\nfrom .errors import E"),
         ("packing__file", "from qwave.data import load"),
         ("cli", "import qwaves\nimport numpy"),
@@ -369,8 +369,8 @@ def test_torch_is_found_through_other_modules_but_not_inside_functions(
 ) -> None:
     root = package(
         config="",
-        quant="import torch.nn",
-        packing="from qwave.nn.quantizers import quantize",
+        nn="import torch.nn",
+        packing="from qwave.nn import quantize",
         runtime="from qwave.packing import unpack",
         data="def f():\n    import torch",
         store="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch",
