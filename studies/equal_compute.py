@@ -21,20 +21,11 @@ from typing import NamedTuple
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from qwave.config import ConfigError, ModelConfig
+from qwave.config import ConfigError, ModelConfig, StudyStoppedError, TrialFailedError
 from qwave.data import EmbeddingSet, make_folds
 from qwave.scores import FrontPoint
 from qwave.scores.pareto import non_dominated
-from qwave.sweep import (
-    Plan,
-    StudyStoppedError,
-    TrialFailedError,
-    collect_points,
-    front_of,
-    load_study,
-    queued_again,
-    run_sweep,
-)
+from qwave.sweep import Plan, collect_points, front_of, load_study, queued_again, run_sweep
 from qwave.sweep.report import trial_config
 from qwave.text import for_terminal
 

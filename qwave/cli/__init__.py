@@ -1,51 +1,61 @@
 """The command ``qwave``. Every sub-command is a module with `SUMMARY`, `add_arguments` and `run`.
 
-Those modules import what they need when they run: ``qwave --help`` takes a tenth of a second.
+Those modules import what they need when they run: ``--help`` takes a tenth of a second.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib import metadata
+from types import ModuleType
 
-from qwave.cli import embed, export, predict
-from qwave.config import QwaveError
-from qwave.text import escape_what_cannot_be_encoded, for_terminal
+from qwave.cli import embed, export, front, predict, search, ui
+from qwave.cli.running import add_talk, run_command
 
-_COMMANDS = {"embed": embed, "export": export, "predict": predict}
+_COMMANDS: dict[str, ModuleType] = {
+    "search": search,
+    "front": front,
+    "export": export,
+    "predict": predict,
+    "embed": embed,
+    "ui": ui,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command.
 
     Returns:
-        The exit code: 0 done, 1 a model failed its proof or some clips could not be decoded,
-        2 wrong input, 130 stopped by Ctrl-C, 141 nobody reads stdout any more. Arguments that do
-        not parse end the program with 2, as argparse does.
+        The exit code: 0 done; 1 no model, a model failed its proof, or some clips could not be
+        decoded; 2 wrong input; 130 stopped by Ctrl-C; 141 nobody reads stdout any more. Arguments
+        that do not parse end the program with 2, as argparse does.
     """
-    escape_what_cannot_be_encoded(sys.stdout)
-    arguments = _parser().parse_args(argv)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_note
-            return int(arguments.run(arguments))
-    except QwaveError as error:
-        sys.stderr.write(f"error: {for_terminal(error, keeps_lines=True)}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        return 130
-    except BrokenPipeError:  # what `| head` does when it has seen enough
-        # The interpreter flushes stdout when it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in _COMMANDS:
+        command = _COMMANDS[words[0]]
+        # Options may stand between positional arguments, which sub-parsers do not allow.
+        arguments = command_parser(words[0], command).parse_intermixed_args(words[1:])
+        return run_command(command.run, arguments)
+    _overview().parse_args(words)
+    raise AssertionError("without a command, argparse ends the program")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
+    """The arguments of one command."""
+    parser = argparse.ArgumentParser(
+        prog=f"qwave {name}",
+        description=command.DESCRIPTION,
+        epilog=getattr(command, "EPILOG", None),
+    )
+    command.add_arguments(parser)
+    add_talk(parser)
+    return parser
+
+
+def _overview() -> argparse.ArgumentParser:
+    """What ``qwave --help`` shows."""
     parser = argparse.ArgumentParser(
         prog="qwave", description="Quantized mixtures of experts on audio embeddings."
     )
@@ -53,14 +63,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qwave {version}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in _COMMANDS.items():
-        sub_parser = commands.add_parser(
-            name, help=command.SUMMARY, description=command.DESCRIPTION
-        )
-        command.add_arguments(sub_parser)
-        sub_parser.set_defaults(run=command.run)
+        commands.add_parser(name, help=command.SUMMARY)
     return parser
-
-
-def _show_note(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning as a person wants to read it."""
-    sys.stderr.write(f"note: {for_terminal(message, keeps_lines=True)}\n")

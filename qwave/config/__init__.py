@@ -14,6 +14,9 @@ from qwave.config.errors import (
     PackedFileError,
     QwaveError,
     StoreError,
+    StudyStoppedError,
+    TrialFailedError,
+    WorkerLostError,
     nearest,
 )
 from qwave.config.schemes import SCHEMES, Grid, Scheme, scheme_name, scheme_rank
@@ -70,10 +73,13 @@ __all__ = [
     "SamplerConfig",
     "Scheme",
     "StoreError",
+    "StudyStoppedError",
     "SweepConfig",
     "TrainConfig",
     "TrialConfig",
+    "TrialFailedError",
     "UncertaintyConfig",
+    "WorkerLostError",
     "digest_of",
     "inert_keys",
     "nearest",

@@ -1,16 +1,24 @@
-"""Errors that a person's input can cause.
+"""Errors whose message is for a person: wrong input, and runs that cannot go on.
 
-Whoever calls qwave catches `QwaveError`; the studies turn it into one message and exit code 2.
+Whoever calls qwave from Python catches `QwaveError`; a command prints its message and ends with
+its `exit_code`.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class QwaveError(ValueError):
-    """Base of every error that a person's input can cause."""
+    """Base of every error whose message is for a person.
+
+    Attributes:
+        exit_code: What a command ends with: 2 wrong input, 1 no result, 130 stopped by a person.
+    """
+
+    exit_code: ClassVar[int] = 2
 
 
 class ConfigError(QwaveError):
@@ -35,6 +43,24 @@ class DeviceError(QwaveError):
 
 class PackedFileError(QwaveError):
     """A packed model file is damaged, of another version, or not one at all."""
+
+
+class WorkerLostError(QwaveError):
+    """A training process was ended from outside."""
+
+    exit_code = 1
+
+
+class TrialFailedError(QwaveError):
+    """Trials that a study cannot do without ended in errors; what was trained is kept."""
+
+    exit_code = 1
+
+
+class StudyStoppedError(QwaveError):
+    """A person stopped the study; what was trained is kept."""
+
+    exit_code = 130
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -2,17 +2,15 @@
 
 from qwave.sweep.estimate import expected_seconds
 from qwave.sweep.plan import Plan, plan_sweep
-from qwave.sweep.pool import WorkerLostError, worker_count
+from qwave.sweep.pool import worker_count
 from qwave.sweep.repeats import (
     Bench,
     Repeat,
-    StudyStoppedError,
-    TrialFailedError,
     opened_bench,
 )
 from qwave.sweep.report import collect_points, front_of, point_config
 from qwave.sweep.run import Outcome, run_sweep
-from qwave.sweep.study import load_study, queued_again
+from qwave.sweep.study import load_study, queued_again, study_names
 from qwave.sweep.study_report import write_study
 
 __all__ = [
@@ -20,9 +18,6 @@ __all__ = [
     "Outcome",
     "Plan",
     "Repeat",
-    "StudyStoppedError",
-    "TrialFailedError",
-    "WorkerLostError",
     "load_study",
     "point_config",
     "collect_points",
@@ -32,6 +27,7 @@ __all__ = [
     "plan_sweep",
     "queued_again",
     "run_sweep",
+    "study_names",
     "worker_count",
     "write_study",
 ]

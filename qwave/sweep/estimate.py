@@ -10,12 +10,12 @@ from concurrent.futures import BrokenExecutor
 import optuna
 from optuna.trial import FixedTrial
 
-from qwave.config import QwaveError, TrainConfig, TrialConfig
+from qwave.config import QwaveError, TrainConfig, TrialConfig, WorkerLostError
 from qwave.engine import lessons_key
 from qwave.packing import packed_size_bytes
 from qwave.space import baseline_params, suggest
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import WorkerLostError, training_pool, worker_count
+from qwave.sweep.pool import training_pool, worker_count
 from qwave.sweep.study import startup_trials
 
 _N_SAMPLES = 12

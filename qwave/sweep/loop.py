@@ -19,12 +19,12 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from tqdm import tqdm
 
-from qwave.config import QwaveError
+from qwave.config import QwaveError, WorkerLostError
 from qwave.packing import packed_size_bytes
 from qwave.space import suggest
 from qwave.sweep.estimate import remaining_seconds
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import TrainingPool, WorkerLostError
+from qwave.sweep.pool import TrainingPool
 from qwave.sweep.record import FinishedTrial, Recorder
 from qwave.sweep.report import front_scores, study_hypervolume
 from qwave.sweep.study import Draw, ask, give_back, trained_trials, trials_left

@@ -37,10 +37,6 @@ from qwave.processes import (
 from qwave.sweep.record import FinishedTrial
 
 
-class WorkerLostError(RuntimeError):
-    """A training process was ended from outside."""
-
-
 @dataclass(frozen=True)
 class SharedData:
     """Embeddings whose features lie in a file: processes that map it hold them once.

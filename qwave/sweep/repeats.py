@@ -21,7 +21,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from qwave.config import ConfigError, QwaveError, TrialConfig
+from qwave.config import (
+    QwaveError,
+    StudyStoppedError,
+    TrialConfig,
+    TrialFailedError,
+    WorkerLostError,
+)
 from qwave.data import EmbeddingSet, resolve_config
 from qwave.engine import resolve_device
 from qwave.engine.crossval import Predictions
@@ -32,21 +38,13 @@ from qwave.space import parse_config
 from qwave.store import Tracker
 from qwave.store.folder import made_report_folder, opened_store, repeats_folder
 from qwave.sweep.plan import absolute_source
-from qwave.sweep.pool import TrainingPool, WorkerLostError, training_pool, worker_count
+from qwave.sweep.pool import TrainingPool, training_pool, worker_count
 from qwave.sweep.record import FinishedTrial, Recorder, config_label
 from qwave.sweep.stop import stop_requests
 
 _log = logging.getLogger(__name__)
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Predictions))
 _VALUES = ("scores", "pooled_scores", "expert_load", "seconds", "train_seconds")
-
-
-class StudyStoppedError(RuntimeError):
-    """A person stopped the study; what was trained is kept."""
-
-
-class TrialFailedError(ConfigError):
-    """Trials that a study cannot do without ended in errors; what was trained is kept."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -114,22 +114,31 @@ def open_study(
     return study
 
 
+def study_names(store: Path) -> list[str]:
+    """Names of the studies that a store holds, sorted; none where nothing was searched yet.
+
+    Raises:
+        StoreError: The folder is no store, or its journal is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_store(store)
+    check_journal(store)
+    if not journal_path(store).exists():
+        return []
+    storage = JournalStorage(JournalFileBackend(str(journal_path(store))))
+    return sorted(summary.study_name for summary in optuna.get_all_study_summaries(storage))
+
+
 def load_study(store: Path, name: str) -> Study:
     """A study that a store holds.
 
     Raises:
         StoreError: The store holds no study of that name, or its journal is damaged.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    check_store(store)
-    check_journal(store)
-    journal = journal_path(store)
-    names: list[str] = []
-    if journal.exists():
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        names = sorted(summary.study_name for summary in optuna.get_all_study_summaries(storage))
-        if name in names:
-            return optuna.load_study(study_name=name, storage=storage)
+    names = study_names(store)
+    if name in names:
+        storage = JournalStorage(JournalFileBackend(str(journal_path(store))))
+        return optuna.load_study(study_name=name, storage=storage)
     found = f"it holds {', '.join(names)}" if names else "it holds no study"
     command = for_shell("python", "-m", "studies.moe_pareto", "--store", store)
     raise StoreError(

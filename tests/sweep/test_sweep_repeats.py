@@ -22,22 +22,18 @@ from qwave.config import (
     DeviceError,
     ModelConfig,
     StoreError,
+    StudyStoppedError,
     TrainConfig,
     TrialConfig,
+    TrialFailedError,
+    WorkerLostError,
 )
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine.crossval import Predictions, cross_validate
 from qwave.packing import to_bytes
 from qwave.store import Tracker
 from qwave.store.folder import opened_store
-from qwave.sweep import (
-    Repeat,
-    StudyStoppedError,
-    TrialFailedError,
-    WorkerLostError,
-    opened_bench,
-    repeats,
-)
+from qwave.sweep import Repeat, opened_bench, repeats
 from qwave.sweep.record import FinishedTrial
 
 FEW = CuriosityConfig(mc_samples=3)

@@ -30,7 +30,8 @@ PROGRAM = """
 import numpy as np
 from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.sweep.pool import WorkerLostError, training_pool
+from qwave.sweep.pool import training_pool
+from qwave.config import WorkerLostError
 
 rng = np.random.default_rng(0)
 y = np.repeat(np.arange(2), 8)

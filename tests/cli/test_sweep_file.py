@@ -1,32 +1,29 @@
-"""What all studies' command lines share: files and overrides, bundled studies, exit codes."""
+"""The sweep that a command line names, bundled sweeps, and the exit codes of commands."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from qwave.config import ConfigError, DataError
-from qwave.space import load_comparison, load_confirmation, load_mixtures, load_sweep
-from qwave.sweep import StudyStoppedError, TrialFailedError, WorkerLostError
-from studies.command_line import BUNDLED, guarded, split_positionals, study_file, study_parser
+from qwave.cli.running import run_command
+from qwave.cli.sweep_file import BUNDLED, split_positionals, study_file
+from qwave.config import (
+    ConfigError,
+    DataError,
+    StudyStoppedError,
+    TrialFailedError,
+    WorkerLostError,
+)
+from studies.command_line import study_parser
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-DEFAULTS: dict[str, Callable[..., Any]] = {
-    "moe_pareto": load_sweep,
-    "confirm": load_confirmation,
-    "benchmark": load_comparison,
-    "mixtures": load_mixtures,
-}
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_positional_that_exists_is_a_file_and_the_rest_are_overrides(
@@ -52,7 +49,7 @@ def test_a_bundled_study_is_found_from_anywhere_unless_there_is_a_file_of_its_na
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    bundled = REPOSITORY / "sweeps" / f"{name}.yaml"
+    bundled = BUNDLED / f"{name}.yaml"
     for typed in (name, f"{name}.yaml", f"sweeps/{name}.yaml", f"./{name}.yaml"):
         assert study_file(typed) == bundled
     for typed in (f"other/{name}.yaml", f"{name}.yml", f"{name}s", str(tmp_path / name)):
@@ -83,23 +80,12 @@ def test_a_file_that_is_not_there_is_answered_with_what_is(
         study_file("x" * 5000)
 
 
-@pytest.mark.parametrize("study", DEFAULTS)
-def test_every_default_study_loads_from_another_directory(
-    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    module = importlib.import_module(f"studies.{study}")
-    default = module.DEFAULT_SWEEP if study == "moe_pareto" else module.DEFAULT
-    path, _ = split_positionals([], default)
-    assert DEFAULTS[study](path).name == study
-
-
-def test_the_studies_files_are_installed_with_the_studies() -> None:
+def test_the_sweeps_are_installed_with_the_package_and_the_studies_are_not() -> None:
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     settings = tomllib.loads(text)["tool"]["setuptools"]
-    assert {"qwave*", "studies*", "sweeps"} <= set(settings["packages"]["find"]["include"])
-    assert settings["package-data"]["sweeps"] == ["*.yaml"]
-    assert BUNDLED == REPOSITORY / "sweeps"
+    assert settings["packages"]["find"]["include"] == ["qwave", "qwave.*"]
+    assert {"sweeps/*.yaml", "py.typed"} <= set(settings["package-data"]["qwave"])
+    assert BUNDLED.resolve() == REPOSITORY / "sweeps"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +111,7 @@ def test_exit_codes(
             raise error
         return 0
 
-    assert guarded(run, parser.parse_args([])) == code
+    assert run_command(run, parser.parse_args([])) == code
     said = capsys.readouterr().err
     assert (str(error) in said) if error and str(error) else said in ("", "stopped\n")
     assert "Traceback" not in said
@@ -152,9 +138,10 @@ def test_the_main_job_starts_in_any_directory(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == "error: device must be cpu, cuda or mps, but got 'tpu'\n", shlex.join(
-        odd
-    )
+    assert done.stderr == (
+        f"{BUNDLED / 'moe_pareto.yaml'}: checking the sweep and its data\n"
+        "error: device must be cpu, cuda or mps, but got 'tpu'\n"
+    ), shlex.join(odd)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""The main job's command line: what it refuses, and what it says."""
+"""The command line of `qwave search`: what it refuses, and what it says."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from qwave import cli
-from studies.moe_pareto import main
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT = str(REPOSITORY / "sweeps" / "moe_pareto.yaml")
 
 
@@ -69,10 +68,11 @@ def test_bad_data_ends_with_exit_code_2_one_message_and_nothing_written(
 ) -> None:
     path = make(tmp_path)
     store = tmp_path / "store"
-    assert main([DEFAULT, f"data.path={path}", "--store", str(store)]) == 2
-    error = capsys.readouterr().err
+    assert cli.main(["search", DEFAULT, f"data.path={path}", "--store", str(store)]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first == f"{DEFAULT}: checking the sweep and its data"
+    (error,) = rest
     assert error.startswith("error: ")
-    assert len(error.strip().splitlines()) == 1
     assert message in error
     assert Path(path).name in error or "one clip only: '1'" in error
     assert not store.exists()
@@ -99,8 +99,8 @@ def test_bad_arguments_end_with_exit_code_2_and_nothing_written(
 ) -> None:
     store = tmp_path / "store"
     files = [] if any(a.endswith(".yaml") for a in arguments) else [DEFAULT]
-    assert main([*files, *arguments, "--store", str(store)]) == 2
-    error = capsys.readouterr().err
+    assert cli.main(["search", *files, *arguments, "--store", str(store)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
     assert not store.exists()
@@ -110,7 +110,7 @@ def test_a_store_of_another_version_ends_with_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "qwave.json").write_text('{"format": "qwave-store", "version": 7}')
-    assert main([DEFAULT, "--store", str(tmp_path)]) == 2
+    assert cli.main(["search", DEFAULT, "--store", str(tmp_path)]) == 2
     assert "another format or version" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["qwave.json"]
 
@@ -122,7 +122,12 @@ def test_a_dry_run_prints_the_space_its_sizes_and_the_time_and_writes_nothing(
     data = write_npz(tmp_path / "ok.npz")
     store = tmp_path / "store"
     narrow = ["model.hidden=[]", "search.model.num_experts={int: [1, 2]}", "train.epochs=2"]
-    assert main([DEFAULT, f"data.path={data}", *narrow, "--dry-run", "--store", str(store)]) == 0
+    assert (
+        cli.main(
+            ["search", DEFAULT, f"data.path={data}", *narrow, "--dry-run", "--store", str(store)]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "20 clips x 4 features, 2 classes, 5 folds" in said
     assert "mix of int1, ternary, popcount" in said
@@ -138,7 +143,7 @@ def test_json_is_the_last_line_of_stdout_and_complete(
     data = write_npz(tmp_path / "ok.npz")
     store = tmp_path / "store"
     few = [f"data.path={data}", "train.epochs=1", "model.hidden=[]", "--trials", "3"]
-    assert main([DEFAULT, *few, "--store", str(store), "--json"]) == 0
+    assert cli.main(["search", DEFAULT, *few, "--store", str(store), "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out.splitlines()[-1])
     assert set(found) == {
@@ -147,7 +152,7 @@ def test_json_is_the_last_line_of_stdout_and_complete(
     assert found["complete"] == 3
     assert found["trials"] == found["complete"] + found["pruned"] + found["failed"]
     assert all(
-        set(p) == {"accuracy", "size_bytes", "digest", "mlflow_run_id"} for p in found["front"]
+        {"accuracy", "size_bytes", "digest", "mlflow_run_id"} < set(p) for p in found["front"]
     )
     for word in ("front.csv", "front.png", "report.html", "mlflow ui", "optuna-dashboard"):
         assert word in captured.err
@@ -156,3 +161,13 @@ def test_json_is_the_last_line_of_stdout_and_complete(
     assert program == "qwave"
     assert cli.main(arguments) == 0, "the command that is printed can be pasted"
     assert list(store.glob("models/*/trial_*/model.qwave"))
+
+
+def test_quiet_says_results_and_errors_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["search", "-q", "nothing.yaml", "--store", str(tmp_path / "s")]) == 2
+    assert capsys.readouterr().err.startswith("error: no such sweep file: nothing.yaml")
+    with pytest.raises(SystemExit):
+        cli.main(["search", "--quiet", "--verbose"])
+    assert "not allowed with argument" in capsys.readouterr().err
