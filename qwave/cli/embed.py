@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwave.cli.running import say
 from qwave.config import ConfigError
 from qwave.text import for_shell, for_terminal, typed_encoder, typed_path
 
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--out {out} cannot be written: {error.strerror or error}") from error
     if not os.access(out.parent, os.W_OK):
         raise ConfigError(f"--out {out}: its folder cannot be written; choose another place")
+    say(arguments, f"{arguments.source}: looking for clips")
     from qwave.audio.embed import embed_source, save_embeddings
     from qwave.audio.encoders import DEFAULT_ENCODER
 
@@ -129,7 +131,7 @@ def _next_command(embedded: Embedded, out: Path) -> str:
     # A store holds one study of a name, and the default name may be that of `esc10`.
     name = re.sub(r"[^A-Za-z0-9]+", "_", out.stem).strip("_")[:80] or "clips"
     named = [f"name={name}", f"data.path={os.path.abspath(out)}"]
-    return for_shell("python", "-m", "studies.moe_pareto", *named)
+    return for_shell("qwave", "search", *named)
 
 
 def _official_folds(embedded: Embedded) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from qwave.cli.running import say
 from qwave.config import ConfigError
 from qwave.text import typed_path
 
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             "12` (a trial's number), `qwave export --front` (every member of the front), or "
             "`qwave export --budget 50kB` (the most accurate that fits)"
         )
+    say(arguments, f"{arguments.store}: reading the search {arguments.sweep!r}")
     from qwave.cli.exporting import export_and_show
 
     return export_and_show(arguments)

@@ -31,7 +31,9 @@ With ``-`` it is one object a line for each window, as soon as that is complete.
 from __future__ import annotations
 
 import argparse
+import sys
 
+from qwave.cli.running import say
 from qwave.text import expanded, typed_encoder, typed_path
 
 SUMMARY = "say what is heard in clips, recordings or live sound"
@@ -88,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         QwaveError: Wrong input.
     """
+    if sys.stderr.isatty():  # the libraries of an encoder take seconds; programs need no words
+        say(arguments, f"{arguments.model}: loading the model and its encoder")
     from qwave.cli.predicting import predict_and_show
 
     return predict_and_show(arguments)

@@ -138,6 +138,7 @@ def goes_on(place: Place, whole: Place) -> None:
     assert place.out.read_bytes() == whole.out.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_PROC, reason="finds processes in /proc")
 def test_a_killed_run_goes_on_and_leaves_no_process_behind(place: Place, whole: Place) -> None:
     process = place.start("--workers", "2")
@@ -153,6 +154,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process_behind(place: Place, whole: 
     goes_on(place, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_PROC, reason="finds processes in /proc")
 def test_a_killed_worker_is_an_error_and_what_was_done_is_kept(place: Place, whole: Place) -> None:
     process = place.start("--workers", "1")
@@ -173,6 +175,7 @@ def test_a_killed_worker_is_an_error_and_what_was_done_is_kept(place: Place, who
     goes_on(place, whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_what_was_done_is_kept(place: Place) -> None:
     process = place.start("--workers", "1")
     place.wait_for(5, process)
@@ -186,6 +189,7 @@ def test_ctrl_c_ends_with_130_and_what_was_done_is_kept(place: Place) -> None:
     assert not place.out.exists()
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_write_the_same_file(place: Place, whole: Place) -> None:
     other = place._replace(out=place.out.with_name("other.npz"))
     running = [one.start("--workers", "1") for one in (place, other)]
@@ -211,7 +215,7 @@ def test_the_end_says_what_was_written_and_what_comes_next(
         f"{out}: 90 clips x {data.x.shape[1]} features, 3 classes, 4 official folds, 45 "
         "recordings",
         f"{data.encoder}, layout folders: 0 embedded now, 90 from the cache, 0 left out, 0 silent",
-        f"search on them:  python -m studies.moe_pareto name=a_b 'data.path={out}'",
+        f"search on them:  qwave search name=a_b 'data.path={out}'",
     ]
 
 
@@ -254,12 +258,14 @@ def test_what_is_not_known_is_said_and_bad_clips_are_counted(
         warnings.simplefilter("always")  # as outside of these tests
         assert main([*arguments, "--encoder", "logmel"]) == 0
     said, errors = capsys.readouterr()
-    assert errors.startswith("note: 1 of 91 clips cannot be used and are left out:\n  ")
+    assert errors.startswith(
+        f"{named}: looking for clips\nnote: 1 of 91 clips cannot be used and are left out:\n  "
+    )
     first, second, third = said.splitlines()
     assert first.endswith("3 classes, no official folds, recordings not known")
     assert second.endswith("0 embedded now, 90 from the cache, 1 left out, 0 silent")
     assert third.endswith(".npz")
-    assert main([*arguments, "--encoder", "logmel", "--strict"]) == 2
+    assert main([*arguments, "--encoder", "logmel", "--strict", "-q"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {named / 'a' / 'bad.wav'} cannot be read: ")
 
 
@@ -288,7 +294,7 @@ def test_wrong_input_is_one_message(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "file").touch()
     (tmp_path / "folder.npz").mkdir()
-    assert main(["embed", str(clips), *options]) == 2
+    assert main(["embed", "-q", str(clips), *options]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
@@ -296,7 +302,7 @@ def test_a_source_that_is_not_there_is_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    arguments = ["embed", str(tmp_path / "none"), "--out", str(tmp_path / "a.npz")]
+    arguments = ["embed", "-q", str(tmp_path / "none"), "--out", str(tmp_path / "a.npz")]
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'none'} does not exist")
 

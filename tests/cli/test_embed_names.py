@@ -54,6 +54,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_from_a_folder_of_clips_to_a_prediction(
     stranger: Path,
@@ -75,7 +76,7 @@ def test_from_a_folder_of_clips_to_a_prediction(
     assert _is_shown(notes)
     # The command can be pasted, in any folder.
     command = said.splitlines()[2].split("search on them:  ")[1]
-    assert command.startswith("python -m studies.moe_pareto name=my_set_2 $'data.path=/")
+    assert command.startswith("qwave search name=my_set_2 $'data.path=/")
     assert "my set\\x07 #2.npz'" in command
     data = load_embeddings(tmp_path / out)
     assert sorted(data.class_names) == sorted(CLASSES)
