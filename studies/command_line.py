@@ -6,7 +6,7 @@ import argparse
 
 from qwave.cli.running import EXIT_CODES, add_device, add_retry, add_store, add_talk
 from qwave.cli.running import run_command as guarded
-from qwave.cli.sweep_file import split_positionals
+from qwave.space.sweep_file import split_positionals
 
 __all__ = ["add_retry", "guarded", "split_positionals", "study_parser"]
 

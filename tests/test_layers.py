@@ -38,6 +38,7 @@ LAYERS: dict[str, int] = {
     "export": 5,
     "classifier": 6,
     "cli": 6,
+    "__main__": 7,
 }
 # These must import without torch.
 TORCHLESS = ("config", "scores", "space", "store", "report", "runtime", "packing", "pyfunc")

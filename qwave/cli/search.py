@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 
 from qwave.cli.running import EXIT_CODES, add_device, add_retry, add_store, say
-from qwave.cli.sweep_file import split_positionals
 
 SUMMARY = "find how accurate a classifier can be at every size"
 DESCRIPTION = (
@@ -44,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         QwaveError: Wrong input.
     """
+    from qwave.space.sweep_file import split_positionals
+
     path, overrides = split_positionals(arguments.arguments, DEFAULT_SWEEP)
     # Before the libraries are loaded, which takes seconds on a cold disk.
     say(arguments, f"{path}: checking the sweep and its data")

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from qwave.cli.running import run_command
-from qwave.cli.sweep_file import BUNDLED, split_positionals, study_file
 from qwave.config import (
     ConfigError,
     DataError,
@@ -21,6 +20,7 @@ from qwave.config import (
     TrialFailedError,
     WorkerLostError,
 )
+from qwave.space.sweep_file import BUNDLED, split_positionals, study_file
 from studies.command_line import study_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
