@@ -15,6 +15,7 @@ from qwave.config.errors import (
     QwaveError,
     StoreError,
     nearest,
+    unknown_rule,
 )
 from qwave.config.schemes import SCHEMES, Grid, Scheme, scheme_name, scheme_rank
 from qwave.config.sweep import (
@@ -80,4 +81,5 @@ __all__ = [
     "require_config",
     "scheme_name",
     "scheme_rank",
+    "unknown_rule",
 ]

@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from qwave.runtime.integers import integer_product
 
 from qwave import compiler
 from qwave.config import SCHEMES, Scheme
@@ -18,7 +19,6 @@ from qwave.packing import PackedLayer
 from qwave.runtime import arithmetic, compiled
 from qwave.runtime.arithmetic import NumpyNetwork, Product
 from qwave.runtime.compiled import CompiledNetwork, fits_compiled, forward_library
-from qwave.runtime.integers import integer_product
 from qwave.runtime.kernels import network_maker
 
 INTEGER = [name for name, scheme in SCHEMES.items() if scheme.activations is not None]

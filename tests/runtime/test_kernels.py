@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qwave.runtime.integers import integer_product
 
 from qwave.config import (
     SCHEMES,
@@ -33,7 +34,6 @@ from qwave.packing import PackedLayer, PackedModel
 from qwave.runtime import Kernel, PackedClassifier, load_packed, save_packed
 from qwave.runtime import compiled as compiled_module
 from qwave.runtime.arithmetic import NumpyNetwork, float_product, row_factor
-from qwave.runtime.integers import integer_product
 from qwave.runtime.kernels import network_maker
 from tests.packing.models import NORMALIZATIONS, draw_model, make_data, make_model
 
