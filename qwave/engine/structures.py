@@ -107,7 +107,7 @@ MIRRORS: dict[str, type[Structure]] = {
     "fold": Fold,
     "examples": Examples,
 }
-"""Name of each C structure, and its mirror; their sizes are compared when the library is loaded."""
+"""Each C structure by name, with its mirror; loading the library compares their sizes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +191,7 @@ class Layer:
         """A layer before its first step."""
         codes = scale = code_sum = torch.empty(0)
         if scheme.weights is not None:
+            _grid(scheme.weights)  # refused by this backend's own name, before torch makes codes
             with torch.no_grad():
                 exact, scale = quantize(weight, scheme.weights)
             codes = exact.to(torch.int8 if is_narrow(scheme) else torch.int16)

@@ -34,8 +34,8 @@ def onnx_model(packed: PackedModel) -> onnx.ModelProto:
     """The graph of a whole model, to predict in any ONNX runtime.
 
     Its input is ``embeddings``, float32 [n, d], of any number of clips, none included; they must
-    be finite, which a graph cannot check. Its outputs are ``probabilities``, float32 [n, c], and of
-    a mixture ``gates``, float32 [n, e]. Curiosity is computed only where it routes clips
+    be finite, which a graph cannot check. Its outputs are ``probabilities``, float32 [n, c], and
+    ``gates`` of a mixture, float32 [n, e]. Curiosity is computed only where it routes clips
     (`model.curiosity.alpha`): it would double the file of a linear int1 model on 1280 features,
     and triple the time of one clip.
 

@@ -1,7 +1,7 @@
 """Codes to bytes and back.
 
-Codes of less than 8 bits become digits 0 to base - 1, and 8 over their bits share a byte, the first
-one in the lowest place. The base is the largest with which so many digits fit a byte:
+Codes of less than 8 bits become digits 0 to base - 1. As many of them share a byte as 8 holds
+their bits, the first one in the lowest place. The base is the largest that fits:
 
 | scheme | codes | base | digits a byte |
 |---|---|---|---|
