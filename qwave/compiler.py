@@ -18,6 +18,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from qwave.caching import find_cache_folder
@@ -84,6 +85,29 @@ def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
     except OSError as error:  # such as a folder from which nothing may be run
         _log.warning("%s cannot be loaded, goes on without it, slower: %s", library, error)
         return None
+
+
+def require_sizes(
+    library: ctypes.CDLL, mirrors: Mapping[str, type[ctypes.Structure]], source: Path
+) -> None:
+    """Compare the size of each C structure with that of its mirror in Python.
+
+    Args:
+        library: A compiled library; it exports ``qwave_size_of_<name>`` for every structure.
+        mirrors: Name of each structure in C, and the class that mirrors it.
+        source: The C file, for the message.
+
+    Raises:
+        RuntimeError: A size differs: the fields were changed on one side only.
+    """
+    for name, mirror in mirrors.items():
+        in_c = ctypes.c_int64.in_dll(library, f"qwave_size_of_{name}").value
+        if in_c != ctypes.sizeof(mirror):
+            raise RuntimeError(
+                f"the structure `{name}` of {source} has {in_c} bytes, but `{mirror.__name__}`, "
+                f"which mirrors it in {mirror.__module__}, has {ctypes.sizeof(mirror)}: give both "
+                "the same fields in the same order"
+            )
 
 
 @functools.cache

@@ -223,7 +223,7 @@ def report(
 
 def kernels_text(variants: Sequence[Variant]) -> str:
     """What computed the latencies: ``C``, or ``C and numpy`` where there are several."""
-    names = {"compiled": "C", "numkong": "NumKong", "numpy": "numpy"}
+    names = {"compiled": "C", "numpy": "numpy"}
     used = {kernel for variant in variants for kernel in variant.kernels}
     return " and ".join(name for kernel, name in names.items() if kernel in used)
 

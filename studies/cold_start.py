@@ -82,7 +82,7 @@ def cold_starts(layers: Sequence[Layer], data: EmbeddingSet, n_rounds: int) -> l
         np.save(clip, data.x[:1])
         commands = {
             f"qwave int4, {kernel}": (_QWAVE, [model, clip, kernel])
-            for kernel in ("compiled", "numkong", "numpy")
+            for kernel in ("compiled", "numpy")
         }
         commands[_FIRST_START] = commands["qwave int4, compiled"]
         commands["torch fp32"] = (_TORCH, [weights, clip])

@@ -75,7 +75,7 @@ def exported(packed: PackedModel) -> Predict:
     """The model.onnx of `qwave export --onnx`, in onnxruntime."""
     from qwave.export.graph import onnx_model
 
-    return _session(onnx_model(packed, curiosity=False).SerializeToString())
+    return _session(onnx_model(packed).SerializeToString())
 
 
 class _FloatNetwork(nn.Module):

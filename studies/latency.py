@@ -27,7 +27,6 @@ from qwave.data import EmbeddingSet, load_embeddings
 from qwave.export import require_onnx
 from qwave.packing import to_bytes
 from qwave.runtime.compiled import forward_library
-from qwave.runtime.integers import has_numkong
 from qwave.text import for_terminal
 from studies import contenders
 from studies.cold_start import ColdStart, cold_starts
@@ -112,7 +111,7 @@ def all_ways(
         "onnxruntime MatMulNBits 4 bits": contenders.onnx_4_bits(layers),
     }
     models = {scheme: contenders.packed_model(layers, scheme, data) for scheme in SCHEMES}
-    kernels = {"compiled": forward_library() is not None, "numkong": has_numkong(), "numpy": True}
+    kernels = {"compiled": forward_library() is not None, "numpy": True}
     sizes = {}
     for kernel in (name for name, is_there in kernels.items() if is_there):
         for scheme, packed in models.items():

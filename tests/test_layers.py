@@ -51,7 +51,6 @@ HOMES = {
     "plotly": {"report"},
     "onnx": {"export"},
     "onnxruntime": {"export"},
-    "numkong": {"runtime"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
     "transformers": {"audio"},

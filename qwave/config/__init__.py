@@ -18,6 +18,7 @@ from qwave.config.errors import (
     TrialFailedError,
     WorkerLostError,
     nearest,
+    unknown_rule,
 )
 from qwave.config.schemes import SCHEMES, Grid, Scheme, scheme_name, scheme_rank
 from qwave.config.sweep import (
@@ -86,4 +87,5 @@ __all__ = [
     "require_config",
     "scheme_name",
     "scheme_rank",
+    "unknown_rule",
 ]

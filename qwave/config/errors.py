@@ -63,6 +63,22 @@ class StudyStoppedError(QwaveError):
     exit_code = 130
 
 
+def unknown_rule(backend: str, rule: str, value: object) -> NotImplementedError:
+    """The error of a backend that has no arithmetic for a rule of a grid or a normalisation.
+
+    Not a `QwaveError`: a rule was added to the configuration and not yet to every backend.
+
+    Args:
+        backend: What computes: ``the numpy runtime``, ``the ONNX graph``.
+        rule: The kind of rule, such as ``Grid.scale``.
+        value: The rule's value that the backend does not know.
+    """
+    return NotImplementedError(
+        f"{backend} has no arithmetic for {rule}={value!r}: write it there, as in "
+        "`qwave.nn.quantizers` (grids) or `qwave.data.normalization` (normalisations)"
+    )
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint for a misspelt name: `` (did you mean 'x'?)``, or the empty string."""
     candidates = [str(item) for item in allowed]

@@ -1,8 +1,8 @@
 """The vocabulary of quantization schemes: names, levels, bits. No arithmetic on tensors here.
 
 `SCHEMES` is ordered by stored bits, and that order is the order of experts in a canonical
-configuration. A new scheme is one entry here (and, if its codes do not fit a byte evenly, one in
-`qwave.packing.bits`): quantizers, files and predictions follow its grids.
+configuration. A new scheme is one entry here: quantizers, files and predictions follow its bits
+and its grids. A backend raises `NotImplementedError` at a rule of a grid that it does not know.
 """
 
 from __future__ import annotations

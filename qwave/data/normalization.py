@@ -1,15 +1,19 @@
 """Normalisation of embeddings: per clip (nothing to store) or per feature (two values each).
 
-A per-clip transform `t` comes first, then per-feature constants `(t(x) - offset) * factor`:
+Steps per clip come first, then constants of each feature: ``(x - offset) * factor``.
 
-| normalization | per clip | constants, from training rows only |
+| normalization | steps per clip | constants, from training rows only |
 |---|---|---|
-| `raw` | identity | none |
-| `l2` | x / norm(x) | none |
-| `layer` | (x - mean(x)) / std(x) over the clip's own features | none |
-| `sqrt_layer` | the same after sign(x) * sqrt(abs(x)) | none |
-| `standard` | identity | mean, 1 / standard deviation |
-| `min_max` | identity | minimum, 1 / range |
+| `raw` | none | none |
+| `l2` | `unit` | none |
+| `layer` | `standardise` | none |
+| `sqrt_layer` | `roots`, `standardise` | none |
+| `standard` | none | mean, 1 / standard deviation |
+| `min_max` | none | minimum, 1 / range |
+
+The steps are ``unit``: x / norm(x); ``standardise``: (x - mean(x)) / std(x) over the clip's own
+features; ``roots``: sign(x) * sqrt(abs(x)). All backends read `clip_steps`, and refuse a step that
+they do not know.
 
 Shapes: n clips, d features.
 """
@@ -17,13 +21,20 @@ Shapes: n clips, d features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 
-from qwave.config import DataError
+from qwave.config import DataError, unknown_rule
 from qwave.config.trial import Normalization
 
+_CLIP_STEPS: dict[str, tuple[str, ...]] = {
+    "raw": (),
+    "l2": ("unit",),
+    "layer": ("standardise",),
+    "sqrt_layer": ("roots", "standardise"),
+    "standard": (),
+    "min_max": (),
+}
 _FITTED = ("standard", "min_max")
 EPSILON = 1e-6
 _CONSTANT = 1e-6  # a feature whose range is this share of its size, or less, is constant
@@ -59,17 +70,29 @@ def normalize_clips(x: np.ndarray, normalization: str) -> np.ndarray:
     zeros stays zero under `l2`: no division by zero anywhere.
     """
     x = np.asarray(x, dtype=np.float32)
-    if normalization == "sqrt_layer":
-        x = np.sign(x) * np.sqrt(np.abs(x))
-    if normalization in ("layer", "sqrt_layer"):
-        centred, variance = centre(x)
-        return (centred / np.maximum(np.sqrt(variance), EPSILON)).astype(np.float32)
-    if normalization == "l2":
-        norm = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-        return (x / np.maximum(norm, EPSILON)).astype(np.float32)
-    if normalization not in get_args(Normalization):
-        raise ValueError(f"unknown normalization {normalization!r}")
+    for step in clip_steps(normalization):
+        if step == "roots":
+            x = np.sign(x) * np.sqrt(np.abs(x))
+        elif step == "standardise":
+            centred, variance = centre(x)
+            x = (centred / np.maximum(np.sqrt(variance), EPSILON)).astype(np.float32)
+        elif step == "unit":
+            norm = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+            x = (x / np.maximum(norm, EPSILON)).astype(np.float32)
+        else:
+            raise unknown_rule("numpy", "normalisation step", step)
     return x
+
+
+def clip_steps(normalization: str) -> tuple[str, ...]:
+    """Names of a normalisation's steps per clip, in the order in which they are taken.
+
+    Raises:
+        ValueError: There is no such normalisation.
+    """
+    if normalization not in _CLIP_STEPS:
+        raise ValueError(f"unknown normalization {normalization!r}")
+    return _CLIP_STEPS[normalization]
 
 
 def centre(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +127,10 @@ def fit_normalizer(x_train: np.ndarray, normalization: Normalization) -> Normali
     if normalization == "standard":
         offset = x_train.mean(axis=0, dtype=np.float64)
         spread = x_train.std(axis=0, dtype=np.float64)
-    else:
+    elif normalization == "min_max":
         offset, spread = x_train.min(axis=0), extent
+    else:
+        raise unknown_rule("`fit_normalizer`", "normalization", normalization)
     is_constant = extent <= _CONSTANT * np.abs(x_train).max(axis=0)
     factor = np.where(is_constant, 0.0, 1.0 / np.where(is_constant, 1.0, spread))
     with np.errstate(over="ignore"):

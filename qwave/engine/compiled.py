@@ -3,7 +3,7 @@
 Stacked products (`qwave.engine.stacked`) compute all experts for all clips, hold every gradient
 in memory, and spend 5 to 100 microseconds on each of some 300 operations a step. Here a fold's
 step is one loop over the layers of the experts that are used, and a weight's gradient never leaves
-the registers (`native/steps.h`).
+the registers (`native/updates.h`).
 
 Losses and gradients are those of stacked steps to rounding, with the same dropout masks.
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.compiler import compiled
+from qwave.compiler import compiled, require_sizes
 from qwave.config import SCHEMES, Grid
 from qwave.engine import structures
 from qwave.engine.precision import FloatName
@@ -35,8 +35,15 @@ _SOURCE = Path(__file__).with_name("native") / "training.c"
 
 
 def training_library() -> ctypes.CDLL | None:
-    """The compiled part of the engine; None without a C compiler that works."""
-    return compiled(_SOURCE)
+    """The compiled part of the engine; None without a C compiler that works.
+
+    Raises:
+        RuntimeError: A C structure and its mirror in Python have different sizes.
+    """
+    library = compiled(_SOURCE)
+    if library is not None:
+        require_sizes(library, structures.MIRRORS, _SOURCE)
+    return library
 
 
 class CompiledTrainer:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qwave.config import Grid, Scheme
+from qwave.config import Grid, Scheme, unknown_rule
 from qwave.nn.dropout import DropMask
 from qwave.nn.quantizers import quantize
 
 _FLOAT, _DOUBLE, _INT, _LONG = ctypes.c_float, ctypes.c_double, ctypes.c_int32, ctypes.c_int64
 _POINTER, _SEED = ctypes.c_void_p, ctypes.c_uint64
-_NARROW = 127  # highest code of an int8
+_NARROW, _WIDE = 127, 32767  # highest codes of int8 and int16
 
 
 def _structure(name: str, **fields: type) -> type[Structure]:
@@ -96,6 +96,18 @@ Examples = _structure(
     targets=_POINTER,
     weights=_POINTER,
 )
+MIRRORS: dict[str, type[Structure]] = {
+    "adamw": AdamW,
+    "grid": _Grid,
+    "mask": _Mask,
+    "inputs": _Inputs,
+    "layer": _Layer,
+    "network": _Network,
+    "source": _Source,
+    "fold": Fold,
+    "examples": Examples,
+}
+"""Each C structure by name, with its mirror; loading the library compares their sizes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +191,7 @@ class Layer:
         """A layer before its first step."""
         codes = scale = code_sum = torch.empty(0)
         if scheme.weights is not None:
+            _grid(scheme.weights)  # refused by this backend's own name, before torch makes codes
             with torch.no_grad():
                 exact, scale = quantize(weight, scheme.weights)
             codes = exact.to(torch.int8 if is_narrow(scheme) else torch.int16)
@@ -243,6 +256,10 @@ def pointer(tensor: Tensor | None) -> int | None:
 def _grid(grid: Grid | None) -> Structure:
     if grid is None:
         return _Grid(1, 0, 0, 1.0, 1.0)
+    known = {"spacing": (1, 2), "scale": ("absmax", "absmean"), "highest": range(1, _WIDE + 1)}
+    for rule, values in known.items():
+        if getattr(grid, rule) not in values:
+            raise unknown_rule("the compiled engine", f"Grid.{rule}", getattr(grid, rule))
     is_absmax = int(grid.scale == "absmax")
     return _Grid(grid.spacing, grid.highest, is_absmax, grid.denominator, grid.scale_factor)
 

@@ -1,7 +1,7 @@
 """A packed model as one ONNX graph of standard operators, from raw embeddings to probabilities.
 
-Function by function it computes what `qwave.runtime` does: the same normalisation, codes, routes
-and uncertainty.
+Function by function it computes what `qwave.runtime` does: the same normalisation, codes and
+routes.
 
 Notation: n clips, d features, e experts, s MC-dropout samples, c classes. Functions take names of
 tensors and return them.
@@ -17,9 +17,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from qwave.data.normalization import EPSILON
+from qwave.config import unknown_rule
+from qwave.data.normalization import EPSILON, clip_steps
 from qwave.export.graph_builder import Graph
-from qwave.export.graph_layers import Layer, add_layer, add_mask, linear, over_features
+from qwave.export.graph_layers import BACKEND, Layer, add_layer, add_mask, linear, over_features
 from qwave.packing import Header, PackedModel, mc_masks
 from qwave.packing.header import header_to_text
 from qwave.runtime import expert_cost
@@ -29,12 +30,14 @@ OPSET = 18  # the first with all that is used here; onnxruntime 1.14 and later r
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 
 
-def onnx_model(packed: PackedModel, *, curiosity: bool = True) -> onnx.ModelProto:
-    """The graph of a whole model: what `PackedClassifier.examine` says, in any ONNX runtime.
+def onnx_model(packed: PackedModel) -> onnx.ModelProto:
+    """The graph of a whole model, to predict in any ONNX runtime.
 
     Its input is ``embeddings``, float32 [n, d], of any number of clips, none included; they must
-    be finite, which a graph cannot check. Its outputs are ``probabilities``, float32 [n, c], with
-    `curiosity` ``mutual_information``, float32 [n], and of a mixture ``gates``, float32 [n, e].
+    be finite, which a graph cannot check. Its outputs are ``probabilities``, float32 [n, c], and
+    ``gates`` of a mixture, float32 [n, e]. Curiosity is computed only where it routes clips
+    (`model.curiosity.alpha`): it would double the file of a linear int1 model on 1280 features,
+    and triple the time of one clip.
 
     Two things cost more than in `qwave.runtime`. All experts answer every clip, and those that it
     is not sent to weigh nothing: rows by expert are shapes that depend on values, which many
@@ -46,9 +49,9 @@ def onnx_model(packed: PackedModel, *, curiosity: bool = True) -> onnx.ModelProt
 
     Args:
         packed: The model.
-        curiosity: Whether mutual information is an output. Without it there is no MC-dropout in
-            the graph, unless `model.curiosity.alpha` routes clips by it: half the file of a linear
-            int1 model on 1280 features, and a third of the time of one clip.
+
+    Raises:
+        NotImplementedError: The model has a scheme or normalisation that the graph cannot hold.
     """
     header, graph = packed.header, Graph()
     outputs = {"probabilities": [len(header.class_names)]}
@@ -58,14 +61,9 @@ def onnx_model(packed: PackedModel, *, curiosity: bool = True) -> onnx.ModelProt
         for expert in range(header.model.num_experts)
     ]
     router = _layers(graph.within("router"), packed, "r")
-    information = None
-    if curiosity or (router and header.model.curiosity.alpha > 0):
-        information = _curiosity(graph, x, router or experts[0], mc_masks(header))
-    if curiosity:
-        outputs["mutual_information"] = []
     if router:
         outputs["gates"] = [len(experts)]
-        logits = _mix(graph, x, experts, _gates(graph, x, router, packed, information))
+        logits = _mix(graph, x, experts, _gates(graph, x, router, packed))
     else:
         logits = _forward(graph.within("expert_0"), x, experts[0])
     graph.node("Softmax", logits, axis=-1, name="probabilities")
@@ -107,16 +105,18 @@ def _layers(graph: Graph, packed: PackedModel, place: str) -> list[Layer]:
 
 def _normalise(graph: Graph, x: str, packed: PackedModel) -> str:
     """Normalised clips, float [n, d] (`qwave.data.normalization`)."""
-    normalization = packed.header.normalization
-    if normalization == "sqrt_layer":
-        x = graph.node("Mul", graph.node("Sign", x), graph.node("Sqrt", graph.node("Abs", x)))
-    if normalization in ("layer", "sqrt_layer"):
-        centred, variance = _centre(graph, x)
-        x = _over_size(graph, centred, graph.node("Sqrt", variance))
-    if normalization == "l2":
-        wide = graph.cast(x, np.float64)
-        squares = over_features(graph, "ReduceSum", graph.node("Mul", wide, wide))
-        x = _over_size(graph, wide, graph.node("Sqrt", squares))
+    for step in clip_steps(packed.header.normalization):
+        if step == "roots":
+            x = graph.node("Mul", graph.node("Sign", x), graph.node("Sqrt", graph.node("Abs", x)))
+        elif step == "standardise":
+            centred, variance = _centre(graph, x)
+            x = _over_size(graph, centred, graph.node("Sqrt", variance))
+        elif step == "unit":
+            wide = graph.cast(x, np.float64)
+            squares = over_features(graph, "ReduceSum", graph.node("Mul", wide, wide))
+            x = _over_size(graph, wide, graph.node("Sqrt", squares))
+        else:
+            raise unknown_rule(BACKEND, "normalisation step", step)
     if packed.offset is not None and packed.factor is not None:
         offset = graph.cast(graph.constant(packed.offset, "offset"), np.float32)
         factor = graph.cast(graph.constant(packed.factor, "factor"), np.float32)
@@ -166,12 +166,11 @@ def _standardise(graph: Graph, x: str) -> str:
 
 def _curiosity(graph: Graph, x: str, layers: Sequence[Layer], masks: list[np.ndarray]) -> str:
     """Mutual information of the softmax under each mask, [n]; 0 where nothing is dropped."""
-    output = "mutual_information"
     inside = graph.within("curiosity")
     stored = [add_mask(inside.within(f"layer_{i}"), mask) for i, mask in enumerate(masks)]
     if not any(stored):
         count = inside.node("Shape", x, start=0, end=1)
-        return graph.node("ConstantOfShape", count, name=output)
+        return inside.node("ConstantOfShape", count)
     # A first layer without a mask is computed once: s comes in where something is dropped.
     rows = inside.node("Unsqueeze", x, graph.value([1], np.int64))
     samples = inside.node("Softmax", _forward(inside, rows, layers, stored), axis=-1)
@@ -180,7 +179,7 @@ def _curiosity(graph: Graph, x: str, layers: Sequence[Layer], masks: list[np.nda
     mean_of_samples = inside.node("ReduceMean", _p_log_p(inside, samples), axis, keepdims=0)
     difference = inside.node("Sub", mean_of_samples, _p_log_p(inside, mean))
     information = inside.node("ReduceSum", difference, axis, keepdims=0)
-    return graph.node("Max", information, graph.value(0), name=output)
+    return inside.node("Max", information, graph.value(0))
 
 
 def _p_log_p(graph: Graph, p: str) -> str:
@@ -189,14 +188,13 @@ def _p_log_p(graph: Graph, p: str) -> str:
     return graph.node("Mul", p, log)
 
 
-def _gates(
-    graph: Graph, x: str, router: Sequence[Layer], packed: PackedModel, information: str | None
-) -> str:
+def _gates(graph: Graph, x: str, router: Sequence[Layer], packed: PackedModel) -> str:
     """Weight of each expert, [n, e]; among equal experts the first is chosen, as TopK does."""
     model = packed.header.model
     inside = graph.within("router")
     p = inside.node("Softmax", _forward(inside, x, router), axis=-1)
-    if model.curiosity.alpha > 0 and information is not None:
+    if model.curiosity.alpha > 0:
+        information = _curiosity(graph, x, router, mc_masks(packed.header))
         p = _tilted(inside, p, information, packed)
     kept, chosen = inside.pair("TopK", p, graph.value([model.top_k], np.int64), axis=1)
     shares = inside.node("Div", kept, over_features(inside, "ReduceSum", kept))

@@ -25,13 +25,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwave.config import SCHEMES, Grid, Scheme
+from qwave.config import SCHEMES, Grid, Scheme, unknown_rule
 from qwave.export.graph_builder import Graph
 from qwave.packing import PackedLayer
 from qwave.runtime.arithmetic import SMALLEST_SAMPLE_SCALE, row_factor
 
+BACKEND = "the ONNX graph"
 _UINT8_ZERO = 128
 _HIGHEST_SIGNED = 64  # see above
+_HIGHEST_BYTE, _HIGHEST_SHORT = 127, 32767
 
 
 class Layer(NamedTuple):
@@ -55,6 +57,7 @@ class Layer(NamedTuple):
 def add_layer(graph: Graph, layer: PackedLayer) -> Layer:
     """Add the constants of a layer."""
     scheme = SCHEMES[layer.scheme]
+    _require_integers(scheme)
     factor, zero_points = row_factor(layer), []
     if scheme.activations is not None:
         zero = graph.value(_UINT8_ZERO, np.uint8)
@@ -97,12 +100,16 @@ def over_features(graph: Graph, reduction: str, x: str) -> str:
 
 def _quantise_samples(graph: Graph, x: str, grid: Grid) -> tuple[str, str]:
     """Codes around 128, uint8 [..., i], and what a step of them is worth, float [..., 1]."""
+    if grid.spacing != 1:
+        raise unknown_rule(BACKEND, "Grid.spacing of activations", grid.spacing)
     sizes = graph.node("Abs", x)
     if grid.scale == "absmax":
         measured = over_features(graph, "ReduceMax", sizes)
-    else:
+    elif grid.scale == "absmean":
         mean = over_features(graph, "ReduceMean", graph.cast(sizes, np.float64))
         measured = graph.cast(mean, np.float32)
+    else:
+        raise unknown_rule(BACKEND, "Grid.scale of activations", grid.scale)
     measured = graph.node("Mul", measured, graph.value(grid.scale_factor))
     scale = graph.node("Max", measured, graph.value(SMALLEST_SAMPLE_SCALE))
     denominator = graph.value(grid.denominator)
@@ -112,6 +119,16 @@ def _quantise_samples(graph: Graph, x: str, grid: Grid) -> tuple[str, str]:
     codes = graph.node("Clip", graph.node("Round", values), *limits)
     shifted = graph.node("Add", codes, graph.value(_UINT8_ZERO))
     return graph.cast(shifted, np.uint8), graph.node("Div", scale, denominator)
+
+
+def _require_integers(scheme: Scheme) -> None:
+    """Refuse codes that the integer types of the graph cannot hold."""
+    weights, activations = scheme.weights, scheme.activations
+    if activations is not None and (weights is None or activations.highest > _HIGHEST_BYTE):
+        raise unknown_rule(BACKEND, "Scheme", scheme.name)
+    highest = _HIGHEST_SHORT if activations is None else _HIGHEST_BYTE
+    if weights is not None and weights.highest > highest:
+        raise unknown_rule(BACKEND, "Grid.highest of weights", weights.highest)
 
 
 def _is_unsigned(scheme: Scheme) -> bool:

@@ -35,8 +35,6 @@ def require_onnx(purpose: str) -> None:
 def write_onnx(model: PackedClassifier, x: np.ndarray, file: Path) -> Agreement:
     """Write a model as an ONNX graph, check it, and run it on clips.
 
-    Its outputs are probabilities, and of a mixture gates; curiosity is left to the packed file.
-
     Args:
         model: The packed model.
         x: Raw embeddings, float32 [n, d], n >= 1.
@@ -50,8 +48,7 @@ def write_onnx(model: PackedClassifier, x: np.ndarray, file: Path) -> Agreement:
 
     from qwave.export.graph import onnx_model
 
-    # Curiosity would make a plain network 3 to 16 times slower, asked for or not.
-    proto = onnx_model(model.packed, curiosity=False)
+    proto = onnx_model(model.packed)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])

@@ -29,9 +29,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qwave.config import SCHEMES, Grid, Scheme
+from qwave.config import SCHEMES, Grid, Scheme, unknown_rule
 from qwave.nn.fused import fused
 
+_BACKEND = "torch fake-quantization"
 _SMALLEST_SCALE = 2.0**-14  # the smallest normal float16; also the scale of a row of zeros
 _LARGEST_SCALE = 65504.0
 _SMALLEST_SAMPLE_SCALE = 2.0**-100  # keeps 1 / scale finite for a sample of zeros
@@ -41,7 +42,9 @@ def round_codes(u: Tensor, grid: Grid) -> Tensor:
     """Nearest code, in place of `u`; ties go to even codes, or up where codes are odd."""
     if grid.spacing == 1:
         return u.round_().clamp_(-grid.highest, grid.highest)
-    return u.mul_(0.5).floor_().mul_(2).add_(1).clamp_(-grid.highest, grid.highest)
+    if grid.spacing == 2:
+        return u.mul_(0.5).floor_().mul_(2).add_(1).clamp_(-grid.highest, grid.highest)
+    raise unknown_rule(_BACKEND, "Grid.spacing", grid.spacing)
 
 
 def row_scale(values: Tensor, grid: Grid) -> Tensor:
@@ -54,8 +57,10 @@ def row_scale(values: Tensor, grid: Grid) -> Tensor:
             # Twice as fast as `abs().amax()`, 15 times as `vector_norm(ord=inf)`.
             highest, lowest = values.amax(-1, keepdim=True), values.amin(-1, keepdim=True)
             scale = torch.maximum(highest, -lowest)
-        else:
+        elif grid.scale == "absmean":
             scale = values.abs().mean(dim=-1, keepdim=True)
+        else:
+            raise unknown_rule(_BACKEND, "Grid.scale", grid.scale)
         return (scale * grid.scale_factor).clamp_(_SMALLEST_SAMPLE_SCALE)
 
 

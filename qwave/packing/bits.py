@@ -1,7 +1,7 @@
 """Codes to bytes and back.
 
-Codes of up to 4 bits become digits 0 to base - 1, and as many digits share a byte as fit, the
-first one in the lowest place:
+Codes of less than 8 bits become digits 0 to base - 1. As many of them share a byte as 8 holds
+their bits, the first one in the lowest place. The base is the largest that fits:
 
 | scheme | codes | base | digits a byte |
 |---|---|---|---|
@@ -18,6 +18,7 @@ byte is 0 + 1*3 + 2*9 + 2*27 + 1*81 = 156, the second holds the digit 0 and four
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -25,13 +26,6 @@ import numpy as np
 
 from qwave.config import SCHEMES, PackedFileError
 
-_DIGITS_PER_BYTE = {2: 8, 3: 5, 4: 4, 16: 2}
-_BASES = {"int1": 2, "ternary": 3, "popcount": 3, "int2": 4, "int4": 16}
-_WIDE: dict[str, np.dtype[Any]] = {
-    "int8": np.dtype("<i1"),
-    "int16": np.dtype("<i2"),
-    "fp32": np.dtype("<f4"),
-}
 # Training that grows a parameter beyond float16's range has diverged and is not packed. With it,
 # hostile weights cannot make predictions of ordinary clips overflow.
 _LARGEST_FLOAT = 65504.0
@@ -39,9 +33,8 @@ _LARGEST_FLOAT = 65504.0
 
 def packed_length(count: int, scheme: str) -> int:
     """Bytes that `count` codes of a scheme take."""
-    if scheme in _WIDE:
-        return count * _WIDE[scheme].itemsize
-    return -(-count // _DIGITS_PER_BYTE[_BASES[scheme]])
+    wide = _wide(scheme)
+    return -(-count // _digits(scheme)[1]) if wide is None else count * wide.itemsize
 
 
 def pack(codes: np.ndarray, scheme: str) -> np.ndarray:
@@ -52,16 +45,16 @@ def pack(codes: np.ndarray, scheme: str) -> np.ndarray:
     """
     flat = np.ascontiguousarray(codes).reshape(-1)
     assert (np.abs(flat) <= _highest(scheme)).all(), f"codes beyond {scheme}"
-    if scheme in _WIDE:
-        wide = flat.astype(_WIDE[scheme])
+    dtype = _wide(scheme)
+    if dtype is not None:
+        wide = flat.astype(dtype)
         assert np.array_equal(wide, flat), f"codes do not fit {scheme}"
         return wide.view(np.uint8)
     grid = SCHEMES[scheme].weights
     assert grid is not None, f"{scheme} has no grid"
     digits = (flat.astype(np.int64) + grid.highest) // grid.spacing
     assert np.array_equal(digits * grid.spacing - grid.highest, flat), f"codes not on {scheme}"
-    base = _BASES[scheme]
-    per_byte = _DIGITS_PER_BYTE[base]
+    base, per_byte = _digits(scheme)
     padded = np.zeros(packed_length(len(flat), scheme) * per_byte, dtype=np.int64)
     padded[: len(digits)] = digits
     places = base ** np.arange(per_byte)
@@ -84,8 +77,9 @@ def unpack(packed: np.ndarray, scheme: str, shape: tuple[int, ...]) -> np.ndarra
             f"but got {packed.dtype} of shape {packed.shape}"
         )
     highest = _highest(scheme)
-    if scheme in _WIDE:
-        values = packed.view(_WIDE[scheme]).astype(_WIDE[scheme].newbyteorder("="))
+    wide = _wide(scheme)
+    if wide is not None:
+        values = packed.view(wide).astype(wide.newbyteorder("="))
         # NaN is neither above nor below, and its minimum and maximum are NaN.
         if not (values.min(initial=0) >= -highest and values.max(initial=0) <= highest):
             raise PackedFileError(
@@ -99,6 +93,27 @@ def unpack(packed: np.ndarray, scheme: str, shape: tuple[int, ...]) -> np.ndarra
     return codes[:count].reshape(shape)
 
 
+@functools.cache
+def _wide(scheme: str) -> np.dtype[Any] | None:
+    """The type of codes that fill whole bytes, or of floats; None where codes share a byte."""
+    bits = SCHEMES[scheme].bits
+    if bits < 8:
+        return None
+    kind = "f" if SCHEMES[scheme].weights is None else "i"
+    return np.dtype(f"<{kind}{bits / 8}")
+
+
+@functools.cache
+def _digits(scheme: str) -> tuple[int, int]:
+    """Base of the digits of a scheme of less than 8 bits, and how many of them share a byte."""
+    per_byte = int(8 / SCHEMES[scheme].bits)
+    base = max(base for base in range(2, 257) if base**per_byte <= 256)
+    grid = SCHEMES[scheme].weights
+    assert grid is not None, f"{scheme} has no grid"
+    assert grid.n_levels <= base, f"{scheme}: {grid.n_levels} levels do not fit {per_byte} a byte"
+    return base, per_byte
+
+
 def _highest(scheme: str) -> float:
     """Largest absolute value that `pack` takes."""
     grid = SCHEMES[scheme].weights
@@ -109,8 +124,7 @@ def _bytes_to_codes(scheme: str) -> tuple[np.ndarray, np.ndarray]:
     """Codes of every byte, int8 [256, digits a byte], and which bytes `pack` writes, [256]."""
     grid = SCHEMES[scheme].weights
     assert grid is not None, f"{scheme} has no grid"
-    base = _BASES[scheme]
-    per_byte = _DIGITS_PER_BYTE[base]
+    base, per_byte = _digits(scheme)
     byte = np.arange(256)
     digits = byte[:, None] // base ** np.arange(per_byte) % base
     is_code = (byte < base**per_byte) & (digits < grid.n_levels).all(axis=1)

@@ -30,7 +30,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from qwave.config import ConfigError, PackedFileError, QwaveError, TrialConfig, require_config
+from qwave.config import (
+    SCHEMES,
+    ConfigError,
+    PackedFileError,
+    QwaveError,
+    TrialConfig,
+    require_config,
+)
 from qwave.data import EmbeddingSet, require_embeddings
 from qwave.data.normalization import has_constants
 from qwave.packing.bits import pack, packed_length, unpack
@@ -299,7 +306,7 @@ def _layout(header: Header) -> _Layout:
         layout["n.o"] = layout["n.f"] = (half, (header.in_features,))
     for shape in layer_shapes(header.model, header.in_features, len(header.class_names)):
         count = shape.out_features * shape.in_features
-        if shape.scheme != "fp32":
+        if SCHEMES[shape.scheme].weights is not None:
             layout[f"{shape.name}.s"] = (half, (shape.out_features,))
         layout[f"{shape.name}.b"] = (half, (shape.out_features,))
         layout[f"{shape.name}.c"] = (byte, (packed_length(count, shape.scheme),))

@@ -1,4 +1,4 @@
-"""A network in numpy: what every other way of computing it is held against.
+"""A network in numpy: the reference that every other backend is compared with.
 
 Codes enter the products, so that sums of quantized layers are exact and a clip's result does not
 depend on the clips beside it. Means and deviations are taken in float64, and rounded once.
@@ -8,27 +8,17 @@ Shapes: n clips, d features, i inputs and o outputs of a layer, s MC-dropout sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from qwave.config import SCHEMES, Grid, QwaveError
+from qwave.config import SCHEMES, Grid, QwaveError, unknown_rule
 from qwave.data.normalization import Normalizer, centre
 from qwave.packing import PackedLayer
 
+_BACKEND = "the numpy runtime"
 HIDDEN_EPSILON = 1e-5  # added to the variance of hidden units
 SMALLEST_SAMPLE_SCALE = np.float32(2.0**-100)
-
-Product = Callable[[np.ndarray], np.ndarray]  # inputs or their codes [n, i] to sums [n, o]
-
-
-def float_product(layer: PackedLayer) -> Product:
-    """The product of inputs, or of their codes, with a layer's, in float32.
-
-    Sums of codes are exact up to 2^24: for 1,040 inputs of int8 whose codes are all the largest.
-    """
-    transposed = layer.codes.astype(np.float32).T
-    return lambda x: x @ transposed
 
 
 class NumpyNetwork:
@@ -37,18 +27,11 @@ class NumpyNetwork:
     Args:
         normalizer: What is done to raw clips first.
         layers: At least one.
-        product: Makes a layer's product.
     """
 
-    def __init__(
-        self,
-        normalizer: Normalizer,
-        layers: Sequence[PackedLayer],
-        product: Callable[[PackedLayer], Product] = float_product,
-    ) -> None:
+    def __init__(self, normalizer: Normalizer, layers: Sequence[PackedLayer]) -> None:
         self._normalizer = normalizer
-        self.product = product
-        self._layers = [_Linear(layer, product(layer)) for layer in layers]
+        self._layers = [_Linear(layer) for layer in layers]
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Logits of clips [n, d], float32 [n, c]."""
@@ -77,10 +60,14 @@ class NumpyNetwork:
 
 
 class _Linear:
-    """A layer of codes: inputs [n, i] to outputs [n, o]."""
+    """A layer of codes: inputs [n, i] to outputs [n, o].
 
-    def __init__(self, layer: PackedLayer, product: Product) -> None:
-        self.product = product
+    Codes are multiplied in float32. Their sums are exact up to 2^24: for 1,040 inputs of int8 even
+    if all codes are the largest.
+    """
+
+    def __init__(self, layer: PackedLayer) -> None:
+        self.weights = layer.codes.astype(np.float32).T
         self.activations = SCHEMES[layer.scheme].activations
         self.factor = row_factor(layer)
         self.bias = layer.bias.astype(np.float32)
@@ -89,14 +76,14 @@ class _Linear:
         sample_factor: np.ndarray | None = None
         if self.activations is not None:
             x, sample_factor = quantise_samples(x, self.activations)
-        y = self.product(x)
+        y = x @ self.weights
         for factor in (self.factor, sample_factor):
             y = y if factor is None else y * factor
         return y + self.bias
 
 
 def row_factor(layer: PackedLayer) -> np.ndarray | None:
-    """What a row's codes are multiples of, float32 [o]; None for weights that are no codes."""
+    """The value of one code in each row, float32 [o]; None for weights that are floats."""
     grid = SCHEMES[layer.scheme].weights
     if grid is None or layer.scale is None:
         return None
@@ -104,26 +91,30 @@ def row_factor(layer: PackedLayer) -> np.ndarray | None:
 
 
 def multiplies_bytes(layer: PackedLayer) -> bool:
-    """Whether a layer multiplies codes with codes, all of which fit signed bytes."""
+    """Whether a layer multiplies codes with codes, and all of them fit signed bytes."""
     scheme = SCHEMES[layer.scheme]
     grids = (scheme.weights, scheme.activations)
     return all(grid is not None and grid.highest <= 127 for grid in grids)
 
 
 def is_ternary(layer: PackedLayer) -> bool:
-    """Whether it multiplies -1, 0 and 1 with the same: bits can be counted instead."""
+    """Whether all codes of a layer and its inputs are -1, 0 or 1, so that bits can be counted."""
     scheme = SCHEMES[layer.scheme]
     grids = (scheme.weights, scheme.activations)
     return all(grid is not None and grid.highest == 1 for grid in grids)
 
 
 def quantise_samples(x: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of each sample [n, i], and what they are multiples of [n, 1]."""
+    """Codes of each sample [n, i], and the value of one code [n, 1]."""
+    if grid.spacing != 1:
+        raise unknown_rule(_BACKEND, "Grid.spacing of activations", grid.spacing)
     if grid.scale == "absmax":
         measured = np.maximum.reduce(np.abs(x), axis=1, keepdims=True)
-    else:
+    elif grid.scale == "absmean":
         total = np.add.reduce(np.abs(x), axis=1, dtype=np.float64, keepdims=True)
         measured = (total / x.shape[1]).astype(np.float32)
+    else:
+        raise unknown_rule(_BACKEND, "Grid.scale of activations", grid.scale)
     scale = np.maximum(measured * np.float32(grid.scale_factor), SMALLEST_SAMPLE_SCALE)
     denominator = np.float32(grid.denominator)
     codes = x * (denominator / scale)
@@ -140,7 +131,7 @@ def standardise(x: np.ndarray) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
+    """Exponentials over their sum along the last axis, any shape."""
     shifted = np.exp(logits - np.maximum.reduce(logits, axis=-1, keepdims=True))
     return shifted / np.add.reduce(shifted, axis=-1, keepdims=True)
 

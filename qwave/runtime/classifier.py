@@ -74,7 +74,7 @@ class PackedClassifier:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """What computes its networks: of ``compiled``, ``numkong`` and ``numpy`` those that do."""
+        """The kernels that compute its networks: ``compiled``, ``numpy`` or both."""
         routers = [self._router] if self._router else []
         return tuple(sorted({kernel_of(network) for network in [*self._experts, *routers]}))
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from qwave.compiler import compiled
-from qwave.config import SCHEMES
-from qwave.data.normalization import EPSILON, Normalizer
+from qwave.compiler import compiled, require_sizes
+from qwave.config import SCHEMES, unknown_rule
+from qwave.data.normalization import EPSILON, Normalizer, clip_steps
 from qwave.packing import PackedLayer
 from qwave.runtime.arithmetic import (
     HIDDEN_EPSILON,
@@ -33,13 +33,9 @@ _LINE = 64
 # An array as an argument in a quarter of the time that `array.ctypes.data` takes.
 _from_buffer = (ctypes.c_char * 0).from_buffer
 _OFFSET = 128
-# Steps of each normalisation per clip: square roots, mean and deviation, length.
-_NORMALIZATIONS = {
-    **dict.fromkeys(("raw", "standard", "min_max"), (False, False, False)),
-    "layer": (False, True, False),
-    "sqrt_layer": (True, True, False),
-    "l2": (False, False, True),
-}
+_BACKEND = "the compiled runtime"
+_CLIP_STEPS = {"roots": 0, "standardise": 1, "unit": 2}  # as forward.c numbers them
+_SCALES = {"absmax": False, "absmean": True}  # whether a sample's scale is its mean
 # Sums of products of bytes stay within 32 bits: 2^16 * 255 * 127 < 2^31.
 _MOST_INPUTS = 2**16
 
@@ -63,9 +59,8 @@ class _Layer(ctypes.Structure):
 class _Network(ctypes.Structure):
     _fields_ = [
         ("n_features", ctypes.c_int64),
-        ("has_roots", ctypes.c_int64),
-        ("has_standard", ctypes.c_int64),
-        ("is_unit", ctypes.c_int64),
+        ("n_steps", ctypes.c_int64),
+        ("steps", ctypes.c_void_p),
         ("epsilon", ctypes.c_float),
         ("hidden_epsilon", ctypes.c_float),
         ("offset", ctypes.c_void_p),
@@ -77,9 +72,14 @@ class _Network(ctypes.Structure):
 
 
 def forward_library() -> ctypes.CDLL | None:
-    """The compiled part of the runtime; None without a C compiler that works."""
+    """The compiled part of the runtime; None without a C compiler that works.
+
+    Raises:
+        RuntimeError: A C structure and its mirror in Python have different sizes.
+    """
     library = compiled(_SOURCE, _FLAGS)
     if library is not None:
+        require_sizes(library, {"layer": _Layer, "network": _Network}, _SOURCE)
         array, whole = ctypes.c_void_p, ctypes.c_int64
         network = ctypes.POINTER(_Network)
         library.qwave_forward.argtypes = (network, array, whole, array, whole, whole, array)
@@ -99,13 +99,12 @@ class CompiledNetwork:
         self.n_classes = len(layers[-1].bias)
         made = (_Layer * len(layers))(*map(self._layer, layers))
         self._kept.append(made)
-        has_roots, has_standard, is_unit = _NORMALIZATIONS[normalizer.normalization]
+        steps = _numbers_of_steps(normalizer.normalization)
         widths = [self.n_features, *(len(layer.bias) for layer in layers)]
         self._network = _Network(
             n_features=self.n_features,
-            has_roots=has_roots,
-            has_standard=has_standard,
-            is_unit=is_unit,
+            n_steps=len(steps),
+            steps=self._keep(np.array(steps, dtype=np.int64)),
             epsilon=EPSILON,
             hidden_epsilon=HIDDEN_EPSILON,
             offset=self._floats(normalizer.offset),
@@ -165,7 +164,11 @@ class CompiledNetwork:
         if grid is None:
             made.weights = self._floats(layer.codes)
             return made
-        made.is_mean = grid.scale == "absmean"
+        if grid.spacing != 1:
+            raise unknown_rule(_BACKEND, "Grid.spacing of activations", grid.spacing)
+        if grid.scale not in _SCALES:
+            raise unknown_rule(_BACKEND, "Grid.scale of activations", grid.scale)
+        made.is_mean = _SCALES[grid.scale]
         made.scale_factor, made.smallest_scale = grid.scale_factor, SMALLEST_SAMPLE_SCALE
         made.highest, made.denominator = grid.highest, grid.denominator
         if is_ternary(layer):
@@ -184,13 +187,22 @@ class CompiledNetwork:
         return held.ctypes.data
 
 
-def fits_compiled(normalizer: Normalizer, layers: Sequence[PackedLayer]) -> bool:
-    """Whether C knows the normalisation and every layer's scheme, and its sums fit 32 bits."""
-    return normalizer.normalization in _NORMALIZATIONS and all(
+def fits_compiled(layers: Sequence[PackedLayer]) -> bool:
+    """Whether the codes of every layer fit bytes, and their sums 32 bits."""
+    return all(
         layer.codes.shape[1] <= _MOST_INPUTS
         and (SCHEMES[layer.scheme].activations is None or multiplies_bytes(layer))
         for layer in layers
     )
+
+
+def _numbers_of_steps(normalization: str) -> list[int]:
+    """The steps of a normalisation per clip, as C numbers them."""
+    steps = clip_steps(normalization)
+    for step in steps:
+        if step not in _CLIP_STEPS:
+            raise unknown_rule(_BACKEND, "normalisation step", step)
+    return [_CLIP_STEPS[step] for step in steps]
 
 
 def _byte_rows(codes: np.ndarray) -> np.ndarray:

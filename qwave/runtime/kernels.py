@@ -1,14 +1,15 @@
-"""Ways to compute a network, and which one is taken.
+"""The two kernels that compute a network, and which one is taken.
 
 | kernel | what it needs | a clip through 640-320 units, codes of up to 8 bits |
 |---|---|---|
 | `compiled` | a C compiler, once (`qwave.runtime.compiled`) | 8 (popcount) to 19 us |
-| `numkong` | the extra ``qwave[runtime]`` (`qwave.runtime.integers`) | 76 to 88 us |
 | `numpy` | nothing (`qwave.runtime.arithmetic`) | 110 us |
 
-All are exact where codes are multiplied, and give the same predictions but for the rounding of
-means, deviations and exponentials. So `auto` takes the fastest that is there, and a network of a
-scheme or normalisation that a kernel does not know is left to one that does.
+Both are exact where codes are multiplied, and give the same predictions but for the rounding of
+means, deviations and exponentials. `auto` takes C where there is a compiler. A network whose codes
+or sums do not fit the integers of C is computed in numpy.
+
+NumKong's kernels were tried for machines without a compiler: 76 to 88 us.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from qwave.data.normalization import Normalizer
 from qwave.packing import PackedLayer
 from qwave.runtime.arithmetic import NumpyNetwork
 from qwave.runtime.compiled import CompiledNetwork, fits_compiled, forward_library
-from qwave.runtime.integers import has_numkong, integer_product
 
-Kernel = Literal["auto", "compiled", "numkong", "numpy"]
+Kernel = Literal["auto", "compiled", "numpy"]
 
 
 class Network(Protocol):
@@ -45,17 +45,14 @@ class Network(Protocol):
 
 
 def kernel_of(network: Network) -> str:
-    """The kernel that computes a network: ``compiled``, ``numkong`` or ``numpy``."""
-    if isinstance(network, CompiledNetwork):
-        return "compiled"
-    is_integer = isinstance(network, NumpyNetwork) and network.product is integer_product
-    return "numkong" if is_integer else "numpy"
+    """The kernel that computes a network: ``compiled`` or ``numpy``."""
+    return "compiled" if isinstance(network, CompiledNetwork) else "numpy"
 
 
 def network_maker(
     kernel: Kernel,
 ) -> Callable[[Normalizer, Sequence[PackedLayer]], Network]:
-    """What makes networks of layers by a kernel.
+    """The function that makes networks of layers, computed by a kernel.
 
     Raises:
         ConfigError: The kernel is unknown, or what it needs is not there.
@@ -68,14 +65,10 @@ def network_maker(
             "kernel='compiled' needs a C compiler (cc, or what CC names), and there is none that "
             "works; kernel='auto' goes on without"
         )
-    if kernel == "numkong" and not has_numkong():
-        raise ConfigError("kernel='numkong' needs NumKong: pip install 'qwave[runtime]'")
 
     def make(normalizer: Normalizer, layers: Sequence[PackedLayer]) -> Network:
-        if library is not None and fits_compiled(normalizer, layers):
+        if library is not None and fits_compiled(layers):
             return CompiledNetwork(library, normalizer, layers)
-        if kernel == "numkong" or (kernel == "auto" and has_numkong()):
-            return NumpyNetwork(normalizer, layers, integer_product)
         return NumpyNetwork(normalizer, layers)
 
     return make

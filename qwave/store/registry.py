@@ -18,7 +18,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,7 +37,6 @@ _LOADER_MODULE = "qwave.pyfunc"
 # and the embeddings of ESC-10 beside it.
 _SHIPPED_MODULES = ("caching", "compiler", "config", "data", "packing", "pyfunc", "runtime")
 _REQUIREMENTS = ("numpy", "pandas")
-_OPTIONAL_REQUIREMENTS = ("numkong",)  # pinned where it is installed: the runtime's extra
 _DIGEST_TAG = "qwave.model_digest"
 _ORIGIN_TAGS = ("mlflow.user", "mlflow.source.")
 _VERSIONS_TAG = "mlflow.modelVersions"  # by which MLflow's pages find the versions of a model
@@ -274,8 +272,7 @@ def _copy_source(target: Path) -> None:
 
 def _pinned_requirements() -> list[str]:
     """The versions that are installed here, as lines of a requirements file."""
-    optional = [name for name in _OPTIONAL_REQUIREMENTS if find_spec(name) is not None]
-    return [f"{name}=={metadata.version(name)}" for name in (*_REQUIREMENTS, *optional)]
+    return [f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS]
 
 
 def _create_version(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from qwave.config import (
     RouterConfig,
     TrialConfig,
 )
+from qwave.config.trial import Normalization
 from qwave.data import EmbeddingSet
 from qwave.data.normalization import has_constants
 from qwave.packing import (
@@ -38,7 +39,7 @@ from qwave.runtime import PackedClassifier
 ALL = tuple(SCHEMES)
 MIXTURE = ("int1", "int4", "fp32")
 PLAIN = ("int8",)
-NORMALIZATIONS = ("standard", "l2", "min_max", "raw", "layer", "sqrt_layer")
+NORMALIZATIONS = get_args(Normalization)
 CLASS_NAMES = (
     ("a", "b"),
     ("dog bark", "rain", "sea waves"),

@@ -1,4 +1,6 @@
-"""Predictions of packed models against the torch mixture they came from.
+"""Predictions, routes and curiosity of packed models against the torch mixture they came from.
+
+That every scheme and normalisation predicts the same is tested in `tests.conformance`.
 
 Models are trained for one epoch on Gaussian clouds. Their biases are rounded to float16 before
 they are packed, as the file does: both sides then hold the same numbers, and may differ by the
@@ -24,7 +26,6 @@ from qwave.config import (
     CuriosityConfig,
     DataConfig,
     ModelConfig,
-    PackedFileError,
     QwaveError,
     RouterConfig,
     TrainConfig,
@@ -64,8 +65,6 @@ def mixture(*schemes: str, alpha: float = 2.0, router: RouterConfig | None = Non
 
 
 MODELS = {f"plain {name}": plain(name) for name in ALL}
-MODELS |= {f"linear {name}": plain(name, ()) for name in ALL}
-MODELS |= {f"mixture of {name}": mixture(name, name, name) for name in ALL}
 MODELS |= {
     "all": mixture(*ALL, router=RouterConfig(5, "int8", 0.3)),
     "all, other head": dataclasses.replace(mixture(*ALL), head_scheme="int8", hidden=(8, 6)),
@@ -96,31 +95,27 @@ def data(gaussians: Callable[..., EmbeddingSet]) -> EmbeddingSet:
 
 @pytest.fixture(scope="module")
 def train(data: EmbeddingSet) -> Callable[..., Trained]:
-    done: dict[tuple[ModelConfig, str, bool], Trained] = {}
+    done: dict[ModelConfig, Trained] = {}
 
-    def train(
-        model: ModelConfig, normalization: str = "standard", *, is_rounded: bool = True
-    ) -> Trained:
-        key = (model, normalization, is_rounded)
-        if key not in done:
+    def train(model: ModelConfig) -> Trained:
+        if model not in done:
             config = TrialConfig(
-                data=DataConfig(normalization=normalization, n_folds=3),  # type: ignore[arg-type]
+                data=DataConfig(normalization="standard", n_folds=3),
                 model=model,
                 train=TrainConfig(epochs=1, batch_size=8, learning_rate=0.02),
             ).canonical()
             folds = make_folds(data, config.data)[1:]
             result = train_folds(config, data, folds)
-            if is_rounded:
-                with torch.no_grad():
-                    for name, parameter in result.mixture.named_parameters():
-                        if name.endswith("bias"):
-                            parameter.copy_(parameter.half().float())
+            with torch.no_grad():
+                for name, parameter in result.mixture.named_parameters():
+                    if name.endswith("bias"):
+                        parameter.copy_(parameter.half().float())
             packed = tuple(
                 pack_fold(result, position, config, data, fold)
                 for position, fold in enumerate(folds)
             )
-            done[key] = Trained(config, data, folds, result, packed)
-        return done[key]
+            done[model] = Trained(config, data, folds, result, packed)
+        return done[model]
 
     return train
 
@@ -209,61 +204,6 @@ def test_packed_model_says_what_the_trained_one_says(
         assert np.array_equal(found.gates > 0, wanted.gates > 0)
 
 
-@pytest.mark.parametrize("scheme", ALL)
-def test_rounding_biases_to_float16_hardly_moves_linear_models(
-    scheme: str, train: Callable[..., Trained], data: EmbeddingSet
-) -> None:
-    trained = train(plain(scheme, ()), "sqrt_layer", is_rounded=False)
-    for position, packed in enumerate(trained.packed):
-        found = PackedClassifier(packed).predict_proba(data.x)
-        wanted = examine_in_torch(trained, position, data.x).probabilities
-        assert np.abs(found - wanted).max() < 1e-3
-        assert np.array_equal(found.argmax(1), wanted.argmax(1))
-
-
-@pytest.mark.parametrize("normalization", ["l2", "min_max", "raw", "layer", "sqrt_layer"])
-def test_every_normalization_is_the_one_that_trained(
-    normalization: str, train: Callable[..., Trained], data: EmbeddingSet
-) -> None:
-    trained = train(MODELS["top 1"], normalization)
-    for position, packed in enumerate(trained.packed):
-        found = PackedClassifier(packed).examine(data.x)
-        wanted = examine_in_torch(trained, position, data.x)
-        assert np.abs(found.probabilities - wanted.probabilities).max() < 1e-3
-        assert np.abs(found.mutual_information - wanted.mutual_information).max() < 1e-4
-
-
-@every_model
-def test_packed_layers_hold_the_codes_and_scales_of_the_parameters(
-    name: str, train: Callable[..., Trained]
-) -> None:
-    trained = train(MODELS[name])
-    net = trained.result.mixture
-    modules = [
-        (layer, member)
-        for group in net.groups
-        for member in range(group.layers[0].weight.shape[1])
-        for layer in group.layers
-    ]
-    modules += [(layer, 0) for layer in net.router.layers] if net.router else []
-    for position, packed in enumerate(trained.packed):
-        for (module, member), layer in zip(modules, packed.layers.values(), strict=True):
-            weight = module.weight[position, member].detach()
-            grid = SCHEMES[layer.scheme].weights
-            assert layer.scheme == module.scheme
-            assert layer.bias.dtype == np.float16
-            if grid is None:
-                assert layer.scale is None
-                assert np.array_equal(layer.codes, weight.numpy())
-                continue
-            assert layer.scale is not None
-            assert layer.scale.dtype == np.float16
-            values = layer.codes * (layer.scale.astype(np.float32) / grid.denominator)[:, None]
-            np.testing.assert_allclose(
-                values, quant.fake_quantize(weight, grid).numpy(), rtol=1e-6
-            )
-
-
 @every_mixture
 def test_range_of_curiosity_is_that_of_the_training_rows(
     name: str, train: Callable[..., Trained]
@@ -275,20 +215,6 @@ def test_range_of_curiosity_is_that_of_the_training_rows(
         wanted = np.quantile(information, (0.05, 0.95))
         assert trained.packed[position].curiosity_range == pytest.approx(wanted, abs=1e-6)
         assert wanted[0] < wanted[1], "this router is never unsure: nothing is tested"
-
-
-@every_model
-def test_probabilities_and_gates_sum_to_one(name: str, train: Callable[..., Trained]) -> None:
-    trained = train(MODELS[name])
-    found = PackedClassifier(trained.packed[0]).examine(clips(1, 50))
-    np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
-    np.testing.assert_allclose(found.gates.sum(1), 1, rtol=1e-5)
-    assert ((found.gates > 0).sum(1) == trained.config.model.top_k).all()
-    assert (found.probabilities >= 0).all()
-    assert (found.mutual_information >= 0).all()
-    assert (found.mutual_information <= math.log(max(3, len(found.gates[0]))) + 1e-6).all()
-    assert (found.variance >= 0).all()
-    assert (found.variance <= 0.25).all()
 
 
 @every_model
@@ -349,27 +275,6 @@ def test_clip_is_told_the_same_alone_and_in_any_batch(
     crowd = np.concatenate([1e4 * clips(4, 600), np.zeros((1, N_FEATURES), np.float32), x])
     found = rows_of(classifier.examine(crowd), slice(601, None))
     assert_same(found, together, is_exact, "in a crowd")
-
-
-@pytest.mark.parametrize("name", ["mixture of popcount", "all", "plain int4"])
-def test_layout_and_type_of_the_input_do_not_matter(
-    name: str, train: Callable[..., Trained]
-) -> None:
-    classifier = PackedClassifier(train(MODELS[name]).packed[0])
-    x = clips(5, 30)
-    wanted = classifier.examine(x)
-    assert_same(classifier.examine(x.astype(np.float64)), wanted, True, "float64")
-    assert_same(classifier.examine(np.repeat(x, 2, axis=0)[::2]), wanted, True, "strided")
-    assert_same(classifier.examine(np.asfortranarray(x)), wanted, False, "column by column")
-    whole = np.rint(x)
-    assert_same(classifier.examine(whole.astype(int)), classifier.examine(whole), True, "int")
-
-
-def test_input_is_left_alone(train: Callable[..., Trained]) -> None:
-    x = clips(6, 10)
-    before = x.copy()
-    PackedClassifier(train(MODELS["all"]).packed[0]).examine(x)
-    assert np.array_equal(x, before)
 
 
 @every_model
@@ -456,13 +361,6 @@ def test_alpha_moves_unsure_clips_toward_more_bits_and_no_other(
         assert (after[share > 0.01] > before[share > 0.01]).all(), f"alpha {lower} to {higher}"
 
 
-def test_alpha_does_nothing_among_experts_of_equal_bits(train: Callable[..., Trained]) -> None:
-    packed = train(MODELS["mixture of int4"]).packed[0]
-    x = clips(9, 30)
-    tilted, plain = with_alpha(packed, 5.0).examine(x), with_alpha(packed, 0.0).examine(x)
-    assert_same(tilted, plain, False, "alpha 5")
-
-
 @pytest.mark.parametrize("alpha", [80.0, 100.0, 1e3, 1e6])
 def test_any_alpha_that_a_configuration_accepts_gives_finite_predictions(
     alpha: float, train: Callable[..., Trained]
@@ -495,17 +393,6 @@ def test_router_without_dropout_is_never_curious_and_never_tilted(
     assert_same(found, with_alpha(packed, 0.0).examine(data.x), False, "alpha 2")
 
 
-def test_curiosity_grows_with_the_dropout_rate(train: Callable[..., Trained]) -> None:
-    packed = train(MODELS["plain int8"]).packed[0]
-    means = []
-    for rate in (0.02, 0.2, 0.6):
-        model = dataclasses.replace(packed.header.model, input_dropout=rate, dropout=0.0)
-        header = dataclasses.replace(packed.header, model=model)
-        changed = PackedClassifier(dataclasses.replace(packed, header=header))
-        means.append(float(changed.examine(clips(11, 50)).mutual_information.mean()))
-    assert 0 < means[0] < means[1] < means[2], f"mean mutual information {means}"
-
-
 # --- errors, ties, imports ----------------------------------------------------------------------
 
 
@@ -518,27 +405,6 @@ def test_wrong_shape_is_refused_with_both_shapes(
         with pytest.raises(QwaveError, match=r"shape \[clips, 12\], but has shape \(") as raised:
             method(np.zeros(shape))
         assert str(raised.value).endswith(str(shape))
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_value_that_is_not_finite_is_refused_with_its_place(
-    value: float, train: Callable[..., Trained]
-) -> None:
-    classifier = PackedClassifier(train(MODELS["all"]).packed[0])
-    x = clips(12, 4)
-    x[2, 7], x[3, 1] = value, math.nan
-    for method in (classifier.predict, classifier.predict_proba, classifier.examine):
-        with pytest.raises(QwaveError, match=rf"x must be finite, but x\[2, 7\] is {value}"):
-            method(x)
-
-
-def test_number_beyond_float32_is_refused_like_an_infinite_one(
-    train: Callable[..., Trained],
-) -> None:
-    x = clips(13, 4).astype(np.float64)
-    x[1, 0] = 1e300
-    with pytest.raises(QwaveError, match=r"x must be finite, but x\[1, 0\]"):
-        PackedClassifier(train(MODELS["all"]).packed[0]).predict(x)
 
 
 def test_among_equal_classes_the_first_is_predicted(data: EmbeddingSet) -> None:
@@ -568,22 +434,6 @@ def test_among_equal_experts_the_first_are_asked(data: EmbeddingSet) -> None:
     wanted = sorted([*range(1, 40, 2), 0, 2, 4, 6, 8])
     for row in PackedClassifier(model).examine(clips(15, 4)).gates:
         assert np.flatnonzero(row).tolist() == wanted
-
-
-@pytest.mark.parametrize("name", ["nothing.qwave", "."])
-def test_missing_file_is_named(name: str, tmp_path: Path) -> None:
-    with pytest.raises(PackedFileError, match=f"no such file: {tmp_path}"):
-        load_packed(tmp_path / name)
-
-
-def test_damaged_file_is_named(tmp_path: Path, train: Callable[..., Trained]) -> None:
-    file = tmp_path / "damaged.qwave"
-    n_bytes = save_packed(train(MODELS["all"]).packed[0], file)
-    content = file.read_bytes()
-    for damaged in (b"", content[: n_bytes // 2], content[:-1]):
-        file.write_bytes(damaged)
-        with pytest.raises(PackedFileError, match=r"damaged\.qwave: not a"):
-            load_packed(file)
 
 
 def test_file_is_loaded_and_predicts_without_torch(

@@ -1,4 +1,4 @@
-"""Every kernel against numpy's plain way, on models of random codes.
+"""The compiled kernel against numpy, on models of random codes.
 
 Codes are multiplied exactly by all of them. Means, deviations and exponentials may differ in a
 last bit, which moves a code across a boundary of rounding in one clip of a thousand or so: such a
@@ -8,7 +8,6 @@ clip's probabilities may differ by what one code of one layer is worth, the othe
 from __future__ import annotations
 
 import copy
-import dataclasses
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -29,16 +28,15 @@ from qwave.config import (
 )
 from qwave.config.trial import Normalization
 from qwave.data import Normalizer
-from qwave.packing import PackedLayer, PackedModel
+from qwave.packing import PackedModel
 from qwave.runtime import Kernel, PackedClassifier, load_packed, save_packed
 from qwave.runtime import compiled as compiled_module
-from qwave.runtime.arithmetic import NumpyNetwork, float_product, row_factor
-from qwave.runtime.integers import integer_product
+from qwave.runtime.arithmetic import NumpyNetwork
 from qwave.runtime.kernels import network_maker
 from tests.packing.models import NORMALIZATIONS, draw_model, make_data, make_model
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
-KERNELS = [pytest.param("compiled", marks=needs_compiler), "numkong"]
+KERNELS = [pytest.param("compiled", marks=needs_compiler)]
 ALL = tuple(SCHEMES)
 
 
@@ -65,40 +63,38 @@ def assert_alike(found: np.ndarray, expected: np.ndarray, message: str) -> None:
     assert worst.max() < 0.05, f"{message}: {worst.max()}"
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@needs_compiler
 @pytest.mark.parametrize("hidden", [(), (7,), (130, 64)])
 @pytest.mark.parametrize("scheme", ALL)
-def test_every_scheme_gives_what_numpy_gives(
-    scheme: str, hidden: tuple[int, ...], kernel: Kernel
-) -> None:
+def test_every_scheme_gives_what_numpy_gives(scheme: str, hidden: tuple[int, ...]) -> None:
     """Widths beside and on the length of a vector; batches beside and beyond the 64 of C's."""
     model = ModelConfig((scheme,), hidden, dropout=0.3, input_dropout=0.2)
     for seed, d in enumerate((1, 3, 64, 75, 200)):
         packed = made(model, seed, d=d)
-        fast, plain = PackedClassifier(packed, kernel), PackedClassifier(packed, "numpy")
+        fast, plain = PackedClassifier(packed, "compiled"), PackedClassifier(packed, "numpy")
         x = clips(seed, 131, d)
         assert_alike(fast.predict_proba(x), plain.predict_proba(x), f"seed {seed}, {d} features")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@needs_compiler
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_every_normalization_is_numpys(normalization: Normalization, kernel: Kernel) -> None:
+def test_every_normalization_is_numpys(normalization: Normalization) -> None:
     for seed in range(5):
         packed = made(ModelConfig(("int4",), (16,)), seed, normalization=normalization)
         x = clips(seed, 50)
         x[0], x[1], x[2, 3] = 0, 5, 1e30  # nothing, a constant, and squares beyond float32
-        found = PackedClassifier(packed, kernel).predict_proba(x)
+        found = PackedClassifier(packed, "compiled").predict_proba(x)
         expected = PackedClassifier(packed, "numpy").predict_proba(x)
         assert_alike(found, expected, f"seed {seed}")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@needs_compiler
 @pytest.mark.parametrize("seed", range(30))
-def test_everything_a_random_model_says_is_what_numpy_says(seed: int, kernel: Kernel) -> None:
+def test_everything_a_random_model_says_is_what_numpy_says(seed: int) -> None:
     """Mixtures, routers, other heads, curiosity: whatever a configuration allows."""
     _, data, packed = draw_model(seed)
     x = clips(seed, 40, data.x.shape[1])
-    found = PackedClassifier(packed, kernel).examine(x)
+    found = PackedClassifier(packed, "compiled").examine(x)
     expected = PackedClassifier(packed, "numpy").examine(x)
     # Where a router is undecided to rounding, a clip may take another route.
     alike = np.abs(found.gates - expected.gates).max(axis=1) < 1e-3
@@ -113,41 +109,18 @@ def test_everything_a_random_model_says_is_what_numpy_says(seed: int, kernel: Ke
         np.testing.assert_allclose(a, b, atol=0.02, err_msg=f"seed {seed}: {name}")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@needs_compiler
 @pytest.mark.parametrize("scheme", ALL)
-def test_samples_under_masks_are_numpys(scheme: str, kernel: Kernel) -> None:
+def test_samples_under_masks_are_numpys(scheme: str) -> None:
     packed = made(ModelConfig((scheme,), (40, 9)), 1)
     layers = list(packed.layers.values())
     rng = np.random.default_rng(2)
     masks = [rng.choice([0, 2], size=(6, width)).astype(np.float32) for width in (75, 40, 9)]
     normalizer = Normalizer("sqrt_layer")
-    found = network_maker(kernel)(normalizer, layers).sample(clips(3, 70), masks)
+    found = network_maker("compiled")(normalizer, layers).sample(clips(3, 70), masks)
     expected = NumpyNetwork(normalizer, layers).sample(clips(3, 70), masks)
     assert found.shape == (6, 70, 5)
     assert_alike(found, expected, scheme)
-
-
-def _layer(scheme: str, codes: np.ndarray) -> PackedLayer:
-    n_out = len(codes)
-    ones = np.ones(n_out, dtype=np.float16)
-    return PackedLayer(scheme, codes.astype(np.float32), ones, np.zeros(n_out, dtype=np.float16))
-
-
-@pytest.mark.parametrize("scheme", [s for s in ALL if SCHEMES[s].activations is not None])
-def test_integer_products_are_those_of_whole_numbers(scheme: str) -> None:
-    grid, inputs = SCHEMES[scheme].weights, SCHEMES[scheme].activations
-    assert grid is not None
-    assert inputs is not None
-    for seed, (n_out, n_in) in enumerate([(1, 1), (5, 7), (33, 64), (10, 1281)]):
-        rng = np.random.default_rng(seed)
-        levels = np.arange(-grid.highest, grid.highest + 1, grid.spacing)
-        codes = rng.choice(levels, size=(n_out, n_in))
-        x = rng.integers(-inputs.highest, inputs.highest + 1, size=(9, n_in))
-        codes[0], x[0] = grid.highest, inputs.highest  # the largest sum there is
-        expected = (x.astype(np.int64) @ codes.T).astype(np.float32)
-        layer = _layer(scheme, codes)
-        found = integer_product(layer)(x.astype(np.float32))
-        np.testing.assert_array_equal(found, expected, err_msg=f"seed {seed}")
 
 
 @pytest.mark.parametrize("kernel", [*KERNELS, "numpy"])
@@ -182,15 +155,6 @@ def test_arrays_of_any_layout_are_read_and_left_alone(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("kernel", [*KERNELS, "numpy"])
-def test_no_clips_are_no_predictions(kernel: Kernel) -> None:
-    for schemes in (("popcount",), ("int8", "int1")):
-        model = PackedClassifier(made(ModelConfig(schemes, (8,), input_dropout=0.1), 0), kernel)
-        found = model.examine(np.zeros((0, 75), dtype=np.float32))
-        assert found.probabilities.shape == (0, 5)
-        assert found.mutual_information.shape == (0,)
-
-
-@pytest.mark.parametrize("kernel", [*KERNELS, "numpy"])
 def test_threads_may_share_a_model(kernel: Kernel) -> None:
     packed = made(
         ModelConfig(
@@ -210,12 +174,6 @@ def test_threads_may_share_a_model(kernel: Kernel) -> None:
                 np.testing.assert_array_equal(found, wanted)
 
 
-def test_weights_that_are_no_codes_have_no_factor() -> None:
-    layer = _layer("fp32", np.ones((2, 3)))
-    assert row_factor(dataclasses.replace(layer, scale=None)) is None
-    np.testing.assert_array_equal(float_product(layer)(np.ones((1, 3))), [[3, 3]])
-
-
 @pytest.mark.parametrize("kernel", [*KERNELS, "numpy"])
 def test_copies_and_pickles_predict_the_same(kernel: Kernel) -> None:
     model = PackedClassifier(made(ModelConfig(("int1", "int8"), (8,)), 0), kernel)
@@ -228,7 +186,7 @@ def test_copies_and_pickles_predict_the_same(kernel: Kernel) -> None:
 @pytest.mark.parametrize("kernel", ["fast", "onnx", ""])
 def test_an_unknown_kernel_is_refused_with_those_there_are(kernel: str, tmp_path: Path) -> None:
     save_packed(made(ModelConfig(), 0), tmp_path / "m.qwave")
-    wanted = f"kernel must be one of auto, compiled, numkong, numpy, not '{kernel}'"
+    wanted = f"kernel must be one of auto, compiled, numpy, not '{kernel}'"
     with pytest.raises(ConfigError, match=wanted):
         load_packed(tmp_path / "m.qwave", kernel)  # type: ignore[arg-type]
 
@@ -240,21 +198,6 @@ def test_without_a_compiler_auto_goes_on_and_compiled_is_refused(
     packed = made(ModelConfig(("int4",), (8,)), 0)
     with pytest.raises(ConfigError, match="kernel='compiled' needs a C compiler"):
         PackedClassifier(packed, "compiled")
-    x = clips(0, 5)
-    expected = PackedClassifier(packed, "numkong").predict_proba(x)
-    np.testing.assert_array_equal(PackedClassifier(packed).predict_proba(x), expected)
-
-
-def test_without_numkong_auto_goes_on_and_numkong_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(compiled_module, "compiled", lambda *_: None)
-    monkeypatch.setattr("qwave.runtime.kernels.has_numkong", lambda: False)
-    packed = made(ModelConfig(("int4",), (8,)), 0)
-    with pytest.raises(
-        ConfigError, match=r"kernel='numkong' needs NumKong: pip install 'qwave\[r"
-    ):
-        PackedClassifier(packed, "numkong")
     x = clips(0, 5)
     expected = PackedClassifier(packed, "numpy").predict_proba(x)
     np.testing.assert_array_equal(PackedClassifier(packed).predict_proba(x), expected)

@@ -134,7 +134,7 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
         assert 0 < float(row["latency_(us)"]) <= float(row["95th_percentile_(us)"]), row
         assert float(row["read"]) <= float(row["file"]), row
     assert "Energy was" in said
-    assert re.search(r"one thread, computed in (C|NumKong|numpy)\b", said)
+    assert re.search(r"one thread, computed in (C|numpy)\b", said)
     tracker = Tracker(tmp_path / "store")
     experiment = tracker.experiment("tiny")
     run_id = tracker.find_run(experiment, kind="study")
@@ -154,7 +154,7 @@ def test_the_report_says_what_computed_the_latencies(
 ) -> None:
     variant = make_variant("int2", np.ones(4))
     model = PackedClassifier(fit_model(variant.config, gaussians(0)).packed)
-    found = {"compiled": "C", "numkong": "NumKong", "numpy": "numpy"}[model.kernels[0]]
+    found = {"compiled": "C", "numpy": "numpy"}[model.kernels[0]]
     assert kernels_text([dataclasses.replace(variant, kernels=model.kernels)]) == found
     in_numpy = PackedClassifier(model.packed, kernel="numpy")
     assert in_numpy.kernels == ("numpy",)

@@ -1,27 +1,27 @@
 /* AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on vectors of weights.
  *
- * Moments are float32, or share a word of four bytes: the first in its upper half, the second in
- * its lower one, both bfloat16. The first is rounded to nearest. The second changes by a thousandth
- * a step and would stand still: it is rounded up with the probability that keeps its mean, by
- * numbers that are uniform for each weight over the steps.
+ * The two moments of a weight are float32, or bfloat16 in one word of four bytes: the first moment
+ * in the upper half, the second in the lower half. The first moment is rounded to nearest. The second
+ * changes by a thousandth in each step, which rounding to nearest would lose: it is rounded up or
+ * down at random, with the probabilities that keep its mean (stochastic rounding).
  */
 #include "layers.h"
 
 typedef struct {
     double beta1, beta2;
     float weight_decay, epsilon;
-    float learning_rate, correction1, correction2; /* of this step; 1 - beta^step */
-    uint32_t noise;                                /* of stochastic rounding, of this step */
+    float learning_rate, correction1, correction2; /* of this step: the rate, and 1 - beta^step */
+    uint32_t noise;                                /* of this step, for stochastic rounding */
 } adamw;
 
-typedef struct { /* what a weight's step needs of them */
-    float step, keep, root2, inverse2, beta2, epsilon, rest1, rest2;
+typedef struct { /* the constants of one step, computed from `adamw` */
+    float rate, keep, root2, inverse2, beta2, epsilon, rest1, rest2;
     uint32_t noise;
 } factors;
 
 static factors factors_of(const adamw *o) {
     return (factors){
-        .step = o->learning_rate / o->correction1,
+        .rate = o->learning_rate / o->correction1,
         .keep = 1.0f - o->learning_rate * o->weight_decay,
         .root2 = 1.0f / sqrtf(o->correction2),
         .inverse2 = 1.0f / o->correction2,
@@ -33,8 +33,8 @@ static factors factors_of(const adamw *o) {
     };
 }
 
-/* Roots and quotients from the processor's estimates of 14 bits and a Newton step: to the last bit
- * but one or two, in two thirds of the time. */
+/* Roots and quotients: an estimate of 14 bits by the processor, then one iteration of Newton's
+ * method. All but the last one or two bits are right, in two thirds of the time. */
 static inline lanes inverse_root(lanes x) { /* x > 0 */
 #if defined(__AVX512F__)
     const lanes y = (lanes)_mm512_rsqrt14_ps((__m512)x);
@@ -64,18 +64,19 @@ static inline lanes quotient(lanes a, lanes b) {
 #endif
 }
 
-/* Weights after a step with gradient g. */
-static inline lanes step_floats(lanes p, lanes g, float *m, float *v, const factors *f) {
+/* LANES weights p, updated with the gradients g; the moments m and v are updated in memory. */
+static inline lanes update_floats(lanes p, lanes g, float *m, float *v, const factors *f) {
     const lanes mean0 = *(const unaligned *)m, square0 = *(const unaligned *)v;
     const lanes mean = mean0 + f->rest1 * (g - mean0);
     const lanes square = f->beta2 * square0 + f->rest2 * g * g;
     *(unaligned *)m = mean;
     *(unaligned *)v = square;
-    return p * f->keep - f->step * quotient(mean, root_of(square) * f->root2 + f->epsilon);
+    return p * f->keep - f->rate * quotient(mean, root_of(square) * f->root2 + f->epsilon);
 }
 
-/* The same with moments in words. Epsilon, there against division by zero, stands under the root. */
-static inline lanes step_words(lanes p, lanes g, uint32_t *words, bit_lanes noise,
+/* The same with both moments in words. Epsilon, which prevents a division by zero, stands under the
+ * root here. */
+static inline lanes update_words(lanes p, lanes g, uint32_t *words, bit_lanes noise,
                                const factors *f) {
     const whole_lanes word = *(const unaligned_words *)words;
     const lanes mean0 = (lanes)(word & (int32_t)0xffff0000), square0 = (lanes)(word << 16);
@@ -85,10 +86,10 @@ static inline lanes step_words(lanes p, lanes g, uint32_t *words, bit_lanes nois
     const bit_lanes high = ((bit_lanes)mean + 0x8000u) & 0xffff0000u;
     *(unaligned_words *)words = (whole_lanes)(low | high);
     const lanes root = inverse_root(square * f->inverse2 + f->epsilon * f->epsilon);
-    return p * f->keep - f->step * mean * root;
+    return p * f->keep - f->rate * mean * root;
 }
 
-/* Random bits of the weights of a layer from `at` on. */
+/* Random bits for LANES weights of a layer from index `at` on. */
 static inline bit_lanes noise_at(int64_t at, const factors *f) {
     const uint32_t golden = 0x9e3779b1u;
     bit_lanes places;
@@ -96,19 +97,19 @@ static inline bit_lanes noise_at(int64_t at, const factors *f) {
     return places + (f->noise + (uint32_t)at * golden);
 }
 
-/* A step of LANES weights of a layer from `at` on; returns them. */
-static inline lanes step_lanes(const layer *l, int64_t at, lanes g, const factors *f,
+/* Updates LANES weights of a layer from index `at` on, and returns them. */
+static inline lanes update_lanes(const layer *l, int64_t at, lanes g, const factors *f,
                                const int is_short) {
     float *weight = l->weight + at;
     const lanes p = *(const unaligned *)weight;
-    const lanes now = is_short ? step_words(p, g, l->words + at, noise_at(at, f), f)
-                               : step_floats(p, g, l->mean + at, l->square + at, f);
+    const lanes now = is_short ? update_words(p, g, l->words + at, noise_at(at, f), f)
+                               : update_floats(p, g, l->mean + at, l->square + at, f);
     *(unaligned *)weight = now;
     return now;
 }
 
-/* The same for fewer. Those that are not there count as 0. */
-static lanes step_few(const layer *l, int64_t at, int64_t count, const float *g, const factors *f) {
+/* The same for `count` weights, less than LANES; the rest of the vector is 0. */
+static lanes update_few(const layer *l, int64_t at, int64_t count, const float *g, const factors *f) {
     const size_t bytes = (size_t)count * 4;
     float p[LANES] = {0}, m[LANES] = {0}, v[LANES] = {0}, gradient[LANES] = {0};
     uint32_t words[LANES] = {0};
@@ -117,12 +118,12 @@ static lanes step_few(const layer *l, int64_t at, int64_t count, const float *g,
     lanes now;
     if (l->words) {
         memcpy(words, l->words + at, bytes);
-        now = step_words(*(unaligned *)p, *(unaligned *)gradient, words, noise_at(at, f), f);
+        now = update_words(*(unaligned *)p, *(unaligned *)gradient, words, noise_at(at, f), f);
         memcpy(l->words + at, words, bytes);
     } else {
         memcpy(m, l->mean + at, bytes);
         memcpy(v, l->square + at, bytes);
-        now = step_floats(*(unaligned *)p, *(unaligned *)gradient, m, v, f);
+        now = update_floats(*(unaligned *)p, *(unaligned *)gradient, m, v, f);
         memcpy(l->mean + at, m, bytes);
         memcpy(l->square + at, v, bytes);
     }
@@ -132,8 +133,8 @@ static lanes step_few(const layer *l, int64_t at, int64_t count, const float *g,
 
 enum { BIASES = 128 };
 
-/* A step of the biases from g [n, o], the gradient of a layer's results. */
-static void step_bias(const layer *l, int64_t n, const float *restrict g, const factors *f) {
+/* Updates the biases of a layer, given the gradient g [n, o] of its outputs. */
+static void update_bias(const layer *l, int64_t n, const float *restrict g, const factors *f) {
     const int64_t o = l->n_outputs;
     for (int64_t first = 0; first < o; first += BIASES) {
         const int64_t count = o - first < BIASES ? o - first : BIASES;
@@ -145,7 +146,7 @@ static void step_bias(const layer *l, int64_t n, const float *restrict g, const 
         for (int64_t i = 0; i < count; i++) {
             m[i] += f->rest1 * (gradient[i] - m[i]);
             v[i] = f->beta2 * v[i] + f->rest2 * gradient[i] * gradient[i];
-            p[i] = p[i] * f->keep - f->step * m[i] / (sqrtf(v[i]) * f->root2 + f->epsilon);
+            p[i] = p[i] * f->keep - f->rate * m[i] / (sqrtf(v[i]) * f->root2 + f->epsilon);
         }
     }
 }

@@ -1,4 +1,4 @@
-/* Scales and codes of a row as qwave.nn.quantizers has them, and masks as qwave.nn.dropout draws them. */
+/* Scales and codes of a row, as in qwave.nn.quantizers; dropout masks, as in qwave.nn.dropout. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #endif
 
 typedef struct {
-    int32_t spacing, highest; /* highest 0: floats */
+    int32_t spacing, highest; /* highest is 0 where values are floats and have no codes */
     int32_t is_absmax;
     float denominator, scale_factor;
 } grid;
@@ -15,8 +15,9 @@ typedef struct {
 static const float SMALLEST_SCALE = 0x1p-14f, LARGEST_SCALE = 65504.0f;
 static const float SMALLEST_SAMPLE_SCALE = 0x1p-100f;
 
-/* As whole numbers, magnitudes of floats stand in the same order, with NaN above all: the compiler
- * makes vectors of this, and not of a maximum of floats. */
+/* The largest absolute value of p. The bits of positive floats, read as whole numbers, have the same
+ * order as the floats, with NaN above all: compilers vectorise a maximum of whole numbers, and not
+ * one of floats. */
 static float absmax(int64_t width, const float *restrict p) {
     int32_t most = 0;
     for (int64_t i = 0; i < width; i++) {
@@ -30,7 +31,8 @@ static float absmax(int64_t width, const float *restrict p) {
     return value;
 }
 
-/* What the scale of a row hangs on, over its values so far and `width` more. */
+/* The largest absolute value of a row (absmax) or the sum of absolute values (absmean), where the
+ * row goes on with `width` more values p; so_far is the result for the values before them. */
 static float measure(int64_t width, const float *restrict p, const grid *q, float so_far) {
     if (q->is_absmax) {
         const float ends[2] = {so_far, absmax(width, p)};
@@ -41,18 +43,19 @@ static float measure(int64_t width, const float *restrict p, const grid *q, floa
     return sum;
 }
 
+/* The scale of a row of `width` values, from what `measure` returned. */
 static float scale_of(int64_t width, float measured, const grid *q) {
     return (q->is_absmax ? measured : measured / (float)width) * q->scale_factor;
 }
 
-/* A scale of weights as it is stored: exact in float16. That of a row with NaN is NaN, which codes
- * cannot say. */
+/* The scale of weights as it is stored: exact in float16. A row with NaN has the scale NaN, because
+ * codes cannot be NaN. */
 static float stored_scale(float scale, const grid *q) {
     if (isnan(scale)) return scale;
     scale = fminf(fmaxf(scale, SMALLEST_SCALE), LARGEST_SCALE);
     _Float16 half = (_Float16)scale;
     if (q->is_absmax && scale > (float)half * (1.0f + 0.5f / (float)q->highest)) {
-        int16_t bits; /* the next float16: rounded down, the largest weight would be clipped */
+        int16_t bits; /* the next float16: a scale rounded down would clip the largest weight */
         memcpy(&bits, &half, sizeof bits);
         bits++;
         memcpy(&half, &bits, sizeof bits);
@@ -60,13 +63,14 @@ static float stored_scale(float scale, const grid *q) {
     return (float)half;
 }
 
+/* Value clipped to -top .. top. */
 static inline float within(float value, float top) {
     value = value > top ? top : value;
     return value < -top ? -top : value;
 }
 
-/* OUT[i] = code of p[i], and THEN, for a whole row. Its factor is a product with a reciprocal, as
- * PyTorch has it: a quotient would round a few codes of 16 bits otherwise. */
+/* For a whole row: OUT[i] = code of p[i], then the statement THEN. The factor is a product with a
+ * reciprocal, as in PyTorch: a quotient would give other codes in a few cases of 16 bits. */
 #define EVERY_CODE(TYPE, OUT, THEN)                                                           \
     if (q->spacing == 1)                                                                      \
         for (int64_t i = 0; i < width; i++) {                                                 \
@@ -84,9 +88,9 @@ static inline float within(float value, float top) {
 #if defined(__AVX512BW__) && defined(__AVX512VNNI__)
 enum { DOWN = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC };
 
-/* The same for as many times 64 weights as there are; returns how many. Left to the compiler codes
- * cost as much as AdamW: it rounds, clips and converts in four instructions, and narrows one by one.
- * Here the conversion rounds, and what is too low is clipped after it, 64 at a time. */
+/* Codes of whole blocks of 64 weights; returns how many weights that is. As a plain loop, codes cost
+ * as much as AdamW: the compiler rounds, clips and converts in four instructions, and narrows one by
+ * one. Here the conversion rounds, and the lower end is clipped afterwards, 64 at a time. */
 static int64_t narrow_blocks(int64_t width, const float *restrict p, const grid *q, float factor,
                              int8_t *restrict codes, int32_t *sum, int is_far) {
     const int is_aligned = (uintptr_t)codes % 64 == 0;
@@ -128,20 +132,21 @@ static int64_t narrow_blocks(int64_t width, const float *restrict p, const grid 
 }
 #endif
 
-/* Codes of weights for products with narrow inputs, which are codes + 128; returns their sum. Those
- * that are far away by the time they are read are written past the caches, which then need not fetch
- * what was there: 3 % of a step. */
+/* Codes of weights as int8; returns their sum, which corrects for inputs stored as codes + 128. With
+ * is_far, codes are written past the caches, because they would have left them before they are read:
+ * the caches then need not fetch the old codes, which saves 3 % of a step. */
 static int32_t narrow_codes(int64_t width, const float *restrict p, const grid *q, float scale,
                             int8_t *restrict codes, int is_far) {
     const float factor = q->denominator * (1.0f / scale), top = (float)q->highest;
     int32_t whole;
     const int64_t done = narrow_blocks(width, p, q, factor, codes, &whole, is_far);
-    float sum = 0.0f; /* exact: whole numbers below 2^24 */
+    float sum = 0.0f; /* exact, because these are whole numbers below 2^24 */
     p += done, codes += done, width -= done;
     EVERY_CODE(int8_t, codes, sum += code)
     return isnan(sum) ? 0 : whole + (int32_t)sum; /* the scale is NaN as well */
 }
 
+/* Codes of weights as int16. */
 static void wide_codes(int64_t width, const float *restrict p, const grid *q, float scale,
                        int16_t *restrict codes, int is_far) {
     const float factor = q->denominator * (1.0f / scale), top = (float)q->highest;
@@ -164,9 +169,9 @@ static void wide_codes(int64_t width, const float *restrict p, const grid *q, fl
 }
 
 typedef struct {
-    int32_t slot;      /* tells the masks of one step from each other; -1: nothing is dropped */
-    int32_t threshold; /* kept from here on, and multiplied with factor */
-    float factor;
+    int32_t slot;      /* number of the mask within a step; -1: nothing is dropped */
+    int32_t threshold; /* a value is kept where its random number is not below this, */
+    float factor;      /* and multiplied with this */
 } mask;
 
 /* The finaliser of SplitMix64 (Steele, Lea and Flood 2014). */
@@ -176,12 +181,13 @@ static inline uint64_t mix64(uint64_t x) {
     return x ^ (x >> 31);
 }
 
+/* Seed of one mask of one step. */
 static inline uint64_t mask_key(uint64_t seed, int64_t step, int32_t slot) {
     return mix64(mix64(mix64(seed) + (uint64_t)step) + (uint64_t)slot);
 }
 
-/* Row `row` of a mask: 0 or m->factor for each of `width` columns. Two columns share a 32-bit hash
- * of their place, so that a mask is the same wherever and in whatever order it is drawn. */
+/* One row of a mask: 0 or m->factor for each of `width` columns. Two columns share a 32-bit hash of
+ * their row and column, so that a mask is the same on every device and in any order of drawing. */
 static void draw_row(int64_t width, const mask *m, uint64_t key, int64_t row, uint32_t *restrict bits,
                      float *restrict out) {
     const int64_t pairs = (width + 1) / 2;

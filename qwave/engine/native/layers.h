@@ -1,33 +1,33 @@
 /* A layer, and its forward products.
  *
- * Products of codes are sums of int8 by uint8 (codes of activations plus 128), which compilers turn
- * into the processor's dot-product instructions; they are exact.
+ * Products of codes are sums of int8 (weights) times uint8 (activations plus 128). Compilers turn them
+ * into the processor's dot-product instructions. They are exact.
  *
  * Notation: n rows, i and o inputs and outputs of a layer.
  */
 #include "codes.h"
 
-typedef struct {
-    float *values;   /* codes, or what is multiplied as it is, [rows, i] */
+typedef struct { /* inputs of a layer */
+    float *values;   /* codes, or floats where the scheme has no codes, [rows, i] */
     uint8_t *narrow; /* codes + 128; NULL for products of floats */
-    float *scale;    /* of one code step, [rows] */
+    float *scale;    /* value of one code, [rows] */
 } inputs;
 
 typedef struct {
     int64_t n_inputs, n_outputs;
     grid weights, activations;
     float *weight;                /* [o, i] */
-    float *mean, *square;         /* moments, [o, i]; or NULL, and */
-    uint32_t *words;              /* both as bfloat16, the first in the upper half */
+    float *mean, *square;         /* moments of the weight in float32, [o, i]; NULL with words */
+    uint32_t *words;              /* both moments as bfloat16, the first in the upper half; or NULL */
     float *bias, *bias_mean, *bias_square; /* [o] */
-    void *codes;                  /* [o, i]: int8 where inputs are narrow, or int16 */
-    float *scale;                 /* [o] */
-    int32_t *code_sum;            /* [o] */
-    inputs in;                    /* rows of the batch for a first layer, of those sent for others */
-    mask mask;                    /* below: how the inputs of later layers were made */
-    float *normal;                /* standardised, [rows, i] */
-    float *slope;                 /* of ReLU and mask together, [rows, i] */
-    float *rstd;                  /* [rows] */
+    void *codes;                  /* of the weight, [o, i]: int8 where in.narrow is there, else int16 */
+    float *scale;                 /* of each row of the weight, [o] */
+    int32_t *code_sum;            /* of each row of int8 codes, [o] */
+    inputs in;                    /* of the batch (first layers), or of the clips sent */
+    mask mask;                    /* dropout of the inputs; the next three: later layers only */
+    float *normal;                /* standardised outputs of the layer before, [rows, i] */
+    float *slope;                 /* derivative of ReLU and mask together, [rows, i] */
+    float *rstd;                  /* reciprocal standard deviations, [rows] */
 } layer;
 
 static const float NORM_EPSILON = 1e-5f;
@@ -50,8 +50,7 @@ typedef int16_t unaligned_codes __attribute__((vector_size(2 * LANES), aligned(2
 #define EVERY_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)
 #define EVERY_BLOCK _Pragma("GCC unroll 4") for (int r = 0; r < BLOCK; r++)
 
-/* Codes of a layer's inputs in row `to`, in place of what stands there. What is not finite has no
- * code: the scale then says so. */
+/* Replaces row `to` of a layer's inputs by its codes. A row that is not finite gets the scale NaN. */
 static void encode_row(int64_t width, const grid *q, inputs in, int64_t to) {
     if (!q->highest) return;
     float *restrict p = in.values + to * width;
@@ -66,7 +65,7 @@ static void encode_row(int64_t width, const grid *q, inputs in, int64_t to) {
     }
 }
 
-/* BLOCK rows of weights at once: each value of x is loaded once for all of them. */
+/* Products of one clip with BLOCK rows of weights: each value of x is loaded once for all rows. */
 #define DOT(NAME, X, W, SUM)                                                                  \
     static void NAME(int64_t width, const X *restrict x, const W *restrict w, int64_t n_rows, \
                      SUM *restrict out) {                                                     \
@@ -92,7 +91,7 @@ static inline lanes load_codes(const int16_t *p) {
     return __builtin_convertvector(whole, lanes);
 }
 
-/* The same for four clips at once, out [4, BLOCK]: twice as fast where sums are of floats. */
+/* Products of four clips with BLOCK rows, out [4, BLOCK]: twice as fast for sums of floats. */
 #define TILE(NAME, W, LOAD)                                                                   \
     static void NAME(int64_t width, const float *const *x, const W *restrict w,               \
                      float *restrict out) {                                                   \
@@ -128,7 +127,7 @@ TILE(tile_floats, float, load_floats)
 
 #if defined(__AVX512BW__) && defined(__AVX512VNNI__)
 enum { HAS_NARROW_TILES = 1 };
-/* Sums of four vectors. */
+/* The sum of each of four vectors. */
 static inline __m128i sums_of(const __m512i *s) {
     const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]),
                                        _mm512_unpackhi_epi32(s[0], s[1]));
@@ -139,7 +138,7 @@ static inline __m128i sums_of(const __m512i *s) {
     return _mm_add_epi32(_mm256_castsi256_si128(d), _mm256_extracti128_si256(d, 1));
 }
 
-/* The same with codes: half of the loads, and a third of the sums over vectors. */
+/* The same for int8 codes: half of the loads, and a third of the sums within vectors. */
 static void tile_narrow(int64_t width, const uint8_t *const *x, const int8_t *restrict w,
                         int32_t *restrict out) {
     __m512i s[BLOCK], t[BLOCK], u[BLOCK], v[BLOCK];
@@ -171,7 +170,7 @@ static void tile_narrow(int64_t width, const uint8_t *const *x, const int8_t *re
 }
 #endif
 
-/* Results [n, o] of a layer for n rows of its inputs: `rows`, or the first n of them if NULL. */
+/* Outputs y [n, o] of a layer for n rows of its inputs: those in `rows`, or the first n if NULL. */
 static void multiply(const layer *l, int64_t n, const int64_t *rows, float *restrict y) {
     const int64_t width = l->n_inputs, o = l->n_outputs;
     const int is_float = !l->weights.highest, is_coded = l->activations.highest != 0;
@@ -180,7 +179,7 @@ static void multiply(const layer *l, int64_t n, const int64_t *rows, float *rest
     for (int64_t r = 0; r < o; r += BLOCK) {
         const int64_t n_rows = o - r < BLOCK ? o - r : BLOCK;
         const char *here = weights + r / BLOCK * block, *next = here + block;
-        /* Weights come from memory: the next block is fetched meanwhile, a part for each clip. */
+        /* The next block of weights is fetched from memory meanwhile, a part with each clip. */
         const int64_t fetched = r + BLOCK < o ? block / 64 / (n ? n : 1) + 1 : 0;
         float scale[BLOCK];
         for (int64_t j = 0; j < n_rows; j++)
@@ -220,17 +219,17 @@ static void multiply(const layer *l, int64_t n, const int64_t *rows, float *rest
             }
             for (int64_t clip = 0; clip < together; clip++) {
                 const int64_t row = rows ? rows[k + clip] : k + clip;
-                const float step = is_coded ? l->in.scale[row] : 1.0f;
+                const float input_scale = is_coded ? l->in.scale[row] : 1.0f;
                 float *out = y + (k + clip) * o + r;
                 for (int64_t j = 0; j < n_rows; j++)
-                    out[j] = dot[clip * BLOCK + j] * scale[j] * step + l->bias[r + j];
+                    out[j] = dot[clip * BLOCK + j] * scale[j] * input_scale + l->bias[r + j];
             }
         }
     }
 }
 
-/* Inputs of a later layer from the results y [n, i] of the one before. A mask belongs to a clip's
- * place in the batch, rows[k]. */
+/* Inputs of a later layer from the outputs y [n, i] of the layer before: standardised, ReLU, dropout,
+ * codes. rows[k], the row of clip k in the batch, chooses the row of the mask. */
 static void activate(const layer *l, int64_t n, const int64_t *rows, uint64_t key,
                      uint32_t *restrict bits, const float *restrict y) {
     const int64_t width = l->n_inputs;

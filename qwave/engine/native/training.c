@@ -1,21 +1,24 @@
-/* Training and prediction of one fold's mixture on one core: routing, loss, and the order of steps.
+/* Training and prediction of one fold's mixture on one core: routing, loss, and the loop over steps.
  *
- * The arithmetic is that of qwave.nn.mixture, qwave.engine.stacked and torch.optim.AdamW, with sums taken
- * in another order; the tests hold it against those. Structures are mirrored in structures.py.
+ * The arithmetic is that of qwave.nn.mixture, qwave.engine.stacked and torch.optim.AdamW, with sums
+ * taken in another order; the tests compare with those. structures.py mirrors the structures.
+ *
+ * A step is one optimiser step: one batch forward and backward, and the update of all parameters.
+ * Steps count from 1. Step 0 stands for a prediction, in which nothing is dropped.
  *
  * Notation: n clips of a batch (those that are not padding), e experts, c classes, k experts that
- * a clip is sent to.
+ * each clip is sent to. The row of a clip is its row in the batch, padding included.
  */
 #include <stdlib.h>
 
-#include "steps.h"
+#include "updates.h"
 
 typedef struct {
     int64_t n_layers;
     const layer *layers;
 } network;
 
-typedef struct { /* how inputs of first layers are made of clips */
+typedef struct { /* how the inputs of first layers are computed from clips */
     mask mask;
     grid activations;
     inputs to;
@@ -23,29 +26,29 @@ typedef struct { /* how inputs of first layers are made of clips */
 
 typedef struct {
     int64_t n_features, n_classes, n_experts, top_k;
-    int64_t n_rows; /* room of a batch */
+    int64_t n_rows; /* rows of a batch, padding included */
     const network *experts;
-    network router; /* without layers for a single expert */
+    network router; /* has no layers where there is a single expert */
     int64_t n_sources;
     const source *sources;
     const float *x;               /* all clips, [clips, n_features] */
     const float *offset, *factor; /* of each feature, or NULL */
     float balance_weight;
-    uint64_t seed; /* of masks */
+    uint64_t seed; /* of the dropout masks */
 } fold;
 
-typedef struct { /* batches, one after another; the place of a clip is its column */
-    const int64_t *rows;     /* [steps, n_rows]; below 0: padding */
-    const int64_t *partners; /* likewise: clips that these are mixed with */
-    const float *shares;     /* likewise: what is left of the first */
-    const float *targets;    /* [steps, n_rows, c]: probabilities */
-    const float *weights;    /* [steps, n_rows] */
+typedef struct { /* batches, one after another */
+    const int64_t *rows;     /* clips, [steps, n_rows]; below 0: padding */
+    const int64_t *partners; /* the clips that these are mixed with, [steps, n_rows]; or NULL */
+    const float *shares;     /* the share of the first clip in the mixture, [steps, n_rows] */
+    const float *targets;    /* probabilities, [steps, n_rows, c] */
+    const float *weights;    /* of each clip in the loss, [steps, n_rows] */
 } examples;
 
-typedef struct { /* what one batch needs; the place of a clip is its column in the batch */
+typedef struct { /* work space of one batch */
     int64_t n, *places;       /* [n] */
     int64_t *starts;          /* [e + 1]: expert j computes sent[starts[j]] to sent[starts[j + 1] - 1] */
-    int64_t *sent, *clip;     /* [n k]: places, and which of the n */
+    int64_t *sent, *clip;     /* rows of the clips sent, and their numbers among the n: [n k] */
     float *gates;             /* [n k] */
     float *probabilities;     /* [n, e] */
     float *choice;            /* gates of all experts, 0 where a clip is not sent, [n, e] */
@@ -53,14 +56,14 @@ typedef struct { /* what one batch needs; the place of a clip is its column in t
     float *logits, *d_logits; /* [n, c] */
     float *d_scores;          /* [n, e] */
     const float **x;          /* [n] */
-    float *step;              /* [n] */
-    float *a;                 /* [2 (n or widest), ROWS] */
-    uint32_t *pairs;          /* [(n + 1) / 2, widest or features], or of later layers; a little more */
+    float *input_scale;       /* [n]: of the codes of a layer's inputs */
+    float *a;                 /* [2 (n or widest), ROWS]: see updates.h, as for pairs */
+    uint32_t *pairs;          /* [(n + 1) / 2, widest or features] or of later layers, and WIDE */
     float *here, *below;      /* [n, widest] */
-    float *weights;           /* of the largest of later layers */
+    float *weights;           /* of the largest later layer, as floats */
     const float **rows;       /* [widest] */
     float *row;               /* [widest or features] */
-    uint32_t *bits;           /* likewise */
+    uint32_t *bits;           /* [widest or features] */
     void *memory;
 } batch;
 
@@ -68,6 +71,7 @@ enum { LINE = 64 }; /* bytes */
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* The most outputs of a layer, and the most weights of a later layer, of a network and before. */
 static void measure_network(const network *net, int64_t *widest, int64_t *largest) {
     for (int64_t l = 0; l < net->n_layers; l++) {
         const layer *of = net->layers + l;
@@ -76,8 +80,8 @@ static void measure_network(const network *net, int64_t *widest, int64_t *larges
     }
 }
 
-/* Lays a batch out from `memory` on; returns its bytes. Arrays begin at cache lines: vectors that
- * cross two of them are loaded at half the speed. */
+/* Points the arrays of a batch into `memory`, one after another; returns the bytes that they take.
+ * Arrays begin at cache lines: vectors that cross two lines are loaded at half the speed. */
 static size_t lay_out(const fold *f, char *memory, batch *b) {
     const int64_t n = f->n_rows, e = f->n_experts, c = f->n_classes, sent = n * f->top_k;
     int64_t widest = 1, largest = 0;
@@ -102,7 +106,7 @@ static size_t lay_out(const fold *f, char *memory, batch *b) {
     TAKE(d_scores, n * e)
     TAKE(x, n)
     TAKE(rows, widest)
-    TAKE(step, n)
+    TAKE(input_scale, n)
     TAKE(a, 2 * larger(n, widest) * ROWS)
     TAKE(pairs, larger((n + 1) / 2 * row, largest) + WIDE)
     TAKE(here, n * widest)
@@ -114,14 +118,14 @@ static size_t lay_out(const fold *f, char *memory, batch *b) {
     return used;
 }
 
-/* Returns 0, or 1 without memory. */
+/* Allocates a batch; returns 0, or 1 if there is no memory. */
 static int make_batch(const fold *f, batch *b) {
     b->memory = aligned_alloc(LINE, lay_out(f, NULL, b));
     if (b->memory) lay_out(f, b->memory, b);
     return b->memory == NULL;
 }
 
-/* A clip [d] as it is, or mixed with another, and its features normalised. */
+/* Features [d] of the clip in row `place`: mixed with its partner, then normalised. */
 static void blend(const fold *f, const examples *of, int64_t place, float *restrict values) {
     const int64_t d = f->n_features;
     const float *x = f->x + of->rows[place] * d;
@@ -134,8 +138,7 @@ static void blend(const fold *f, const examples *of, int64_t place, float *restr
         for (int64_t i = 0; i < d; i++) values[i] = (values[i] - f->offset[i]) * f->factor[i];
 }
 
-/* First layers' inputs from a batch of clips.
- * Steps count from 1; nothing is dropped in step 0, which is that of predictions. */
+/* Inputs of first layers, from the clips of a batch. */
 static void take(const fold *f, int64_t step, const examples *given, batch *b) {
     const int64_t d = f->n_features;
     b->n = 0;
@@ -158,7 +161,7 @@ static void take(const fold *f, int64_t step, const examples *given, batch *b) {
     }
 }
 
-/* Results [n, outputs] of a network for clips in these places. */
+/* Outputs [n, outputs] of a network for the clips in the rows `places`. */
 static void forward(const fold *f, const network *net, int64_t step, int64_t n,
                     const int64_t *places, batch *b, float *out) {
     const layer *l = net->layers, *last = l + net->n_layers - 1;
@@ -170,8 +173,8 @@ static void forward(const fold *f, const network *net, int64_t step, int64_t n,
     multiply(last, n, net->n_layers > 1 ? NULL : places, out);
 }
 
-/* A step of a network, from the gradient g [n, outputs] of what `forward` returned. */
-static void step(const network *net, int64_t n, const int64_t *places, const float *g, batch *b,
+/* Updates a network, given the gradient g [n, outputs] of what `forward` returned. */
+static void update(const network *net, int64_t n, const int64_t *places, const float *g, batch *b,
                  const adamw *options) {
     const layer *first = net->layers, *l = first + net->n_layers - 1;
     float *here = b->here, *below = b->below;
@@ -180,10 +183,10 @@ static void step(const network *net, int64_t n, const int64_t *places, const flo
         for (int64_t k = 0; k < n; k++) {
             const int64_t row = l == first ? places[k] : k;
             b->x[k] = l->in.values + row * l->n_inputs;
-            b->step[k] = l->activations.highest ? l->in.scale[row] : 1.0f;
+            b->input_scale[k] = l->activations.highest ? l->in.scale[row] : 1.0f;
         }
         if (l > first) multiply_back(l, n, here, b->weights, b->rows, b->a, b->pairs, below);
-        step_layer(l, n, b->x, b->step, here, b->a, b->pairs, options);
+        update_layer(l, n, b->x, b->input_scale, here, b->a, b->pairs, options);
         if (l > first) {
             activate_back(l, n, below);
             float *other = here;
@@ -200,8 +203,8 @@ static void softmax(int64_t n, const float *scores, float *out) {
     for (int64_t i = 0; i < n; i++) out[i] /= sum;
 }
 
-/* Sends each clip to its k likeliest experts, of equal ones to that listed first. A gate that has
- * underflown to 0 sends nothing. */
+/* Sends each clip to its k likeliest experts; among equal ones the first is taken. An expert whose
+ * gate has underflown to 0 gets nothing. */
 static void route(const fold *f, int64_t step, batch *b) {
     const int64_t e = f->n_experts, top_k = f->top_k;
     b->starts[0] = 0;
@@ -241,6 +244,7 @@ static void route(const fold *f, int64_t step, batch *b) {
     }
 }
 
+/* Logits of the mixture: outputs of the chosen experts, weighed by their gates. */
 static void mix(const fold *f, int64_t step, batch *b) {
     const int64_t c = f->n_classes;
     memset(b->logits, 0, (size_t)(b->n * c) * sizeof *b->logits);
@@ -272,8 +276,8 @@ static float cross_entropy(const fold *f, const examples *given, batch *b) {
     return loss;
 }
 
-/* Load balance of Switch (arXiv 2101.03961, eq. 4), weighted; its gradient with regard to
- * probabilities is the same for all clips, [e]. */
+/* Load-balancing loss of Switch (arXiv 2101.03961, eq. 4), times its weight. Its gradient with regard
+ * to the probabilities is the same for all clips, [e]. */
 static float balance(const fold *f, const batch *b, float *gradient) {
     const int64_t e = f->n_experts;
     float loss = 0.0f;
@@ -288,7 +292,8 @@ static float balance(const fold *f, const batch *b, float *gradient) {
     return loss;
 }
 
-/* Gradients of parts and of the router's scores, from d_logits; returns the balance loss. */
+/* Gradients of the experts' outputs and of the router's logits, given d_logits; returns the
+ * load-balancing loss. */
 static float route_back(const fold *f, batch *b) {
     const int64_t e = f->n_experts, c = f->n_classes;
     memset(b->d_scores, 0, (size_t)(b->n * e) * sizeof *b->d_scores);
@@ -313,7 +318,7 @@ static float route_back(const fold *f, batch *b) {
             along += d[j] * gate[j];
         }
         for (int64_t j = 0; j < e; j++) {
-            /* A lone gate is p / stop_gradient(p); several are shares of their sum. */
+            /* With k = 1 the gate is p / stop_gradient(p); else it is a share of the sum. */
             const float d_gate = f->top_k == 1 ? d[j] : d[j] - along;
             d[j] = (gate[j] > 0.0f ? d_gate / sum : 0.0f) + by_expert[j];
             inner += p[j] * d[j];
@@ -323,44 +328,57 @@ static float route_back(const fold *f, batch *b) {
     return loss;
 }
 
-/* Whether moments in bfloat16 come with products in it. */
+/* Sizes of the structures that structures.py mirrors: it compares them when the library is loaded. */
+#define SIZE_OF(NAME) const int64_t qwave_size_of_##NAME = sizeof(NAME);
+SIZE_OF(adamw)
+SIZE_OF(grid)
+SIZE_OF(mask)
+SIZE_OF(inputs)
+SIZE_OF(layer)
+SIZE_OF(network)
+SIZE_OF(source)
+SIZE_OF(fold)
+SIZE_OF(examples)
+#undef SIZE_OF
+
+/* Whether this processor multiplies pairs of bfloat16, used together with bfloat16 moments. */
 int qwave_has_bfloat16(void) { return HAS_PAIR_PRODUCTS; }
 
-/* Batch s of several. */
+/* The batch of step s. */
 static examples batch_of(const fold *f, const examples *all, int64_t s) {
     const int64_t first = s * f->n_rows;
     return (examples){all->rows + first, all->partners + first, all->shares + first,
                       all->targets + first * f->n_classes, all->weights + first};
 }
 
-/* n_steps of one fold, on a batch and with a learning rate each; writes the loss before each of
- * them. Targets are probabilities. Returns 0, or 1 without memory. */
+/* Trains one fold for n_steps, with a batch and a learning rate for each step; writes the loss of
+ * each batch before its update. Returns 0, or 1 if there is no memory. */
 int qwave_train(const fold *f, int64_t first_step, int64_t n_steps, const examples *all,
                 const float *learning_rates, const adamw *options, float *losses) {
     batch b;
     if (make_batch(f, &b)) return 1;
     for (int64_t s = 0; s < n_steps; s++) {
-        const int64_t now = first_step + s;
+        const int64_t step = first_step + s;
         const examples given = batch_of(f, all, s);
         adamw o = *options;
         o.learning_rate = learning_rates[s];
-        o.correction1 = (float)(1.0 - pow(o.beta1, (double)now));
-        o.correction2 = (float)(1.0 - pow(o.beta2, (double)now));
-        o.noise = (uint32_t)mix64((uint64_t)now);
-        take(f, now, &given, &b);
-        route(f, now, &b);
-        mix(f, now, &b);
+        o.correction1 = (float)(1.0 - pow(o.beta1, (double)step));
+        o.correction2 = (float)(1.0 - pow(o.beta2, (double)step));
+        o.noise = (uint32_t)mix64((uint64_t)step);
+        take(f, step, &given, &b);
+        route(f, step, &b);
+        mix(f, step, &b);
         losses[s] = cross_entropy(f, &given, &b) + route_back(f, &b);
         for (int64_t j = 0; j < f->n_experts; j++)
-            step(&f->experts[j], b.starts[j + 1] - b.starts[j], b.sent + b.starts[j],
+            update(&f->experts[j], b.starts[j + 1] - b.starts[j], b.sent + b.starts[j],
                  b.d_parts + b.starts[j] * f->n_classes, &b, &o);
-        if (f->n_experts > 1) step(&f->router, b.n, b.places, b.d_scores, &b, &o);
+        if (f->n_experts > 1) update(&f->router, b.n, b.places, b.d_scores, &b, &o);
     }
     free(b.memory);
     return 0;
 }
 
-/* Logits [n, c] of n clips, nothing dropped. Returns 0, or 1 without memory. */
+/* Logits [n, c] of n clips, without dropout. Returns 0, or 1 if there is no memory. */
 int qwave_predict(const fold *f, int64_t n, const int64_t *rows, float *logits) {
     batch b;
     if (make_batch(f, &b)) return 1;

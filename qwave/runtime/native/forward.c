@@ -1,10 +1,8 @@
 /* Predictions of one network: raw clips in, logits or probabilities out, in one call.
  *
  * The arithmetic is that of arithmetic.py, operation by operation: sums of codes are whole numbers,
- * means and deviations are taken in double, everything else is rounded to float where numpy rounds
- * it. Both differ by the order of double sums, which now and then moves a last bit.
- *
- * Structures are mirrored in compiled.py.
+ * means and deviations are computed in double, everything else is rounded to float where numpy rounds
+ * it. The two differ only in the order of sums of doubles, which sometimes changes a last bit.
  */
 #include <float.h>
 #include <math.h>
@@ -13,6 +11,7 @@
 #include <string.h>
 
 enum { FLOATS, BYTES, TRITS }; /* how a layer's products are computed */
+enum { ROOTS, STANDARDISE, UNIT }; /* steps of a normalisation, for each clip */
 enum { CLIPS = 64 };           /* at a time: their values stay in the cache */
 enum { LINE = 64 };            /* bytes of a vector; rows of codes are padded to it with zeros */
 enum { OFFSET = 128 };         /* of codes that are stored as unsigned bytes */
@@ -22,27 +21,31 @@ typedef struct {
     const void *weights; /* FLOATS: float [n_out, n_in]. BYTES: uint8 [n_out, padded n_in].
                             TRITS: which are not zero, then which are negative, a bit each,
                             [n_out, 2, bit_bytes(n_in)] */
-    const float *scale;  /* [n_out], by the denominator of the weights' grid; NULL: none */
+    const float *scale;  /* scale over denominator of the weights' grid, [n_out]; NULL: floats */
     const float *bias;   /* [n_out] */
-    int64_t is_mean;     /* the scale of a sample is its mean absolute, not its largest */
-    float scale_factor, smallest_scale, highest, denominator; /* of the activations' grid */
+    int64_t is_mean;     /* a sample's scale is its mean absolute value, not its largest */
+    float scale_factor, smallest_scale, highest, denominator; /* of the grid of activations */
 } layer;
 
 typedef struct {
-    int64_t n_features, has_roots, has_standard, is_unit; /* square roots, then one of two */
+    int64_t n_features, n_steps;
+    const int64_t *steps; /* of the normalisation, in their order */
     float epsilon, hidden_epsilon;
     const float *offset, *factor; /* of each feature, or NULL */
     int64_t n_layers, widest;     /* widest input or output */
     const layer *layers;
 } network;
 
-typedef struct { /* room for a batch */
+typedef struct { /* work space of a batch */
     float *here, *there; /* inputs and outputs of a layer, [clips, its width] */
     int8_t *codes;       /* [clips, padded n_in] */
     uint64_t *bits;      /* [clips, 2, bit_bytes(n_in) / 8] */
     float *factor;       /* of each clip's codes */
     int32_t *sum;        /* of each clip's codes */
 } room;
+
+/* compiled.py mirrors these two, and compares their sizes when the library is loaded. */
+const int64_t qwave_size_of_layer = sizeof(layer), qwave_size_of_network = sizeof(network);
 
 static int64_t padded(int64_t n) { return (n + LINE - 1) / LINE * LINE; }
 
@@ -55,7 +58,8 @@ static int is_finite(const float *x, int64_t n) {
     return n_bad == 0;
 }
 
-/* Mean 0 and deviation 1; `added` and `least` keep a constant clip from a division by zero. */
+/* Values with mean 0 and deviation 1. `added` (to the variance) or `least` (of the deviation) prevents
+ * a division by zero for constant values. */
 static void standardise(const float *x, float *to, int64_t n, double added, double least) {
     double sum = 0, squares = 0;
     for (int64_t i = 0; i < n; i++) sum += x[i];
@@ -63,28 +67,29 @@ static void standardise(const float *x, float *to, int64_t n, double added, doub
     for (int64_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
     const double deviation = sqrt(squares / n + added);
     const double spread = deviation > least ? deviation : least;
-    const double by = 1 / spread; /* not to the last bit of a quotient, which a float does not keep */
+    const double by = 1 / spread; /* differs from a quotient in the last bit of a double */
     for (int64_t i = 0; i < n; i++) to[i] = (float)((x[i] - mean) * by);
 }
 
 static void normalise(const network *net, const float *x, float *to) {
     const int64_t n = net->n_features;
-    if (net->has_roots)
-        for (int64_t i = 0; i < n; i++) to[i] = copysignf(sqrtf(fabsf(x[i])), x[i]);
-    else
-        memcpy(to, x, n * sizeof *to);
-    if (net->has_standard) standardise(to, to, n, 0, net->epsilon);
-    if (net->is_unit) {
-        double squares = 0;
-        for (int64_t i = 0; i < n; i++) squares += (double)to[i] * to[i];
-        const double norm = sqrt(squares) > net->epsilon ? sqrt(squares) : net->epsilon;
-        for (int64_t i = 0; i < n; i++) to[i] = (float)(to[i] / norm);
+    memcpy(to, x, n * sizeof *to);
+    for (int64_t k = 0; k < net->n_steps; k++) {
+        if (net->steps[k] == ROOTS)
+            for (int64_t i = 0; i < n; i++) to[i] = copysignf(sqrtf(fabsf(to[i])), to[i]);
+        if (net->steps[k] == STANDARDISE) standardise(to, to, n, 0, net->epsilon);
+        if (net->steps[k] == UNIT) {
+            double squares = 0;
+            for (int64_t i = 0; i < n; i++) squares += (double)to[i] * to[i];
+            const double norm = sqrt(squares) > net->epsilon ? sqrt(squares) : net->epsilon;
+            for (int64_t i = 0; i < n; i++) to[i] = (float)(to[i] / norm);
+        }
     }
     if (net->factor != NULL)
         for (int64_t i = 0; i < n; i++) to[i] = (to[i] - net->offset[i]) * net->factor[i];
 }
 
-/* A sample's codes; returns what they are multiples of. */
+/* A sample's codes and their sum; returns the value of one code. */
 static float quantise(const layer *l, const float *x, int8_t *codes, int32_t *sum) {
     float measured = 0;
     if (l->is_mean) {
@@ -109,12 +114,12 @@ static float quantise(const layer *l, const float *x, int8_t *codes, int32_t *su
     return scale / l->denominator;
 }
 
-/* Eight bytes of 0 or 1 are one byte of bits, the first one lowest. */
+/* The lowest bits of eight bytes as one byte, the first one lowest. */
 static uint8_t gathered(uint64_t bytes) {
     return (uint8_t)(((bytes & 0x0101010101010101u) * 0x0102040810204080u) >> 56);
 }
 
-/* Codes -1, 0, 1, padded with zeros, as two rows of bits. */
+/* Codes -1, 0, 1 as two rows of bits, padded with zeros: which are not 0, and which are negative. */
 static void to_bits(const int8_t *codes, int64_t n, uint64_t *bits) {
     uint8_t *is_used = (uint8_t *)bits, *is_negative = is_used + bit_bytes(n);
     memset(bits, 0, 2 * bit_bytes(n));
@@ -126,10 +131,10 @@ static void to_bits(const int8_t *codes, int64_t n, uint64_t *bits) {
     }
 }
 
-/* Products go ROWS rows of weights at a time, so that their sums do not wait for each other. Past the
- * last row it is taken again, and its sum is not put anywhere.
+/* Products are computed for ROWS rows of weights at a time, so that their sums do not wait for each
+ * other. Beyond the last row the last row is used again, and its sum is dropped.
  *
- * Inlined, GCC 12 multiplies bytes two at a time where it could four.
+ * Not inlined: GCC 12 would multiply bytes two at a time instead of four.
  */
 enum { ROWS = 4, TOGETHER = 4 };
 #define NOT_INLINED __attribute__((noinline))
@@ -161,7 +166,7 @@ static void multiply_floats(const layer *l, const float *x, int64_t clips, float
     }
 }
 
-/* Unsigned times signed bytes: what processors multiply four at a time, into sums that are exact. */
+/* Unsigned times signed bytes, which processors multiply four at a time; the sums are exact. */
 NOT_INLINED static void dot_bytes(const uint8_t *const rows[ROWS], const int8_t *restrict x, int64_t n,
                                   int32_t *restrict sums) {
     const uint8_t *restrict w[ROWS] = {rows[0], rows[1], rows[2], rows[3]};
@@ -171,7 +176,7 @@ NOT_INLINED static void dot_bytes(const uint8_t *const rows[ROWS], const int8_t 
     memcpy(sums, s, sizeof s);
 }
 
-/* Of TOGETHER clips, [clips, ROWS]: a third faster, as weights that are loaded serve all of them. */
+/* Sums of TOGETHER clips, [clips, ROWS]: a third faster, because loaded weights serve all clips. */
 NOT_INLINED static void dot_bytes_together(const uint8_t *const rows[ROWS], const int8_t *restrict x,
                                            int64_t n, int32_t *restrict sums) {
     const uint8_t *restrict w[ROWS] = {rows[0], rows[1], rows[2], rows[3]};
@@ -201,7 +206,7 @@ static void multiply_bytes(const layer *l, const room *r, int64_t clips, float *
     }
 }
 
-/* Where both are not zero, a product is 1, or -1 where one of them is negative. */
+/* Where both codes are not 0, a product is 1, or -1 where one of them is negative. */
 static int64_t dot_trits(const uint64_t *restrict w, const uint64_t *restrict x, int64_t n_lines) {
     const int64_t n = LINE / 8 * n_lines;
     const uint64_t *w_negative = w + n, *x_negative = x + n;
@@ -222,7 +227,7 @@ static void multiply_trits(const layer *l, const room *r, int64_t clips, float *
             y[c * l->n_out + o] = (float)dot_trits(w, r->bits + c * row, width / LINE);
 }
 
-/* One layer: x [clips, n_in] to y [clips, n_out]. */
+/* Outputs y [clips, n_out] of one layer for its inputs x [clips, n_in]. */
 static void apply(const layer *l, const room *r, const float *x, int64_t clips, float *y) {
     const int64_t width = padded(l->n_in);
     if (l->kind == FLOATS) {
@@ -253,7 +258,7 @@ static void softmax(float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] /= sum;
 }
 
-/* All layers of the batch in r->here, under the masks of one sample, or none. */
+/* All layers, for the batch in r->here: under the masks of one sample, or without masks. */
 static void forward(const network *net, room *r, int64_t clips, const float *const *masks,
                     int64_t sample, float *out) {
     for (int64_t k = 0; k < net->n_layers; k++) {
@@ -276,9 +281,9 @@ static void forward(const network *net, room *r, int64_t clips, const float *con
     }
 }
 
-/* Predicts x [n, features] to out [n, classes]; with masks, of [samples, n_in] for each layer, to
- * out [samples, n, classes]. Returns 0, or -1 without memory, or k where clip k - 1 is not finite.
- */
+/* Predicts clips x [n, features]; writes out [n, classes], or with masks ([samples, n_in] for each
+ * layer) out [samples, n, classes]. Returns 0, or -1 if there is no memory, or k if clip k - 1 is not
+ * finite. */
 int64_t qwave_forward(const network *net, const float *x, int64_t n, const float *const *masks,
                       int64_t n_samples, int64_t is_softmax, float *out) {
     const int64_t most = n < CLIPS ? n : CLIPS, widest = padded(net->widest);

@@ -1,15 +1,16 @@
-/* Gradients of a layer and its step.
+/* Gradients of a layer, and the update of its parameters in one optimiser step.
  *
- * A weight's gradient is a sum of few outer products, one a clip. It is made tile by tile in
- * registers, used by AdamW there and forgotten; codes of the next step follow while the rows are in
- * the cache. Weights and moments cross the memory bus once a step, and nothing else does.
+ * A weight's gradient is a sum of few outer products, one for each clip. It is computed tile by tile
+ * in registers, used by AdamW there, and never written to memory. The codes for the next step are
+ * computed while the rows are in the cache. Weights and moments cross the memory bus once in each
+ * step, and nothing else does.
  *
  * Notation: n rows, i and o inputs and outputs of a layer.
  */
 #include "adamw.h"
 
-/* A tile is ROWS rows of weights by WIDE columns; what is AHEAD columns further is fetched meanwhile.
- * Left to the processor's own prefetching a step takes a fifth to a third longer. */
+/* A tile is ROWS rows of weights by WIDE columns. The weights AHEAD columns further are fetched
+ * meanwhile: with the processor's own prefetching alone a step takes a fifth to a third longer. */
 enum { WIDE = VECTORS * LANES, AHEAD = 256 };
 
 /* ROWS sums over k of products a[k] x[k]. */
@@ -17,10 +18,11 @@ typedef struct {
     int64_t n, width;
     const float *const *x;   /* [n][width] */
     const float *a;          /* [n, ROWS] */
-    const uint32_t *x_pairs; /* both in bfloat16, two k to a word: [(n + 1) / 2, width] and some, */
-    const int32_t *a_pairs;  /* [(n + 1) / 2, ROWS] */
+    const uint32_t *x_pairs; /* x as bfloat16, two k in a word: [(n + 1) / 2, width] and padding */
+    const int32_t *a_pairs;  /* a likewise: [(n + 1) / 2, ROWS] */
 } products;
 
+/* Fetches WIDE weights of a layer and their moments from index `at` on into the cache. */
 static inline void fetch(const layer *l, int64_t at, const int is_short) {
     for (int64_t i = at; i < at + WIDE; i += 16) {
         __builtin_prefetch(l->weight + i, 1, 2);
@@ -33,7 +35,7 @@ static inline void fetch(const layer *l, int64_t at, const int is_short) {
     }
 }
 
-/* Upper halves of two floats in a word, the first in its lower half: bfloat16, rounded down. */
+/* Two floats as bfloat16 in one word, cut off instead of rounded; the first in the lower half. */
 static inline uint32_t pair_of(float first, float second) {
     uint32_t low, high;
     memcpy(&low, &first, sizeof low);
@@ -41,7 +43,7 @@ static inline uint32_t pair_of(float first, float second) {
     return (low >> 16) | (high & 0xffff0000u);
 }
 
-/* A float whose upper half is the nearest bfloat16. */
+/* The float rounded so that its upper half is the nearest bfloat16. */
 static inline float rounded(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -50,6 +52,7 @@ static inline float rounded(float value) {
     return value;
 }
 
+/* sum + products of pairs of bfloat16, where the processor has an instruction for that. */
 #if defined(__AVX512BF16__)
 enum { HAS_PAIR_PRODUCTS = 1 };
 static inline lanes add_pairs(lanes sum, int32_t a, const uint32_t *x) {
@@ -64,8 +67,8 @@ static inline lanes add_pairs(lanes sum, int32_t a, const uint32_t *x) {
 }
 #endif
 
-/* What a row's scale is made of goes on by LANES weights: their largest magnitudes (as whole numbers,
- * in the order of floats, with NaN above all) or the sum of them. */
+/* Adds LANES weights p to the measure of a row's scale: the largest absolute values (compared as
+ * whole numbers, see `absmax`) or the sums of absolute values, lane by lane. */
 static inline void add_measure(lanes *so_far, lanes p, const int is_absmax) {
     const whole_lanes magnitude = (whole_lanes)p & 0x7fffffff;
     if (!is_absmax) {
@@ -81,8 +84,9 @@ static inline void add_measure(lanes *so_far, lanes p, const int is_absmax) {
 #endif
 }
 
-/* WIDE columns of the sums. Meanwhile the tile of weights from `then` on is fetched, a row for each
- * k, if it is not below 0: memory would otherwise wait for products, and they for it. */
+/* WIDE columns of the sums, from `column` on. Meanwhile the tile of weights at index `then` is fetched,
+ * one row for each k, unless `then` is below 0: otherwise memory and products would wait for each
+ * other. */
 static inline __attribute__((always_inline)) void add_up(const products *of, int64_t column,
                                                          lanes s[ROWS][VECTORS], const layer *l,
                                                          int64_t then, const int is_short,
@@ -104,16 +108,16 @@ static inline __attribute__((always_inline)) void add_up(const products *of, int
     for (; k < fetched; k++) fetch(l, then + k * of->width, is_short);
 }
 
-/* One element of the sums. */
+/* One element of the sums: row r, one column. */
 static inline float add_up_one(const products *of, int64_t r, int64_t column) {
     float sum = 0.0f;
     for (int64_t k = 0; k < of->n; k++) sum += of->a[k * ROWS + r] * of->x[k][column];
     return sum;
 }
 
-/* A step of one tile; `then` is the first weight of the tile that is fetched. Rows' measures, of
- * which scales are made, go on in `so_far`. */
-static inline __attribute__((always_inline)) void step_tile(
+/* Updates one tile of weights; `then` is the first weight of the tile to fetch. The measures of the
+ * rows' scales are continued in `so_far`. */
+static inline __attribute__((always_inline)) void update_tile(
     const layer *l, const products *of, int64_t at, int64_t column, int64_t then, int64_t n_rows,
     lanes *so_far, const factors *f, const int is_short, const int is_paired) {
     lanes s[ROWS][VECTORS];
@@ -121,26 +125,26 @@ static inline __attribute__((always_inline)) void step_tile(
     EVERY_ROW if (r < n_rows) {
         const int64_t here = at + r * of->width;
         EVERY_VECTOR {
-            const lanes p = step_lanes(l, here + v * LANES, s[r][v], f, is_short);
+            const lanes p = update_lanes(l, here + v * LANES, s[r][v], f, is_short);
             add_measure(so_far + r, p, l->weights.is_absmax);
         }
     }
 }
 
-/* The same for what is less than a tile of columns. */
-static void step_rest(const layer *l, const products *of, int64_t at, int64_t column,
-                      int64_t n_rows, lanes *so_far, const factors *f) {
+/* The same for the last columns, fewer than a tile has. */
+static void update_rest(const layer *l, const products *of, int64_t at, int64_t column,
+                        int64_t n_rows, lanes *so_far, const factors *f) {
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t first = column; first < of->width; first += LANES) {
             const int64_t left = of->width - first, count = left < LANES ? left : LANES;
             float gradient[LANES] = {0};
             for (int64_t i = 0; i < count; i++) gradient[i] = add_up_one(of, r, first + i);
-            const lanes p = step_few(l, at + r * of->width + first, count, gradient, f);
+            const lanes p = update_few(l, at + r * of->width + first, count, gradient, f);
             add_measure(so_far + r, p, l->weights.is_absmax);
         }
 }
 
-/* The same of a whole row, from that of its lanes. */
+/* The measure of a whole row, from those of its lanes. */
 static float measured(lanes so_far, const int is_absmax) {
     float values[LANES], sum = 0.0f;
     memcpy(values, &so_far, sizeof values);
@@ -149,8 +153,9 @@ static float measured(lanes so_far, const int is_absmax) {
     return sum;
 }
 
-enum { FAR = 1 << 19 }; /* weights of a layer that leaves the second-level cache during a step */
+enum { FAR = 1 << 19 }; /* a layer of so many weights leaves the second-level cache during a step */
 
+/* Scale and codes of one row of weights after its update. */
 static void code_weights(const layer *l, int64_t row, float scale) {
     const int64_t width = l->n_inputs, at = row * width;
     const float *p = l->weight + at;
@@ -164,8 +169,8 @@ static void code_weights(const layer *l, int64_t row, float scale) {
         wide_codes(width, p, &l->weights, scale, (int16_t *)l->codes + at, is_far);
 }
 
-/* A step of the rows of weights from `row` on, and their codes. */
-static inline __attribute__((always_inline)) void step_rows(
+/* Updates ROWS rows of weights from `row` on, then their codes. */
+static inline __attribute__((always_inline)) void update_rows(
     const layer *l, const products *of, int64_t row, const factors *f, const int is_short,
     const int is_paired) {
     const int64_t width = l->n_inputs, left = l->n_outputs - row, at = row * width;
@@ -175,9 +180,9 @@ static inline __attribute__((always_inline)) void step_rows(
     for (int64_t column = 0; column < tiled; column += WIDE) {
         int64_t then = column + AHEAD;
         if (then + WIDE > width) then = left >= 2 * ROWS ? then - tiled + ROWS * width : -at - 1;
-        step_tile(l, of, at + column, column, at + then, n_rows, so_far, f, is_short, is_paired);
+        update_tile(l, of, at + column, column, at + then, n_rows, so_far, f, is_short, is_paired);
     }
-    step_rest(l, of, at, tiled, n_rows, so_far, f);
+    update_rest(l, of, at, tiled, n_rows, so_far, f);
     if (!l->weights.highest) return;
     for (int64_t r = 0; r < n_rows; r++) {
         const float value = measured(so_far[r], l->weights.is_absmax);
@@ -185,7 +190,8 @@ static inline __attribute__((always_inline)) void step_rows(
     }
 }
 
-/* Rows x in pairs, [(n + 1) / 2, width]; exact where they are codes up to 8 bits. */
+/* Rows x in pairs of bfloat16, [(n + 1) / 2, width]; is_exact: they are codes of up to 8 bits, which
+ * need no rounding. */
 static void pair_rows(int64_t n, int64_t width, const float *const *x, int is_exact,
                       uint32_t *restrict pairs) {
     for (int64_t k = 0; k < n; k += 2, pairs += width) {
@@ -198,18 +204,19 @@ static void pair_rows(int64_t n, int64_t width, const float *const *x, int is_ex
     }
 }
 
-/* The same of factors a [n, ROWS]; that of a row that is not there is 0. */
+/* Factors a [n, ROWS] in pairs of bfloat16; the partner of an odd last row is 0. */
 static void pair_factors(int64_t n, const float *restrict a, int32_t *restrict pairs) {
     for (int64_t k = 0; k < n; k += 2, a += 2 * ROWS, pairs += ROWS)
         for (int64_t r = 0; r < ROWS; r++)
             pairs[r] = (int32_t)pair_of(rounded(a[r]), k + 1 < n ? rounded(a[ROWS + r]) : 0.0f);
 }
 
-/* A step, and the next codes, from g [n, o], the gradient of a layer's results.
- * x: rows of inputs; step: their scales; a [2 n, ROWS] and pairs [(n + 1) / 2, i] and a little: room. */
-static void step_layer(const layer *l, int64_t n, const float *const *x, const float *step,
-                       const float *restrict g, float *restrict a, uint32_t *restrict pairs,
-                       const adamw *options) {
+/* Updates a layer and its codes, given the gradient g [n, o] of its outputs.
+ * x: rows of inputs; input_scale: the value of one code of each. Work space: a [2 n, ROWS], and pairs
+ * [(n + 1) / 2, i] with WIDE words more. */
+static void update_layer(const layer *l, int64_t n, const float *const *x,
+                         const float *input_scale, const float *restrict g, float *restrict a,
+                         uint32_t *restrict pairs, const adamw *options) {
     const int64_t width = l->n_inputs, o = l->n_outputs;
     const factors f = factors_of(options);
     const int is_paired = HAS_PAIR_PRODUCTS && l->words;
@@ -219,20 +226,20 @@ static void step_layer(const layer *l, int64_t n, const float *const *x, const f
     for (int64_t r = 0; r < o; r += ROWS) {
         for (int64_t k = 0; k < n; k++)
             for (int64_t j = 0; j < ROWS; j++)
-                a[k * ROWS + j] = r + j < o ? g[k * o + r + j] * step[k] : 0.0f;
+                a[k * ROWS + j] = r + j < o ? g[k * o + r + j] * input_scale[k] : 0.0f;
         if (is_paired) {
             pair_factors(n, a, a_pairs);
-            step_rows(l, &of, r, &f, 1, 1);
+            update_rows(l, &of, r, &f, 1, 1);
         } else if (l->words) {
-            step_rows(l, &of, r, &f, 1, 0);
+            update_rows(l, &of, r, &f, 1, 0);
         } else {
-            step_rows(l, &of, r, &f, 0, 0);
+            update_rows(l, &of, r, &f, 0, 0);
         }
     }
-    step_bias(l, n, g, &f);
+    update_bias(l, n, g, &f);
 }
 
-/* ROWS rows of dx, or n_rows of them. */
+/* n_rows rows of dx, at most ROWS. */
 static inline __attribute__((always_inline)) void multiply_rows(const products *of, int64_t n_rows,
                                                                 float *restrict dx,
                                                                 const int is_paired) {
@@ -248,8 +255,8 @@ static inline __attribute__((always_inline)) void multiply_rows(const products *
         for (int64_t r = 0; r < n_rows; r++) dx[r * of->width + i] = add_up_one(of, r, i);
 }
 
-/* dx [n, i] of a layer's inputs from g [n, o] of its results.
- * w [o, i], rows [o], a [2 o, ROWS] and pairs [(o + 1) / 2, i] and a little: room. */
+/* Gradient dx [n, i] of a layer's inputs, given the gradient g [n, o] of its outputs.
+ * Work space: w [o, i], rows [o], a [2 o, ROWS], and pairs [(o + 1) / 2, i] with WIDE words more. */
 static void multiply_back(const layer *l, int64_t n, const float *restrict g, float *restrict w,
                           const float **restrict rows, float *restrict a,
                           uint32_t *restrict pairs, float *restrict dx) {
@@ -281,7 +288,8 @@ static void multiply_back(const layer *l, int64_t n, const float *restrict g, fl
     }
 }
 
-/* Gradient g [n, i] of a later layer's inputs to that of the results they were made of. */
+/* Turns the gradient g [n, i] of a later layer's inputs into that of the outputs of the layer before:
+ * backwards through dropout, ReLU and standardisation. */
 static void activate_back(const layer *l, int64_t n, float *restrict g) {
     const int64_t width = l->n_inputs;
     for (int64_t k = 0; k < n; k++) {
