@@ -4,7 +4,7 @@ Compute is counted and not timed: seconds vary with what else a machine does, an
 would compare other searches every time. Counted is what a trial's training reads: training rows
 (of all folds) x epochs x weights that one clip meets, the router's and those of its top-k experts.
 Left out is what is no more for a mixture than for one expert: the teacher of distillation, which
-all trials share, and the predictions after training. With `train.patience` it is an upper bound.
+all trials share, and the predictions after training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-import warnings
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -22,7 +21,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from qwave.config import ConfigError, ModelConfig, StudyStoppedError, TrialFailedError
-from qwave.data import EmbeddingSet, make_folds
+from qwave.data import EmbeddingSet
 from qwave.scores import FrontPoint
 from qwave.scores.pareto import non_dominated
 from qwave.sweep import Plan, collect_points, front_of, load_study, queued_again, run_sweep
@@ -83,10 +82,7 @@ def weights_per_clip(model: ModelConfig, in_features: int, num_classes: int) -> 
 
 def training_rows(plan: Plan) -> int:
     """Rows that one epoch of a trial reads, over all folds."""
-    with warnings.catch_warnings():
-        # `plan_sweep` has said already what there is to say about these folds.
-        warnings.simplefilter("ignore", UserWarning)
-        return sum(len(fold.train) for fold in make_folds(plan.data, plan.sweep.data))
+    return sum(len(fold.train) for fold in plan.folds)
 
 
 def trial_costs(study: Study, data: EmbeddingSet, n_rows: int) -> list[Cost]:

@@ -30,7 +30,7 @@ ROUNDS = 3
 PHASES = {
     "prepare": "folds, parameters",
     "steps": "training steps",
-    "look": "held-out scores",
+    "evaluate": "held-out scores",
     "pack": "packing",
     "predict": "predictions, curiosity",
     "score": "scores",

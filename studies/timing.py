@@ -20,7 +20,7 @@ from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import Precision, train_folds
 from qwave.engine.compiled import training_library
 from qwave.engine.crossval import cross_validate
-from qwave.engine.memory import Memory, peak_memory, reset_peak_memory
+from qwave.engine.usage import Memory, peak_memory, reset_peak_memory
 from qwave.processes import processor_count
 from studies.plain_loop import train_plain
 
@@ -202,7 +202,7 @@ def _run_engine(task: Task) -> tuple[float, Memory]:
         precision=task.precision,
     )
     phases = trained.phase_seconds
-    looks = phases["look"] / len(trained.checkpoints) * LOOKS
+    looks = phases["evaluate"] / len(trained.checkpoints) * LOOKS
     seconds = phases["prepare"] + phases["steps"] / task.n_epochs * EPOCHS + looks
     return seconds, peak_memory(torch.device(task.device))
 

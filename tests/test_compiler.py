@@ -18,9 +18,9 @@ from qwave.config import ConfigError, DataConfig, ModelConfig, TrainConfig, Tria
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import precision as precision_module
 from qwave.engine import train_folds
+from qwave.engine.build import build_mixture
 from qwave.engine.compiled import training_library
 from qwave.engine.precision import resolve_precision
-from qwave.nn.mixture import build_mixture
 from qwave.runtime.compiled import forward_library
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
@@ -166,10 +166,10 @@ def test_without_a_compiler_training_is_stacked_or_refused(
     ).canonical()
     folds = make_folds(data, config.data)
     with pytest.raises(ConfigError, match="compiled training needs a C compiler"):
-        train_folds(config, data, folds, way="compiled")
+        train_folds(config, data, folds, backend="compiled")
     auto, stacked = (
-        train_folds(config, data, folds, way=way).mixture.state_dict()
-        for way in ("auto", "stacked")
+        train_folds(config, data, folds, backend=backend).mixture.state_dict()
+        for backend in ("auto", "stacked")
     )
     assert all(torch.equal(auto[name], stacked[name]) for name in auto)
 

@@ -25,7 +25,7 @@ from qwave.audio.protocol import encoder_identity
 from qwave.audio.sources import Clip, ClipTable, read_source
 from qwave.audio.workers import embed_clips, worker_count
 from qwave.config import AudioError, DataConfig
-from qwave.data import EmbeddingSet, embeddings_from_arrays, leave_out, make_folds
+from qwave.data import EmbeddingSet, embeddings_from_arrays, folds_and_notes, leave_out
 from qwave.text import for_terminal
 
 _SHOWN = 10  # clips that a warning names
@@ -222,11 +222,9 @@ def _refuse_unsplittable(table: ClipTable, split: DataConfig) -> None:
     """A split looks at labels, folds and recordings only: it can be tried without embeddings."""
     stand_in = np.zeros(1, dtype=np.float32)
     found = {clip.path: ClipEmbedding(stand_in, False) for clip in table.clips}
-    with warnings.catch_warnings():
-        # Notes are about the clips that can be decoded: they come when these are known.
-        warnings.simplefilter("ignore", UserWarning)
-        labels = _embedding_set(table.clips, table.class_names, found, "")
-        make_folds(leave_out(labels, split.holdout_fold), split)
+    # Notes are about the clips that can be decoded: they come when these are known.
+    labels = _embedding_set(table.clips, table.class_names, found, "")
+    folds_and_notes(leave_out(labels, split.holdout_fold), split)
 
 
 def _refuse_empty_classes(table: ClipTable, work: _Work) -> None:

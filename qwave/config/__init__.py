@@ -20,6 +20,7 @@ from qwave.config.errors import (
     nearest,
     unknown_rule,
 )
+from qwave.config.model import CuriosityConfig, ModelConfig, RouterConfig, inert_keys
 from qwave.config.schemes import SCHEMES, Grid, Scheme, scheme_name, scheme_rank
 from qwave.config.sweep import (
     SCORE_DIRECTIONS,
@@ -35,14 +36,10 @@ from qwave.config.sweep import (
 )
 from qwave.config.trial import (
     DEFAULT_N_FOLDS,
-    CuriosityConfig,
     DataConfig,
-    ModelConfig,
-    RouterConfig,
     TrainConfig,
     TrialConfig,
     digest_of,
-    inert_keys,
     require_config,
 )
 

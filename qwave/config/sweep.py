@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from qwave.config.errors import ConfigError, nearest
+from qwave.config.errors import ConfigError, nearest, require_choice
 from qwave.config.schemes import require_scheme
-from qwave.config.trial import DataConfig, TrialConfig, digest_of, require_choice
+from qwave.config.trial import DataConfig, TrialConfig, digest_of
 
 Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["tpe", "nsga2", "random", "gp"]

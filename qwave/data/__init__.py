@@ -6,8 +6,8 @@ from qwave.data.files import load_embeddings
 from qwave.data.fold_choice import FoldChoice, choose_folds
 from qwave.data.folds import (
     Fold,
+    folds_and_notes,
     holdout_split,
-    inner_split,
     leave_out,
     make_folds,
     resolve_config,
@@ -29,8 +29,8 @@ __all__ = [
     "embeddings_from_frame",
     "find_leaks",
     "fit_normalizer",
+    "folds_and_notes",
     "holdout_split",
-    "inner_split",
     "leave_out",
     "load_embeddings",
     "make_folds",

@@ -18,7 +18,7 @@ import numpy as np
 from qwave.config import DataError, nearest
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingSet:
     """Labelled embeddings, checked.
 
@@ -59,6 +59,13 @@ class EmbeddingSet:
             raise DataError(
                 f"EmbeddingSet: x has {len(self.x)} rows, but y has {len(self.y)} labels"
             )
+
+    def __repr__(self) -> str:
+        n, d = self.x.shape
+        return (
+            f"EmbeddingSet({n} clips, {d} features, {self.num_classes} classes, "
+            f"digest={self.digest!r}, encoder={self.encoder!r})"
+        )
 
     @property
     def num_classes(self) -> int:

@@ -34,9 +34,10 @@ class FoldChoice(NamedTuple):
     """The folds that a configuration comes to on a data set.
 
     Attributes:
-        kind: Official folds, made ones that keep recordings together, or made ones by class only.
-        n_folds: How many, 2 or more.
-        note: What was taken and why, one sentence; empty where it is the plain expected thing.
+        kind: ``official`` folds, or folds made here: ``grouped`` keep recordings together,
+            ``stratified`` are by class only.
+        n_folds: Number of folds, 2 or more.
+        note: Which folds were taken and why, one sentence; empty where they are the expected ones.
         fault: Why these folds cannot be had; empty where they can.
     """
 
@@ -56,10 +57,10 @@ def choose_folds(data: EmbeddingSet, config: DataConfig) -> FoldChoice:
     choice = _choose(data, config)
     if not choice.fault:
         return choice
-    ways = list(dict.fromkeys(_ways_out(data, config)))[:2]
-    if not ways:
+    remedies = list(dict.fromkeys(_remedies(data, config)))[:2]
+    if not remedies:
         return choice._replace(fault=_impossible(data, config))
-    return choice._replace(fault=f"{choice.fault}: {' or '.join(ways)}")
+    return choice._replace(fault=f"{choice.fault}: {' or '.join(remedies)}")
 
 
 def name_some(names: Sequence[object]) -> str:
@@ -132,7 +133,7 @@ def _note(
     n_folds: int,
     faults: Mapping[FoldKind, str],
 ) -> str:
-    """What a person would not expect of folds that can be had."""
+    """What a person may not expect about folds that can be had; empty where nothing is."""
     if kind == "official":
         return ""
     reasons = []
@@ -183,8 +184,8 @@ def _official_fault(data: EmbeddingSet, config: DataConfig, n_needed: int) -> st
         return "the data have no official folds"
     values = official_folds(data)
     if len(values) < 2:
-        said = [parse_clip_name(name).fold for name in data.names]
-        source = ", as their names say" if said == data.fold.tolist() else ""
+        named = [parse_clip_name(name).fold for name in data.names]
+        source = ", as their names say" if named == data.fold.tolist() else ""
         return f"all {len(data.y)} clips are in fold {values[0]}{source}"
     for value in values:
         is_train = training_rows(data, data.fold == value, is_overlap_dropped=config.drop_overlap)
@@ -230,7 +231,7 @@ def _stratified_fault(data: EmbeddingSet) -> str:
     return ""
 
 
-def _ways_out(data: EmbeddingSet, config: DataConfig) -> Iterator[str]:
+def _remedies(data: EmbeddingSet, config: DataConfig) -> Iterator[str]:
     """Changes of the configuration after which these data can be split, the best first."""
     most = max(2, _most_folds(data, _choose(data, config).kind))
     changes: list[dict[str, Any]] = [
@@ -265,7 +266,7 @@ def _in_yaml(value: object) -> str:
 
 
 def _impossible(data: EmbeddingSet, config: DataConfig) -> str:
-    """All that stands in the way of any folds, where nothing but other data helps."""
+    """The message where no folds can be made, and nothing but other data helps."""
     limits = [
         _official_fault(data, config, 2) if data.fold is not None else "",
         _grouped_fault(data, config) if data.group is not None else "",

@@ -12,7 +12,7 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,32 +30,54 @@ from qwave.data.fold_choice import (
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One split.
+    """One split of the rows of a data set into a training part and a test part.
 
     Attributes:
-        index: 0 to n_folds - 1.
+        index: Number of the fold, 0 to n_folds - 1.
         train: Rows that train, int64, ascending.
-        test: Rows that are reported, int64, ascending; disjoint from `train`.
+        test: Rows that are scored, int64, ascending; disjoint from `train`.
     """
 
     index: int
-    train: np.ndarray
-    test: np.ndarray
+    train: np.ndarray = field(repr=False)
+    test: np.ndarray = field(repr=False)
 
 
 def make_folds(data: EmbeddingSet, config: DataConfig) -> tuple[Fold, ...]:
+    """Split a data set into the folds of `folds_and_notes`, and show the notes.
+
+    Raises:
+        DataError: As `folds_and_notes`.
+
+    Warns:
+        UserWarning: Every note.
+    """
+    folds, notes = folds_and_notes(data, config)
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return folds
+
+
+def folds_and_notes(
+    data: EmbeddingSet, config: DataConfig
+) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     """Split a data set; every row is in exactly one fold's test part.
 
     A class whose clips all stand in one fold's test part stays in: no model that is tested on
     them has learnt the class, and they count as wrong.
 
+    Args:
+        data: The rows to split, without those of a held-out fold.
+        config: Which folds, and how many.
+
+    Returns:
+        The folds; and what a person should know about them: which were taken and why, where that
+        is not the plain expected thing, how many clips are bound to be wrong, and recordings that
+        span official folds.
+
     Raises:
         DataError: The folds that are asked for cannot be had, and what to set instead; or the
             data cannot be split at all, and all that stands in the way.
-
-    Warns:
-        UserWarning: Which folds were taken and why, where that is not the plain expected thing;
-            how many clips are bound to be wrong; recordings that span official folds.
     """
     held_out = config.holdout_fold
     if held_out is not None and data.fold is not None and held_out in data.fold:
@@ -80,9 +102,7 @@ def make_folds(data: EmbeddingSet, config: DataConfig) -> tuple[Fold, ...]:
     )
     _refuse_one_class(data, folds, config)
     notes.append(_wrong_note(data, folds, choice))
-    for note in filter(None, notes):
-        warnings.warn(note, UserWarning, stacklevel=2)
-    return folds
+    return folds, tuple(filter(None, notes))
 
 
 def resolve_folds(data: EmbeddingSet, config: DataConfig) -> DataConfig:
@@ -95,7 +115,7 @@ def resolve_folds(data: EmbeddingSet, config: DataConfig) -> DataConfig:
 
     Args:
         data: All rows, or those without the held-out fold.
-        config: Any; one that has been resolved comes back as it is.
+        config: Any data section; one that has been resolved comes back as it is.
     """
     if config.folds == "auto" and config.n_folds is not None:
         return config
@@ -179,38 +199,6 @@ def holdout_split(data: EmbeddingSet, config: DataConfig) -> Fold:
             raise DataError(f"{what}; set data.drop_overlap=false, or hold out another fold")
         warnings.warn(f"{what}: the held-out ones are bound to be wrong", UserWarning, 2)
     return fold
-
-
-def inner_split(
-    data: EmbeddingSet, rows: np.ndarray, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split training rows once more, for early stopping: (fit rows, validation rows).
-
-    From each class, recordings (clips, where recordings are unknown) are drawn until they hold
-    `share` of its clips: one at least, all but one at most. So both parts keep every class that
-    has two recordings or more, and a class with one is fitted on. scikit-learn's grouped
-    splitters promise neither.
-
-    Raises:
-        DataError: No class has two recordings among these rows: there is nothing to validate on.
-    """
-    rng = np.random.default_rng(seed)
-    group = np.arange(len(data.y)) if data.group is None else data.group
-    is_chosen = np.zeros(len(rows), dtype=bool)
-    for label in range(data.num_classes):
-        is_label = data.y[rows] == label
-        recordings, counts = np.unique(group[rows[is_label]], return_counts=True)
-        order = rng.permutation(len(recordings))
-        reached = np.cumsum(counts[order]) >= share * is_label.sum()
-        n_chosen = min(int(reached.argmax()) + 1, len(recordings) - 1) if len(recordings) else 0
-        is_chosen |= np.isin(group[rows], recordings[order[:n_chosen]])
-    if not is_chosen.any():
-        what = "clips" if data.group is None else "recordings"
-        raise DataError(
-            f"train.patience needs rows of the training part to look at, but no class has two "
-            f"{what} among the {len(rows)} clips of one; leave train.patience out"
-        )
-    return rows[~is_chosen], rows[is_chosen]
 
 
 def _fold(data: EmbeddingSet, index: int, is_test: np.ndarray, is_dropped: bool) -> Fold:

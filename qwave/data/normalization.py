@@ -20,7 +20,7 @@ Shapes: n clips, d features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,15 +45,17 @@ class Normalizer:
     """A fitted normalisation.
 
     Attributes:
-        normalization: Its name.
-        offset: float16 [d], or None where the normalisation has no constants.
-        factor: float16 [d], or None likewise. Both are kept at the precision they are stored
+        normalization: Name of the normalisation, a row of the table above.
+        offset: What is subtracted from each feature, float16 [d]; None where the normalisation
+            has no constants.
+        factor: What each feature is then multiplied with, float16 [d]; None where the
+            normalisation has no constants. Both constants have the precision they are stored
             with, so that training sees what the packed file will compute.
     """
 
     normalization: Normalization
-    offset: np.ndarray | None = None
-    factor: np.ndarray | None = None
+    offset: np.ndarray | None = field(default=None, repr=False)
+    factor: np.ndarray | None = field(default=None, repr=False)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Normalise clips: float32 [n, d] to float32 [n, d]."""

@@ -51,37 +51,30 @@ class CompiledTrainer:
 
     Args:
         library: What `training_library` found.
-        task: On the CPU; its masks are drawn in C.
-        is_quantized: Or in float32.
-        precision: Of AdamW's moments and of gradients in products: see `qwave.engine.precision`.
+        task: What is trained, on the CPU; its masks are drawn in C.
+        precision: What AdamW's moments are held in, and gradients are rounded to in products: see
+            `qwave.engine.precision`.
     """
 
-    def __init__(
-        self,
-        library: ctypes.CDLL,
-        task: TrainingTask,
-        *,
-        is_quantized: bool,
-        precision: FloatName,
-    ) -> None:
+    def __init__(self, library: ctypes.CDLL, task: TrainingTask, *, precision: FloatName) -> None:
         self.library = library
         self.n_steps = 0
         self.n_classes = task.n_classes
         self.n_rows = task.dropout.experts[0].shape[0]
-        self.weight_decay = task.config.train.weight_decay
+        self.weight_decay = task.weight_decay
         has_short_moments = precision == "bfloat16"
         self.folds = [
-            _CompiledFold(
-                fold, task, is_quantized=is_quantized, has_short_moments=has_short_moments
-            )
+            _CompiledFold(fold, task, has_short_moments=has_short_moments)
             for fold in range(len(task.dropout.seeds))
         ]
 
     def train(self, examples: Examples, learning_rates: Sequence[float]) -> np.ndarray:
         """See `Trainer.train`."""
         n_folds, n_steps, n_rows = examples.row.shape
-        assert (n_folds, n_rows) == (len(self.folds), self.n_rows), "C reads as far as it was told"
-        assert examples.target.shape[3] == self.n_classes, "likewise"
+        assert (n_folds, n_rows) == (len(self.folds), self.n_rows), (
+            "C reads as many folds and rows as it was told"
+        )
+        assert examples.target.shape[3] == self.n_classes, "C reads as many classes as it was told"
         assert len(learning_rates) == n_steps, "a learning rate a step"
         given = [tensor.contiguous() for tensor in examples]
         rates = torch.tensor(learning_rates, dtype=torch.float32)
@@ -121,16 +114,9 @@ class CompiledTrainer:
 class _CompiledFold:
     """One fold's mixture and data as C sees them, and everything that this points to."""
 
-    def __init__(
-        self,
-        fold: int,
-        task: TrainingTask,
-        *,
-        is_quantized: bool,
-        has_short_moments: bool,
-    ) -> None:
+    def __init__(self, fold: int, task: TrainingTask, *, has_short_moments: bool) -> None:
         mixture, rows, dropout = task.mixture, task.rows, task.dropout
-        self.fold, self.is_quantized = fold, is_quantized
+        self.fold, self.is_quantized = fold, task.is_quantized
         self.has_short_moments = has_short_moments
         self.sources: dict[tuple[Grid | None, bool, DropMask], Inputs] = {}
         self.experts = [
@@ -165,7 +151,7 @@ class _CompiledFold:
             len(self._sources),
             structures.address(self._sources),
             *map(pointer, self.data),
-            task.config.model.load_balance_weight,
+            task.load_balance_weight,
             dropout.seeds[fold],
         )
 
@@ -174,7 +160,7 @@ class _CompiledFold:
     ) -> Layer:
         scheme = SCHEMES[layer.scheme if self.is_quantized else "fp32"]
         if is_first:
-            # Experts of one grid share what their first layers see.
+            # Experts of one grid share the encoded inputs of their first layers.
             key = (scheme.activations, structures.is_narrow(scheme), mask)
             if key not in self.sources:
                 self.sources[key] = Inputs.empty(scheme, mask)

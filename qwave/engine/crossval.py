@@ -8,23 +8,22 @@ Shapes: n clips, f folds, e experts, c classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from qwave.config import TrialConfig, require_config
+from qwave.config import DataError, TrialConfig, require_config
 from qwave.data import EmbeddingSet, Fold, make_folds, require_embeddings, resolve_config
 from qwave.engine import (
     Checkpoint,
-    Lessons,
-    PhaseClock,
+    SoftTargets,
     pack_fold,
     resolve_device,
-    teach,
     train_folds,
+    train_teacher,
 )
-from qwave.engine.memory import peak_memory, reset_peak_memory
+from qwave.engine.usage import PhaseClock, peak_memory, reset_peak_memory
 from qwave.packing import packed_size_parts
 from qwave.runtime import PackedClassifier, Prediction
 from qwave.scores.evaluate import clustered_standard_error, score_predictions, score_uncertainty
@@ -43,12 +42,12 @@ class Predictions:
         fold: Fold in whose test part the clip stands, int64 [n], 0 to f - 1.
     """
 
-    probabilities: np.ndarray
-    predicted: np.ndarray
-    mutual_information: np.ndarray
-    variance: np.ndarray
-    gates: np.ndarray
-    fold: np.ndarray
+    probabilities: np.ndarray = field(repr=False)
+    predicted: np.ndarray = field(repr=False)
+    mutual_information: np.ndarray = field(repr=False)
+    variance: np.ndarray = field(repr=False)
+    gates: np.ndarray = field(repr=False)
+    fold: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +62,17 @@ class TrialResult:
         pooled_scores: Scores of all out-of-fold predictions together, with those of the
             uncertainties: ``curiosity_*`` (mutual information), ``variance_*`` and, the baseline
             they have to beat, ``max_probability_*``.
-        predictions: Out-of-fold predictions.
-        models: One packed model a fold.
+        predictions: Out-of-fold predictions of all clips.
+        models: Packed model of each fold.
         expert_load: Mean gate of each expert over all clips, [e].
         size_bytes: Length of the packed file.
         size_parts: Bytes of each part of the file; they sum to `size_bytes`.
-        train_loss: [epochs, f].
-        checkpoints: Held-out loss and accuracy at a few epochs.
-        seconds: Wall time of the whole trial; ``train_seconds`` of the training alone.
+        train_loss: Mean training loss of each epoch and fold, float32 [epochs, f].
+        checkpoints: Held-out loss and accuracy at about ten epochs.
+        seconds: Wall time of the whole trial.
+        train_seconds: Wall time of the training, with a teacher that was trained for it.
         phase_seconds: Wall time of ``prepare`` (folds, normalisation, parameters), ``steps``,
-            ``look`` (at held-out rows, a few epochs), ``pack`` (with the range of curiosity),
+            ``evaluate`` (held-out scores at a few epochs), ``pack`` (with the range of curiosity),
             ``predict`` (with curiosity) and ``score``.
         peak_memory_bytes: Highest resident memory of this process during the trial where the
             system can say (since its start elsewhere); on a GPU, highest allocation there.
@@ -80,15 +80,15 @@ class TrialResult:
 
     config: TrialConfig
     scores: Mapping[str, float]
-    fold_scores: Mapping[str, tuple[float, ...]]
-    pooled_scores: Mapping[str, float]
-    predictions: Predictions
-    models: tuple[PackedClassifier, ...]
+    fold_scores: Mapping[str, tuple[float, ...]] = field(repr=False)
+    pooled_scores: Mapping[str, float] = field(repr=False)
+    predictions: Predictions = field(repr=False)
+    models: tuple[PackedClassifier, ...] = field(repr=False)
     expert_load: tuple[float, ...]
     size_bytes: int
     size_parts: Mapping[str, int]
-    train_loss: np.ndarray
-    checkpoints: tuple[Checkpoint, ...]
+    train_loss: np.ndarray = field(repr=False)
+    checkpoints: tuple[Checkpoint, ...] = field(repr=False)
     seconds: float
     train_seconds: float
     phase_seconds: Mapping[str, float]
@@ -98,10 +98,10 @@ class TrialResult:
 def cross_validate(
     config: TrialConfig,
     data: EmbeddingSet,
+    folds: Sequence[Fold] | None = None,
     *,
-    lessons: Sequence[Lessons] | None = None,
+    soft_targets: Sequence[SoftTargets] | None = None,
     device: str = "cpu",
-    on_checkpoint: Callable[[Checkpoint], None] | None = None,
 ) -> TrialResult:
     """Run one trial.
 
@@ -111,31 +111,36 @@ def cross_validate(
         config: Any configuration; its canonical form is what runs, with the number of folds that
             it comes to on these data (`qwave.data.resolve_folds`).
         data: Embeddings with labels.
-        lessons: What `teach` returned for a configuration of equal `lessons_key`; by default a
-            teacher is trained where `train.distillation` asks for one.
+        folds: What `qwave.data.make_folds` returned for these data and `config.data`; default:
+            they are made here, and its warnings are shown.
+        soft_targets: What `qwave.engine.train_teacher` returned for these folds and a
+            configuration of equal `teacher_key`; default: a teacher is trained where
+            `train.distillation` asks for one.
         device: ``cpu``, ``cuda`` or ``mps``; predictions are always made on the CPU.
-        on_checkpoint: Called with the folds' held-out scores at about ten epochs.
 
     Raises:
         ConfigError: `config` is no configuration, training diverged (see
             `qwave.engine.pack_fold`), or no packed file can hold such a model (see
             `qwave.packing.Header`).
-        DataError: `data` is no `EmbeddingSet`, or cannot be split as asked.
+        DataError: `data` is no `EmbeddingSet`, or cannot be split as asked, or `folds` do not
+            test every row once.
         DeviceError: The device is not there.
     """
     require_config(config, "cross_validate")
     require_embeddings(data, "cross_validate")
     clock = PhaseClock()
-    place = resolve_device(device)
-    reset_peak_memory(place)
-    folds = make_folds(data, config.data)
+    where = resolve_device(device)
+    reset_peak_memory(where)
+    if folds is None:
+        folds = make_folds(data, config.data)
+    tested = np.concatenate([fold.test for fold in folds])
+    if not np.array_equal(np.sort(tested), np.arange(len(data.y))):
+        raise DataError("cross_validate: folds must test every row of the data once")
     config = resolve_config(config, data)
     size_parts = packed_size_parts(config, data)  # refuses what no file can hold
-    if config.train.distillation and lessons is None:
-        lessons = teach(config, data, folds, device=device)
-    trained = train_folds(
-        config, data, folds, lessons=lessons, device=device, on_checkpoint=on_checkpoint
-    )
+    if config.train.distillation and soft_targets is None:
+        soft_targets = train_teacher(config, data, folds, device=device)
+    trained = train_folds(config, data, folds, soft_targets=soft_targets, device=device)
     clock.stop("train")
     models = tuple(
         PackedClassifier(pack_fold(trained, position, config, data, fold))
@@ -161,7 +166,7 @@ def cross_validate(
     pooled_scores = _pooled_scores(data.y, predictions, is_correct)
     clock.stop("score")
     train_seconds = clock.seconds.pop("train")
-    used = peak_memory(place)
+    used = peak_memory(where)
     return TrialResult(
         config=config,
         scores=scores,
@@ -182,7 +187,7 @@ def cross_validate(
 
 
 def _pooled_predictions(parts: Sequence[Prediction], folds: Sequence[Fold]) -> Predictions:
-    """What each fold's model says of its test rows, in the order of the rows."""
+    """Predictions of each fold's model for its test rows, in the order of the rows."""
     order = np.argsort(np.concatenate([fold.test for fold in folds]))
 
     def pooled(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from qwave.engine.rows import Rows
+from qwave.engine.task import Rows
 from qwave.nn.mixture import Mixture
 
 _ROUNDING = 1e-6  # means that differ by this share of the features' size, or less, are equal
@@ -23,7 +23,7 @@ _ROUNDING = 1e-6  # means that differ by this share of the features' size, or le
 
 @torch.no_grad()
 def start_at_centroids(
-    mixture: Mixture, rows: Rows, fit: Sequence[np.ndarray], y: np.ndarray
+    mixture: Mixture, rows: Rows, training_rows: Sequence[np.ndarray], y: np.ndarray
 ) -> None:
     """Set the weights of linear experts, in place, to how classes' means differ from each other.
 
@@ -32,16 +32,16 @@ def start_at_centroids(
     begin equal; the router's random beginning sends them different clips.
 
     Args:
-        mixture: As it was built, on any device.
-        rows: The data, on the same device.
-        fit: Training rows of each fold.
-        y: Classes of all rows of the data.
+        mixture: A new mixture, on any device.
+        rows: All rows of the data, on the same device.
+        training_rows: Numbers of the training rows of each fold.
+        y: Class of every row of the data.
     """
     layers = [group.layers[0] for group in mixture.groups if len(group.layers) == 1]
     if not layers:
         return
     n_classes, width = layers[0].weight.shape[2:]
-    for fold, part in enumerate(fit):
+    for fold, part in enumerate(training_rows):
         index = torch.from_numpy(part).to(rows.x.device)
         x = rows.take_fold(index, fold)
         own = torch.from_numpy(y[part]).to(x.device)

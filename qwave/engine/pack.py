@@ -28,10 +28,10 @@ def pack_fold(
 
     Args:
         trained: Result of `train_folds`.
-        position: Place of the fold in `trained`.
+        position: Position of the fold among the trained folds, counted from 0.
         config: Canonical configuration.
         data: Embeddings; the range of curiosity is fitted on the fold's training rows.
-        fold: The fold.
+        fold: The fold that was trained.
 
     Raises:
         ConfigError: Training diverged: a parameter cannot be stored, or is not finite.

@@ -20,7 +20,7 @@ _PAYS_FROM = 50_000
 def resolve_precision(
     precision: Precision, mixture: Mixture, library: ctypes.CDLL | None
 ) -> FloatName:
-    """What ``auto`` is for a mixture, on its device; others as they are.
+    """The precision that a mixture trains with: ``auto`` is decided here, others stay.
 
     In compiled training ``bfloat16`` is what the optimiser's moments are held in (the second is
     rounded stochastically), and what is multiplied in a backward pass is rounded to. It is taken
@@ -29,12 +29,12 @@ def resolve_precision(
     where the device multiplies it.
 
     Args:
-        precision: As asked for.
-        mixture: On the device that trains it.
-        library: Of compiled training, if that is the way.
+        precision: What the caller asked for.
+        mixture: The mixture, on the device that trains it.
+        library: The compiled library, if the backend is the compiled one.
 
     Raises:
-        ConfigError: There is no such precision, or not in this way of training.
+        ConfigError: There is no such precision, or the backend does not have it.
     """
     if precision not in get_args(Precision):
         allowed = ", ".join(get_args(Precision))

@@ -12,7 +12,14 @@ import numpy as np
 
 from qwave.config import TrialConfig, require_config
 from qwave.data import EmbeddingSet, Fold, holdout_split, require_embeddings, resolve_config
-from qwave.engine import Lessons, TrainedFolds, lessons_key, pack_fold, teach, train_folds
+from qwave.engine import (
+    SoftTargets,
+    TrainedFolds,
+    pack_fold,
+    teacher_key,
+    train_folds,
+    train_teacher,
+)
 from qwave.packing import PackedModel, packed_size_bytes
 from qwave.runtime import PackedClassifier
 
@@ -21,8 +28,9 @@ class FittedModel(NamedTuple):
     """A model, before and after packing.
 
     Attributes:
-        packed: What is shipped.
-        trained: What training left, with one fold; its checkpoints are of the training rows.
+        packed: The packed model, which is shipped.
+        trained: The trained parameters of one fold. The fold of `fit_model` is tested on its own
+            training rows, and so are its checkpoints.
     """
 
     packed: PackedModel
@@ -56,21 +64,22 @@ def predict_holdout(
     """Train on all rows but those of the held-out fold, and predict these from the packed model.
 
     Args:
-        configs: With one `data.holdout_fold` between them.
+        configs: Configurations with the same `data.holdout_fold`.
         data: All rows, the held-out ones among them.
-        device: As of `qwave.engine.crossval.cross_validate`.
+        device: ``cpu``, ``cuda`` or ``mps``; predictions are always made on the CPU.
 
     Returns:
-        Held-out rows [k], and the class that each configuration's model predicts of them, [m, k].
+        Held-out rows, int64 [k], and the class that each configuration's model predicts for them,
+        int64 [m, k].
     """
-    lessons: dict[str, list[Lessons]] = {}
+    by_teacher: dict[str, list[SoftTargets]] = {}
     predicted = []
     for config in (resolve_config(config, data) for config in configs):
         fold = holdout_split(data, config.data)
-        key = lessons_key(config)
-        if config.train.distillation and key not in lessons:
-            lessons[key] = teach(config, data, [fold], device=device)
-        fitted = _fit(config, data, fold, lessons.get(key), device)
+        key = teacher_key(config)
+        if config.train.distillation and key not in by_teacher:
+            by_teacher[key] = train_teacher(config, data, [fold], device=device)
+        fitted = _fit(config, data, fold, by_teacher.get(key), device)
         model = PackedClassifier(fitted.packed)
         predicted.append(model.predict_proba(data.x[fold.test]).argmax(axis=1))
     return fold.test, np.array(predicted)
@@ -80,12 +89,12 @@ def _fit(
     config: TrialConfig,
     data: EmbeddingSet,
     fold: Fold,
-    lessons: Sequence[Lessons] | None,
+    soft_targets: Sequence[SoftTargets] | None,
     device: str,
 ) -> FittedModel:
-    """Train a canonical configuration on a fold's training rows, taught where it asks for that."""
+    """Train a canonical configuration on a fold's training rows, with a teacher if it asks so."""
     packed_size_bytes(config, data)  # refuses what no file can hold, before it is trained
-    if config.train.distillation and lessons is None:
-        lessons = teach(config, data, [fold], device=device)
-    trained = train_folds(config, data, [fold], lessons=lessons, device=device)
+    if config.train.distillation and soft_targets is None:
+        soft_targets = train_teacher(config, data, [fold], device=device)
+    trained = train_folds(config, data, [fold], soft_targets=soft_targets, device=device)
     return FittedModel(pack_fold(trained, 0, config, data, fold), trained)

@@ -1,6 +1,6 @@
 """The loss of a step, and training that computes all folds and all experts as stacked products.
 
-Notation: f folds, s steps, b batch rows, e experts, c classes.
+Notation: f folds, s steps, m dropout masks, b batch rows, e experts, c classes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.engine.captured import CapturedStep
 from qwave.engine.precision import FloatName
 from qwave.engine.task import Examples, TrainingTask
 from qwave.nn.fused import fused
 from qwave.nn.mixture import Arithmetic, MixtureOutput, load_balance_loss
+
+# Steps that are run before one is captured: libraries choose their kernels and compilers make
+# theirs in the first, and the optimiser makes its state.
+N_WARM_UP = 3
 
 
 def training_loss(
@@ -25,13 +28,13 @@ def training_loss(
     """Weighted cross-entropy and load balance of each fold.
 
     Args:
-        output: Of a batch.
-        target: Probabilities, [f, b, c].
-        weight: [f, b]; 0 marks padding.
-        load_balance_weight: Of the second part.
+        output: Output of the mixture for a batch.
+        target: Wanted probabilities of the classes, [f, b, c].
+        weight: Weight of each example, [f, b]; 0 marks padding.
+        load_balance_weight: Weight of the load-balancing loss beside the cross-entropy.
 
     Returns:
-        [f]
+        Loss of each fold, [f].
     """
     loss = _cross_entropy(output.logits, target, weight)
     if output.probabilities is not None and output.gates is not None:
@@ -54,48 +57,87 @@ class _Schedule:
     """What the steps of an epoch read and write, all on the device.
 
     Attributes:
-        examples: A batch a step.
-        learning_rates: [s]
-        keys: Of dropout masks, int32 [s, m, f, 2].
-        losses: [f, s]
-        place: Of the next step, int64 [1].
+        examples: One batch a step.
+        learning_rates: One learning rate a step, [s].
+        keys: Keys of the dropout masks of each step, int32 [s, m, f, 2].
+        losses: Loss of each fold before each step, written by the steps, [f, s].
+        position: Number of the next step, counted from 0, int64 [1].
     """
 
     examples: Examples
     learning_rates: Tensor
     keys: Tensor
     losses: Tensor
-    place: Tensor
+    position: Tensor
 
     def tensors(self) -> list[Tensor]:
-        """All of it."""
-        return [*self.examples, self.learning_rates, self.keys, self.losses, self.place]
+        """All tensors of the schedule."""
+        return [*self.examples, self.learning_rates, self.keys, self.losses, self.position]
+
+
+class CapturedStep:
+    """A training step that is launched as one CUDA graph from its fourth call on.
+
+    A step of four experts of two hidden layers is 810 operations before any are fused, many of
+    them shorter than their launch. Replayed, they follow each other without the processor.
+
+    The first calls run as they are, and count like any other: nothing is computed twice, and no
+    state has to be put back.
+
+    Args:
+        function: The step; it reads and writes the same tensors on every call, and never waits
+            for the device.
+        device: A CUDA device.
+    """
+
+    def __init__(self, function: Callable[[], None], device: torch.device) -> None:
+        self.function = function
+        self.n_calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        # Capture is not possible on the default stream; autograd remembers the stream of a
+        # parameter's first gradient, therefore one for all calls.
+        self.stream = torch.cuda.Stream(device)
+
+    def __call__(self) -> None:
+        """Run one more step."""
+        if self.n_calls >= N_WARM_UP and self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.function()
+        self.n_calls += 1
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            if self.graph is None:
+                self.function()
+            else:
+                self.graph.replay()
+        current.wait_stream(self.stream)
 
 
 class StackedTrainer:
     """Trains all folds by autograd and one optimiser: on GPUs, and without a C compiler.
 
-    A step finds its place in a schedule on the device, and moves it on: on a CUDA device it is
+    A step reads its number from a schedule on the device, and raises it: on a CUDA device it is
     captured once, and replayed without anything coming from the host.
 
     Args:
-        task: On any device; its masks are drawn anew for every step.
-        is_quantized: Or in float32.
+        task: What is trained, on any device; its masks are drawn anew for every step.
         precision: What gradients are rounded to in products: see `qwave.engine.precision`.
     """
 
-    def __init__(self, task: TrainingTask, *, is_quantized: bool, precision: FloatName) -> None:
+    def __init__(self, task: TrainingTask, *, precision: FloatName) -> None:
         self.mixture, self.rows, self.dropout = task.mixture, task.rows, task.dropout
-        self.load_balance_weight = task.config.model.load_balance_weight
+        self.load_balance_weight = task.load_balance_weight
         short = torch.bfloat16 if precision == "bfloat16" else None
-        self.arithmetic = Arithmetic(is_quantized, gradient_dtype=short)
+        self.arithmetic = Arithmetic(task.is_quantized, gradient_dtype=short)
         self.n_steps = 0
         self.device = task.rows.x.device
         self.learning_rate = torch.zeros((), device=self.device)
         self.optimizer = torch.optim.AdamW(
             task.mixture.parameters(),
             lr=self.learning_rate,
-            weight_decay=task.config.train.weight_decay,
+            weight_decay=task.weight_decay,
             fused=self.device.type != "mps",
             capturable=self.device.type == "cuda",
         )
@@ -131,18 +173,20 @@ class StackedTrainer:
         assert self.schedule is not None, "train makes the schedule"
         schedule = self.schedule
         row, partner, share, target, weight = (
-            tensor.index_select(1, schedule.place).squeeze(1) for tensor in schedule.examples
+            tensor.index_select(1, schedule.position).squeeze(1) for tensor in schedule.examples
         )
-        self.learning_rate.copy_(schedule.learning_rates.index_select(0, schedule.place).squeeze())
-        self.dropout.draw(schedule.keys.index_select(0, schedule.place).squeeze(0))
+        self.learning_rate.copy_(
+            schedule.learning_rates.index_select(0, schedule.position).squeeze()
+        )
+        self.dropout.draw(schedule.keys.index_select(0, schedule.position).squeeze(0))
         x = self.rows.mix(row.clamp_min(0), partner, share)
         output = self.mixture(x, dropout=self.dropout, arithmetic=self.arithmetic)
         loss = training_loss(output, target, weight, self.load_balance_weight)
         self.optimizer.zero_grad()
         loss.sum().backward()
         self.optimizer.step()
-        schedule.losses.index_copy_(1, schedule.place, loss.detach().unsqueeze(1))
-        schedule.place.add_(1)
+        schedule.losses.index_copy_(1, schedule.position, loss.detach().unsqueeze(1))
+        schedule.position.add_(1)
 
     @torch.no_grad()
     def predict(self, index: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Dropout of all folds, whose masks are the same on every device and in compiled training.
 
-Notation: f folds, b batch rows, e experts, i inputs of a layer.
+Notation: f folds, s steps, m masks, b batch rows, e experts, i inputs of a layer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.config import ModelConfig
 from qwave.nn.fused import fused
 
 
@@ -22,14 +21,14 @@ class DropMask:
     sent to few of them, and the numbers drawn do not grow with their count.
 
     Sixteen bits decide about an element, so that rates are multiples of 2^-16. They are a hash of
-    the fold's seed, the step, the mask and the element's place, and therefore the same on every
+    the fold's seed, the step, the mask and the element's position, and therefore the same on every
     device, in whatever order they are asked for (`native/codes.h` draws the same ones). Every
     generator that keeps a state is slower, and has another sequence on another device.
 
     Attributes:
-        slot: Tells the masks of one step from each other.
-        drawn: int16 [f, b, i]; None where nothing is dropped.
-        threshold: Values from here on are kept.
+        slot: Number of the mask among the masks of one step.
+        drawn: Random bits of every element, int16 [f, b, i]; None where nothing is dropped.
+        threshold: Elements whose bits are this value or above are kept.
         factor: What kept values are multiplied with.
     """
 
@@ -41,7 +40,7 @@ class DropMask:
         self.drawn: Tensor | None = None
 
     def draw(self, keys: Tensor) -> None:
-        """The mask of a step from its keys in each fold, int32 [f, 2]."""
+        """Draw the mask of a step from the keys of the folds, int32 [f, 2]."""
         if not self.is_on:
             return
         n_rows, width = self.shape
@@ -60,10 +59,10 @@ class DropMask:
 
 @fused
 def _hash(keys: Tensor, n: int) -> Tensor:
-    """32 bits for each of n places, int32 [f, n]."""
+    """32 random bits for each of n positions, int32 [f, n]."""
     low, high = keys[:, :1], keys[:, 1:]
-    place = torch.arange(n, dtype=torch.int32, device=keys.device)
-    h = place * _as_int32(0x9E3779B1) + low
+    position = torch.arange(n, dtype=torch.int32, device=keys.device)
+    h = position * _as_int32(0x9E3779B1) + low
     h = (h ^ _shifted(h, 16)) * _as_int32(0x7FEB352D)
     h = ((h ^ _shifted(h, 15)) + high) * _as_int32(0x846CA68B)
     return h ^ _shifted(h, 16)
@@ -85,7 +84,7 @@ def _shifted(x: Tensor, by: int) -> Tensor:
 
 
 def mask_keys(seeds: Sequence[int], steps: Sequence[int], n_masks: int) -> np.ndarray:
-    """What masks hang on: 64 bits for each step, mask and fold, uint64 [s, m, f]."""
+    """Keys that masks are drawn from: 64 bits for each step, mask and fold, uint64 [s, m, f]."""
     of_seed = _mix64(np.array(seeds, dtype=np.uint64))
     of_step = _mix64(of_seed + np.array(steps, dtype=np.uint64)[:, None])
     return _mix64(of_step[:, None, :] + np.arange(n_masks, dtype=np.uint64)[:, None])
@@ -99,33 +98,36 @@ def _mix64(x: np.ndarray) -> np.ndarray:
 
 
 class Dropout:
-    """All masks of a mixture's step.
+    """All masks of one step of a mixture.
+
+    Args:
+        experts: Number and dropout rate of the inputs of each layer of an expert, in the order of
+            the layers.
+        router: Number and dropout rate of the inputs of each layer of the router; empty for a
+            single expert.
+        n_rows: Number of rows of a batch, with padding.
+        seeds: One a fold; a fold's masks depend on no other fold's.
+        device: Where the masks are used; default: the CPU.
 
     Attributes:
-        seeds: One a fold: its masks are the same whether it trains alone or in a stack.
-        experts: Of the inputs of each layer of an expert.
-        router: Of the inputs of each layer of the router; empty for a single expert.
+        experts: Masks of the inputs of each layer of an expert.
+        router: Masks of the inputs of each layer of the router.
     """
 
     def __init__(
         self,
-        config: ModelConfig,
-        in_features: int,
+        experts: Sequence[tuple[int, float]],
+        router: Sequence[tuple[int, float]],
         n_rows: int,
         seeds: Sequence[int],
         device: torch.device | None = None,
     ) -> None:
         self.seeds, self.device = seeds, device or torch.device("cpu")
-        widths = (in_features, *config.hidden)
-        rates = (config.input_dropout, *(config.dropout for _ in config.hidden))
-        self.experts = tuple(
+        masks = tuple(
             DropMask(slot, (n_rows, width), rate)
-            for slot, (width, rate) in enumerate(zip(widths, rates, strict=True))
+            for slot, (width, rate) in enumerate((*experts, *router))
         )
-        self.router = tuple(
-            DropMask(slot, (n_rows, width), config.router.dropout)
-            for slot, width in enumerate(config.router_widths(in_features)[:-1], len(widths))
-        )
+        self.experts, self.router = masks[: len(experts)], masks[len(experts) :]
 
     def keys(self, steps: Sequence[int]) -> Tensor:
         """Keys of the masks of steps, counted from 1: int32 [s, m, f, 2], on the device."""
@@ -135,6 +137,6 @@ class Dropout:
         )
 
     def draw(self, keys: Tensor) -> None:
-        """The masks of a step from its keys, int32 [m, f, 2]."""
+        """Draw all masks of a step from their keys, int32 [m, f, 2]."""
         for mask, own in zip((*self.experts, *self.router), keys, strict=True):
             mask.draw(own)

@@ -15,8 +15,8 @@ from torch import Tensor
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
-# Of one function: for dimensions that are 1 or not, schemes, and tensors that are there or not.
-# Beyond its own limit of 8, PyTorch would run the rest operation by operation.
+# Kernels of one function: for dimensions that are 1 or not, schemes, and tensors that are there or
+# not. Beyond its own limit of 8, PyTorch would run the rest operation by operation.
 _MOST_KERNELS = 64
 
 
@@ -28,7 +28,8 @@ def fused(function: Callable[_P, _R]) -> Callable[_P, _R]:
     (`qwave.engine.compiled`), and PyTorch's compiler takes seconds for each function.
 
     Args:
-        function: Its first argument is a tensor; sizes may differ from call to call.
+        function: The function; its first argument is a tensor, whose sizes may differ from call
+            to call.
     """
 
     @functools.cache
@@ -50,13 +51,13 @@ def fused(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @functools.cache
 def can_fuse(device: torch.device) -> bool:
-    """Whether a kernel can be made for a CUDA device; why not goes to the log, once."""
+    """Whether a kernel can be made for a CUDA device; if not, the log says why, once."""
     if importlib.util.find_spec("triton") is None:
         _log.warning("no Triton: operations on the GPU run one by one, which takes longer")
         return False
     try:
         with warnings.catch_warnings():
-            # Said once a process; nothing that is fused is a product.
+            # PyTorch warns once a process; nothing that is fused is a product.
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
             torch.compile(lambda x: x + 1, dynamic=True)(torch.zeros(2, device=device))
     except torch._dynamo.exc.TorchDynamoException as error:

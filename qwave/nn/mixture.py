@@ -20,13 +20,11 @@ which is the order of experts in a canonical configuration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from qwave.config import ModelConfig
 from qwave.nn import quantizers as quant
 from qwave.nn.dropout import DropMask, Dropout
 from qwave.nn.fused import fused
@@ -35,11 +33,11 @@ NORM_EPSILON = 1e-5
 
 
 class MixtureOutput(NamedTuple):
-    """Result of a mixture.
+    """Result of a mixture for a batch of clips.
 
     Attributes:
-        logits: [f, b, c].
-        probabilities: The router's, [f, b, e]; None for a single expert.
+        logits: Logits of the classes, [f, b, c].
+        probabilities: Router probabilities of the experts, [f, b, e]; None for a single expert.
         gates: Weight of each expert, zero outside the chosen k, summing to 1: [f, b, e]; None for
             a single expert.
     """
@@ -53,8 +51,10 @@ class Arithmetic(NamedTuple):
     """What products are computed in.
 
     Attributes:
-        is_quantized: In the arithmetic of each layer's scheme; otherwise all in fp32.
-        gradient_dtype: See `qwave.nn.quantizers.linear`.
+        is_quantized: Whether products use the arithmetic of each layer's scheme; otherwise all
+            are in fp32.
+        gradient_dtype: Type that gradients are rounded to in the products of a backward pass; see
+            `qwave.nn.quantizers.linear`.
     """
 
     is_quantized: bool = True
@@ -265,35 +265,3 @@ def mutual_information(probabilities: Tensor) -> Tensor:
 
 def _entropy(probabilities: Tensor) -> Tensor:
     return -torch.xlogy(probabilities, probabilities).sum(dim=-1)
-
-
-def build_mixture(
-    config: ModelConfig,
-    in_features: int,
-    num_classes: int,
-    generators: Sequence[torch.Generator],
-) -> Mixture:
-    """Build the mixture of a canonical configuration, one copy a fold.
-
-    Args:
-        config: Experts must stand in the order of their schemes (`TrialConfig.canonical`).
-        in_features: d.
-        num_classes: c.
-        generators: One a fold; each fold's parameters are drawn from its own.
-    """
-    groups = []
-    for scheme, members in groupby(config.schemes):
-        num_members = len(list(members))
-        widths = (in_features, *config.hidden, num_classes)
-        layers = [
-            StackedLinear(num_members, i, o, config.layer_scheme(scheme, layer), generators)
-            for layer, (i, o) in enumerate(pairwise(widths))
-        ]
-        groups.append(ExpertGroup(layers))
-    widths = config.router_widths(in_features)
-    router = None
-    if config.num_experts > 1:
-        router = Router(
-            [StackedLinear(1, i, o, config.router.scheme, generators) for i, o in pairwise(widths)]
-        )
-    return Mixture(groups, router, top_k=config.top_k)

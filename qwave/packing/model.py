@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.config import ConfigError, ModelConfig
-from qwave.config.trial import Normalization, require_choice
+from qwave.config.errors import require_choice
+from qwave.config.trial import Normalization
 from qwave.data.embeddings import is_encoder_identity
 
 MAX_LAYERS = 1_000

@@ -28,6 +28,7 @@ from qwave.config import (
     nearest,
     scheme_name,
 )
+from qwave.config.trial import RETIRED_TRAIN_KEYS
 from qwave.space.domains import MAX_EXPERTS, check_search, parse_domain
 from qwave.space.words import expand_home, kind_of, number_hint, parse_override
 from qwave.space.yaml_file import read_yaml
@@ -77,6 +78,7 @@ def parse_config(tree: Mapping[str, Any], source: str = "configuration") -> Tria
         ConfigError: A key is unknown, a value has the wrong type, or a combination is impossible.
     """
     flat = flatten(tree, source)
+    _drop_retired(flat, source)
     num_experts = flat.pop("model.num_experts", None)
     _rename_schemes(flat, source)
     config = validate(TrialConfig, _nest(flat), source)
@@ -248,6 +250,17 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[last] = value
     return nested
+
+
+def _drop_retired(flat: dict[str, Any], source: str) -> None:
+    """Leave out keys of early stopping, which stored configurations hold switched off."""
+    for name, off in RETIRED_TRAIN_KEYS.items():
+        value = flat.pop(key := f"train.{name}", off)
+        if value != off:
+            raise ConfigError(
+                f"{source}: {key}={shown(value)}: early stopping is gone, every fold trains all "
+                "`train.epochs`; leave this key out"
+            )
 
 
 def _rename_schemes(flat: dict[str, Any], source: str) -> None:

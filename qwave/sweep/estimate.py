@@ -11,7 +11,8 @@ import optuna
 from optuna.trial import FixedTrial
 
 from qwave.config import QwaveError, TrainConfig, TrialConfig, WorkerLostError
-from qwave.engine import lessons_key
+from qwave.engine import teacher_key
+from qwave.engine.train import N_CHECKPOINTS
 from qwave.packing import packed_size_bytes
 from qwave.space import baseline_params, suggest
 from qwave.sweep.plan import Plan
@@ -44,7 +45,7 @@ def expected_seconds(plan: Plan) -> float:
     distinct = list({config.digest: config for config in drawn}.values())
     n_workers = worker_count(sweep.budget.workers, plan.device)
     start = time.perf_counter()
-    with training_pool(n_workers, plan.data, plan.device) as pool:
+    with training_pool(n_workers, plan.data, plan.device, plan.folds) as pool:
 
         def seconds_of(configs: Sequence[TrialConfig]) -> list[float]:
             shorts = [shortened(config, _N_EPOCHS) for config in configs]
@@ -81,7 +82,7 @@ def expected_seconds(plan: Plan) -> float:
         n_parallel=min(n_workers, sweep.sampler.in_flight),
         startup_seconds=startup,
         teacher_seconds=teacher,
-        n_teachers=len({lessons_key(config) for config in taught}),
+        n_teachers=len({teacher_key(config) for config in taught}),
     )
 
 
@@ -117,16 +118,15 @@ def scaled_seconds(phases: Mapping[str, float], short: TrainConfig, full: TrainC
 
     Args:
         phases: `TrialResult.phase_seconds` of the short one: ``steps`` grow with the epochs,
-            ``look`` with the looks at held-out rows, ten at most without `patience`; the rest is
-            done once.
+            ``evaluate`` with the checkpoints, ten at most; the rest is done once.
         short: How the short one was trained.
         full: How the whole one will be.
     """
-
-    def looks(train: TrainConfig) -> int:
-        return min(train.epochs, _N_LOOKS) if train.patience is None else train.epochs
-
-    factors = {"steps": full.epochs / short.epochs, "look": looks(full) / looks(short)}
+    checkpoints = [min(train.epochs, N_CHECKPOINTS) for train in (short, full)]
+    factors = {
+        "steps": full.epochs / short.epochs,
+        "evaluate": checkpoints[1] / checkpoints[0],
+    }
     return sum(seconds * factors.get(name, 1.0) for name, seconds in phases.items())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qwave.audio import open_data
@@ -15,7 +15,6 @@ from qwave.data import (
     Fold,
     find_leaks,
     holdout_split,
-    inner_split,
     leave_out,
     make_folds,
     resolve_folds,
@@ -33,6 +32,7 @@ class Plan:
     Attributes:
         sweep: The sweep; its number of folds is settled (`qwave.data.resolve_folds`).
         data: Rows that are searched, without those of the held-out fold.
+        folds: The folds of every trial.
         device: Where trials train.
         smallest_bytes: Smallest file of the space.
         largest_bytes: Largest file of the space, within the budget or not.
@@ -42,6 +42,7 @@ class Plan:
 
     sweep: SweepConfig
     data: EmbeddingSet
+    folds: tuple[Fold, ...] = dataclasses.field(repr=False)
     device: str
     smallest_bytes: int
     largest_bytes: int
@@ -86,7 +87,6 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
             warnings.warn(leak, UserWarning, stacklevel=2)
     resolved = resolve_folds(data, source)
     sweep = dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, data=resolved))
-    _check_patience(sweep, data, folds)
     sizes = sorted(packed_size_bytes(config, data) for config in extreme_configs(sweep))
     if sweep.budget.max_size_bytes < sizes[0]:
         raise ConfigError(
@@ -94,14 +94,7 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
             f"this space takes {sizes[0]} bytes; allow at least that, or fewer hidden units, bits "
             "or experts"
         )
-    return Plan(with_absolute_path(sweep), data, device, sizes[0], sizes[-1], tuple(notes))
-
-
-def _check_patience(sweep: SweepConfig, data: EmbeddingSet, folds: Sequence[Fold]) -> None:
-    """Refuse data that leave no rows for `train.patience` to look at, before any trial does."""
-    if sweep.base.train.patience is not None or "train.patience" in sweep.search:
-        for fold in folds:
-            inner_split(data, fold.train, sweep.base.train.validation_share, seed=0)
+    return Plan(with_absolute_path(sweep), data, folds, device, sizes[0], sizes[-1], tuple(notes))
 
 
 @contextmanager

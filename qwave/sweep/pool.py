@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -23,8 +22,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qwave.config import TrialConfig
-from qwave.data import EmbeddingSet, make_folds
-from qwave.engine import Lessons, lessons_key, teach
+from qwave.data import EmbeddingSet, Fold, folds_and_notes
+from qwave.engine import SoftTargets, teacher_key, train_teacher
 from qwave.engine.crossval import cross_validate
 from qwave.packing import to_bytes
 from qwave.processes import (
@@ -44,18 +43,22 @@ class SharedData:
     Attributes:
         file: Where x lies.
         rest: The other fields of the `EmbeddingSet`.
+        folds: The folds of every trial; None: each trial makes those that it asks for.
     """
 
     file: Path
     rest: dict[str, Any]
+    folds: Sequence[Fold] | None = None
 
     @classmethod
-    def write(cls, data: EmbeddingSet, folder: Path) -> SharedData:
+    def write(
+        cls, data: EmbeddingSet, folder: Path, folds: Sequence[Fold] | None = None
+    ) -> SharedData:
         """Put x into a file in this folder."""
         fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
         file = folder / "x.npy"
         np.save(file, fields.pop("x"))
-        return cls(file, fields)
+        return cls(file, fields, folds)
 
     def open(self) -> EmbeddingSet:
         """The embeddings. What a process writes into x it keeps to itself."""
@@ -93,8 +96,16 @@ class TrainingPool:
 
 
 @contextmanager
-def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[TrainingPool]:
+def training_pool(
+    n_workers: int, data: EmbeddingSet, device: str, folds: Sequence[Fold] | None = None
+) -> Iterator[TrainingPool]:
     """Workers that import torch at once; on exit those that still train are ended.
+
+    Args:
+        n_workers: Number of processes.
+        data: What every trial trains on.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        folds: The folds of every trial; default: each trial makes those that it asks for.
 
     Raises:
         ConfigError: This process is itself a worker that imports the program that started it, see
@@ -107,7 +118,7 @@ def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[T
         ready = [submitted(pool, os.getpid) for _ in range(n_workers)]
     with tempfile.TemporaryDirectory(prefix="qwave-") as folder:
         try:
-            yield TrainingPool(pool, SharedData.write(data, Path(folder)), device, ready)
+            yield TrainingPool(pool, SharedData.write(data, Path(folder), folds), device, ready)
         finally:
             # No trial is waited for: on a normal end none runs any more, and what runs when a
             # person stops a study is queued again. The pool's thread is: left to the end of the
@@ -121,36 +132,38 @@ def training_pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[T
 def run_trial(config: TrialConfig, data: SharedData, device: str) -> FinishedTrial:
     """One trial, as a worker runs it."""
     embeddings = data.open()
-    lessons = _lessons(config, embeddings, data.file.parent, device)
-    result = cross_validate(config, embeddings, lessons=lessons, device=device)
+    # What there is to say about folds is said once, where a study begins.
+    folds = data.folds or folds_and_notes(embeddings, config.data)[0]
+    soft_targets = _soft_targets(config, embeddings, folds, data.file.parent, device)
+    result = cross_validate(config, embeddings, folds, soft_targets=soft_targets, device=device)
     packed = tuple(to_bytes(model.packed) for model in result.models)
     return FinishedTrial(dataclasses.replace(result, models=()), packed)
 
 
-def _lessons(
-    config: TrialConfig, data: EmbeddingSet, folder: Path, device: str
-) -> list[Lessons] | None:
-    """What trials with a teacher are taught: read from a file, or made and left in one.
+def _soft_targets(
+    config: TrialConfig, data: EmbeddingSet, folds: Sequence[Fold], folder: Path, device: str
+) -> list[SoftTargets] | None:
+    """Soft targets of trials with a teacher: read from a file, or made and left in one.
 
-    Two workers that need the same lessons at the same time both make them: they are equal.
+    Two workers that need the same ones at the same time both make them: they are equal.
     """
     if not config.train.distillation:
         return None
-    file = folder / f"{lessons_key(config)}.npz"
+    file = folder / f"{teacher_key(config)}.npz"
+    names = [field.name for field in dataclasses.fields(SoftTargets)]
     if not file.exists():
-        made = teach(config.canonical(), data, make_folds(data, config.data), device=device)
+        made = train_teacher(config.canonical(), data, folds, device=device)
         arrays = {
-            f"{fold}.{field.name}": getattr(lessons, field.name)
-            for fold, lessons in enumerate(made)
-            for field in dataclasses.fields(Lessons)
+            f"{fold}.{name}": getattr(own, name) for fold, own in enumerate(made) for name in names
         }
         unfinished = file.with_suffix(f".{os.getpid()}.npz")
         np.savez(unfinished, **arrays)
         unfinished.replace(file)
     with np.load(file) as arrays:
-        n_folds = 1 + max(int(name.split(".")[0]) for name in arrays)
-        names = [field.name for field in dataclasses.fields(Lessons)]
-        return [Lessons(*(arrays[f"{fold}.{n}"] for n in names)) for fold in range(n_folds)]
+        return [
+            SoftTargets(*(arrays[f"{fold}.{name}"] for name in names))
+            for fold in range(len(folds))
+        ]
 
 
 def worker_count(wanted: int | None, device: str) -> int:
@@ -170,6 +183,4 @@ def _prepare() -> None:
     # predictions take four times as long.
     threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What make_folds warns of was shown once, when the study began.
-    warnings.simplefilter("ignore", UserWarning)
     end_with_parent()

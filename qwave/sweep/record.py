@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from qwave.config import TrialConfig
-from qwave.data import EmbeddingSet, Fold, make_folds
+from qwave.data import EmbeddingSet
 from qwave.engine.crossval import TrialResult
 from qwave.packing import packed_size_parts
 from qwave.report import FoldFigures
@@ -36,7 +35,7 @@ class FinishedTrial:
     """
 
     result: TrialResult
-    packed: tuple[bytes, ...]
+    packed: tuple[bytes, ...] = dataclasses.field(repr=False)
 
 
 class Recorder:
@@ -111,16 +110,17 @@ class Recorder:
         folder = self.tracker.artifact_folder(run_id)
         _write_json(folder / "config.json", dataclasses.asdict(result.config))
         _write_predictions(folder / "predictions.csv", result, self._data)
-        folds = _folds(self._data, result.config)
-        for fold in folds:
-            place = folder / f"fold_{fold.index}"
+        tested = [
+            np.flatnonzero(result.predictions.fold == fold) for fold in range(len(finished.packed))
+        ]
+        for fold, (rows, packed) in enumerate(zip(tested, finished.packed, strict=True)):
+            place = folder / f"fold_{fold}"
             place.mkdir(exist_ok=True)
-            (place / "model.qwave").write_bytes(finished.packed[fold.index])
-            self._write_curiosity(place, result, fold.test)
+            (place / "model.qwave").write_bytes(packed)
+            self._write_curiosity(place, result, rows)
         for picture, draw in self._pictures(result).items():
-            for fold in folds:
-                content = draw(fold.index, fold.test)
-                (folder / f"fold_{fold.index}" / picture).write_bytes(content)
+            for fold, rows in enumerate(tested):
+                (folder / f"fold_{fold}" / picture).write_bytes(draw(fold, rows))
         tags = {"qwave.outcome": "complete"}
         self.tracker.log(run_id, metrics=metrics, series=_series(result), tags=tags)
         self.tracker.end_run(run_id)
@@ -179,13 +179,6 @@ class Recorder:
                 epochs, result.train_loss[:, fold], looked_at, [loss[fold] for loss in held_out]
             ),
         }
-
-
-def _folds(data: EmbeddingSet, config: TrialConfig) -> tuple[Fold, ...]:
-    """The folds, without the warnings that were shown when the study began."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return make_folds(data, config.data)
 
 
 def config_label(config: TrialConfig) -> str:

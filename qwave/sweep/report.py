@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from qwave.config import SweepConfig, TrialConfig
+from qwave.config.trial import RETIRED_TRAIN_KEYS
 from qwave.report import Estimate, Records, front_png, report_html
 from qwave.scores import FrontPoint
 from qwave.scores.pareto import hypervolume, non_dominated
@@ -226,7 +227,8 @@ def _write_front_csv(path: Path, front: Sequence[FrontPoint]) -> None:
 
     Neither run ids nor times: the same sweep with the same seed writes the same bytes.
     """
-    keys = sorted({key for point in front for key in point.configuration})
+    retired = {f"train.{name}": value for name, value in RETIRED_TRAIN_KEYS.items()}
+    keys = sorted({*retired, *(key for point in front for key in point.configuration)})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = ["size_bytes", "accuracy", "accuracy_standard_error", "digest", "trial", "label"]
@@ -240,7 +242,7 @@ def _write_front_csv(path: Path, front: Sequence[FrontPoint]) -> None:
                     point.digest,
                     point.number,
                     point.label,
-                    *(_cell(point.configuration.get(key)) for key in keys),
+                    *(_cell(point.configuration.get(key, retired.get(key))) for key in keys),
                 ]
             )
 

@@ -96,7 +96,7 @@ def run_sweep(
     n_workers = worker_count(sweep.budget.workers, plan.device)
     with (
         opened_store(store),
-        training_pool(n_workers, plan.data, plan.device) as pool,
+        training_pool(n_workers, plan.data, plan.device, plan.folds) as pool,
         stop_requests() as is_stopped,
     ):
         attributes = {

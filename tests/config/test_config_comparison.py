@@ -15,7 +15,6 @@ from qwave.config import (
     ConfirmationConfig,
     DataConfig,
     ModelConfig,
-    TrainConfig,
     TrialConfig,
 )
 
@@ -71,7 +70,9 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: _comparison(
             variants={
                 "a": TWO,
-                "b": dataclasses.replace(TWO, train=TrainConfig(validation_share=0.4)),
+                "b": dataclasses.replace(
+                    TWO, model=dataclasses.replace(TWO.model, head_scheme=TWO.model.schemes[0])
+                ),
             }
         ),
         "`variants` 'a' and 'b' are the same configuration; keep one",

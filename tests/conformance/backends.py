@@ -12,13 +12,13 @@ from typing import NamedTuple, get_args
 import numpy as np
 import onnxruntime
 import torch
+from qwave.engine.rows import rows_on_device
 
 from qwave.config import SCHEMES, DataConfig, Grid, ModelConfig, TrainConfig, TrialConfig
 from qwave.config.trial import Normalization
 from qwave.data import EmbeddingSet
 from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.refit import FittedModel, fit_model
-from qwave.engine.rows import rows_on_device
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import TrainingTask
 from qwave.export.graph import onnx_model

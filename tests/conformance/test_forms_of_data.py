@@ -65,18 +65,18 @@ def plain(kind: str) -> EmbeddingSet:
     return qwave.embeddings_from_arrays(given.x, given.y, fold=given.fold, names=given.names)
 
 
-def trained(data: EmbeddingSet, way: Literal["compiled", "stacked"]) -> list[bytes]:
+def trained(data: EmbeddingSet, backend: Literal["compiled", "stacked"]) -> list[bytes]:
     """Packed bytes of all folds."""
     folds = make_folds(data, CONFIG.data)
-    result = train_folds(CONFIG, data, folds, way=way)
+    result = train_folds(CONFIG, data, folds, backend=backend)
     return [
         to_bytes(pack_fold(result, place, CONFIG, data, fold)) for place, fold in enumerate(folds)
     ]
 
 
 @functools.cache
-def trained_on_plain(kind: str, way: Literal["compiled", "stacked"]) -> list[bytes]:
-    return trained(plain(kind), way)
+def trained_on_plain(kind: str, backend: Literal["compiled", "stacked"]) -> list[bytes]:
+    return trained(plain(kind), backend)
 
 
 @functools.cache

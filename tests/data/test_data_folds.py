@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qwave.config import DataConfig, DataError
-from qwave.data import EmbeddingSet, Fold, inner_split, load_embeddings, make_folds
+from qwave.data import EmbeddingSet, Fold, load_embeddings, make_folds
 
 MakeSet = Callable[..., EmbeddingSet]
 
@@ -248,81 +248,3 @@ def test_drop_overlap_that_takes_a_whole_class_is_refused(make_set: MakeSet) -> 
             make_folds(data, DataConfig(folds=folds, drop_overlap=True))  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="1 recordings span official folds"):
         assert len(make_folds(data, DataConfig())) == 2
-
-
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("has_groups", [True, False])
-def test_an_inner_split_parts_the_rows_it_is_given(
-    make_set: MakeSet, seed: int, has_groups: bool
-) -> None:
-    data = _random_grouped(make_set, seed, 3)
-    group = data.group
-    assert group is not None
-    if not has_groups:
-        data = make_set(data.x, data.y)
-    rows = np.flatnonzero(group % 3 > 0)
-    fit, validation = inner_split(data, rows, 0.2, seed)
-    assert not set(fit) & set(validation), f"{seed=}"
-    assert sorted([*fit, *validation]) == rows.tolist(), f"{seed=}"
-    assert len(fit), f"{seed=}"
-    assert len(validation), f"{seed=}"
-    if has_groups:
-        assert not set(group[fit]) & set(group[validation]), f"{seed=}"
-
-
-def test_an_inner_split_follows_its_seed(make_set: MakeSet) -> None:
-    data = make_set(_features(60), np.arange(60) % 3, group=np.arange(60))
-    rows = np.arange(40)
-    splits = [inner_split(data, rows, 0.15, seed)[1].tolist() for seed in (1, 1, 2)]
-    assert splits[0] == splits[1]
-    assert splits[0] != splits[2]
-
-
-@pytest.mark.parametrize("share", [0.1, 0.15, 0.25, 0.5])
-def test_about_the_share_asked_for_validates(make_set: MakeSet, share: float) -> None:
-    data = make_set(_features(300), np.arange(300) % 3, group=np.arange(300))
-    fit, validation = inner_split(data, np.arange(300), share, 0)
-    assert len(validation) / 300 == pytest.approx(share, rel=0.1)
-    np.testing.assert_allclose(np.bincount(data.y[validation]), len(validation) / 3, atol=1)
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("has_groups", [True, False])
-def test_both_parts_of_an_inner_split_keep_every_class_of_two_recordings_or_more(
-    make_set: MakeSet, seed: int, has_groups: bool
-) -> None:
-    rng = np.random.default_rng(seed)
-    y = np.repeat([0, 1, 2], [40, 30, 8])
-    # The last class: eight clips in two recordings.
-    group = np.concatenate([np.arange(70), 70 + rng.permutation(np.arange(8) % 2)])
-    data = make_set(_features(len(y)), y, group=group if has_groups else None)
-    fit, validation = inner_split(data, np.arange(len(y)), 0.15, seed)
-    assert set(y[fit]) == {0, 1, 2}, f"{seed=}"
-    assert set(y[validation]) == {0, 1, 2}, f"{seed=}"
-
-
-@pytest.mark.parametrize("has_groups", [True, False])
-def test_an_inner_split_that_could_keep_nothing_back_is_refused(
-    make_set: MakeSet, has_groups: bool
-) -> None:
-    group = np.array([0, 0, 1, 1, 2, 2]) if has_groups else None
-    y = np.array([0, 0, 1, 1, 2, 2]) if has_groups else np.arange(6)
-    data = make_set(_features(6), y, group=group)
-    what = "recordings" if has_groups else "clips"
-    message = (
-        "train.patience needs rows of the training part to look at, but no class has two "
-        f"{what} among the 6 clips of one; leave train.patience out"
-    )
-    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
-        inner_split(data, np.arange(6), 0.15, 0)
-
-
-def test_an_inner_split_of_a_class_with_one_clip_keeps_that_clip_for_fitting(
-    make_set: MakeSet,
-) -> None:
-    data = make_set(_features(21), np.repeat([0, 1], [20, 1]), group=np.arange(21))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fit, validation = inner_split(data, np.arange(21), 0.15, 0)
-    assert sorted([*fit, *validation]) == list(range(21))
-    assert 20 in fit

@@ -31,7 +31,7 @@ from qwave.data import (
     make_folds,
     resolve_config,
 )
-from qwave.engine import Checkpoint, crossval
+from qwave.engine import crossval
 from qwave.engine import refit as fit
 from qwave.engine.crossval import TrialResult, cross_validate
 from qwave.engine.refit import fit_model
@@ -224,12 +224,6 @@ def test_permuted_experts_are_the_same_trial(data: EmbeddingSet) -> None:
     assert one.config == two.config
 
 
-def test_checkpoints_are_told_while_training(data: EmbeddingSet) -> None:
-    seen: list[Checkpoint] = []
-    result = cross_validate(_config(MODELS["linear"]), data, on_checkpoint=seen.append)
-    assert tuple(seen) == result.checkpoints
-
-
 def test_recordings_left_out_of_training_are_tested_all_the_same(
     make_set: Callable[..., EmbeddingSet],
 ) -> None:
@@ -247,13 +241,26 @@ def test_recordings_left_out_of_training_are_tested_all_the_same(
     assert len(honest.predictions.predicted) == len(leaky.predictions.predicted) == 30
 
 
-def test_a_trial_with_patience_runs_to_a_result(data: EmbeddingSet) -> None:
-    config = _config(MODELS["mixture"], epochs=12, patience=2, validation_share=0.25)
-    result = cross_validate(config, data)
-    assert result.scores["accuracy"] > 1 / 3
-    assert len(result.train_loss) <= 12
+def test_folds_that_are_given_are_those_that_are_made(data: EmbeddingSet) -> None:
+    config = _config(MODELS["linear"])
+    folds = make_folds(data, config.data)
+    made, given = cross_validate(config, data), cross_validate(config, data, folds)
+    np.testing.assert_array_equal(made.predictions.fold, given.predictions.fold)
+    np.testing.assert_array_equal(made.predictions.probabilities, given.predictions.probabilities)
+    for wrong in (folds[:2], (*folds, folds[0])):
+        with pytest.raises(DataError, match="folds must test every row of the data once"):
+            cross_validate(config, data, wrong)
 
 
+def test_a_result_is_printed_on_one_screen(result: TrialResult, data: EmbeddingSet) -> None:
+    folds = make_folds(data, result.config.data)
+    for value in (result, result.predictions, data, folds):
+        assert len(repr(value)) < 2000
+        assert "array" not in repr(value)
+    assert "'accuracy': " in repr(result)
+
+
+@pytest.mark.slow
 def test_shuffled_labels_stay_at_chance_on_esc10() -> None:
     esc10 = load_embeddings("esc10")
     y = np.random.default_rng(0).permutation(esc10.y)
@@ -307,7 +314,7 @@ def test_a_model_that_no_file_can_hold_is_refused_before_training(
 
     for module in (crossval, fit):
         monkeypatch.setattr(module, "train_folds", train_folds)
-        monkeypatch.setattr(module, "teach", train_folds)
+        monkeypatch.setattr(module, "train_teacher", train_folds)
     config = _config(ModelConfig(("int4",), (), curiosity=CuriosityConfig(mc_samples=1001)))
     with pytest.raises(ConfigError, match="1001"):
         train(config, data)
@@ -326,7 +333,7 @@ def lacking(make_set: Callable[..., EmbeddingSet]) -> EmbeddingSet:
 
 
 @pytest.mark.filterwarnings("ignore:3 of 22 clips are bound to be wrong:UserWarning")
-@pytest.mark.parametrize("train", [{}, {"patience": 1}, {"distillation": 0.8}, {"mode": "ptq"}])
+@pytest.mark.parametrize("train", [{}, {"distillation": 0.8}, {"mode": "ptq"}])
 @pytest.mark.parametrize("model", ["linear", "mixture"])
 def test_a_class_that_a_training_part_lacks_leaves_every_score_finite(
     lacking: EmbeddingSet, model: str, train: dict[str, Any]

@@ -1,4 +1,4 @@
-"""A trial with a teacher: its own, or lessons that are handed to it; never held-out clips."""
+"""A trial with a teacher: its own, or soft targets that it is given; never held-out clips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
-from qwave.engine import Lessons, lessons_key, teach
+from qwave.engine import SoftTargets, teacher_key, train_teacher
 from qwave.engine.crossval import TrialResult, cross_validate
 
 MODELS = {
@@ -48,9 +48,9 @@ def _assert_same_result(one: TrialResult, other: TrialResult) -> None:
         )
 
 
-def _taught(data: EmbeddingSet, config: TrialConfig) -> list[Lessons]:
+def _soft_targets(data: EmbeddingSet, config: TrialConfig) -> list[SoftTargets]:
     config = config.canonical()
-    return teach(config, data, make_folds(data, config.data))
+    return train_teacher(config, data, make_folds(data, config.data))
 
 
 @pytest.mark.parametrize("name", ["linear", "mixture"])
@@ -59,70 +59,70 @@ def test_a_trial_trains_the_teacher_that_it_asks_for(name: str, data: EmbeddingS
     alone = cross_validate(config, data)
     assert alone.config.train.distillation == 0.8
     assert alone.config.flat()["train.distillation"] == 0.8
-    _assert_same_result(alone, cross_validate(config, data, lessons=_taught(data, config)))
-    # Of another configuration with the same key: the lessons are equal.
+    _assert_same_result(
+        alone, cross_validate(config, data, soft_targets=_soft_targets(data, config))
+    )
+    # Of another configuration with the same key: the soft targets are equal.
     other = _config(MODELS["plain"], distillation=0.1, epochs=2)
-    assert lessons_key(other) == lessons_key(config)
-    _assert_same_result(alone, cross_validate(config, data, lessons=_taught(data, other)))
+    assert teacher_key(other) == teacher_key(config)
+    _assert_same_result(
+        alone, cross_validate(config, data, soft_targets=_soft_targets(data, other))
+    )
     by_labels = cross_validate(_config(MODELS[name], distillation=0.0), data)
     assert not np.array_equal(alone.train_loss, by_labels.train_loss)
 
 
-def test_a_trial_learns_what_it_is_taught(data: EmbeddingSet) -> None:
+def test_a_trial_learns_what_it_is_soft_targets(data: EmbeddingSet) -> None:
     config = _config(MODELS["linear"], distillation=1.0, epochs=30)
     # A teacher that takes each class for the next.
     wrong = [
-        dataclasses.replace(lesson, said=np.eye(3, dtype=np.float32)[(data.y[lesson.row] + 1) % 3])
-        for lesson in _taught(data, config)
+        dataclasses.replace(
+            own, teacher_probabilities=np.eye(3, dtype=np.float32)[(data.y[own.row] + 1) % 3]
+        )
+        for own in _soft_targets(data, config)
     ]
-    found = cross_validate(config, data, lessons=wrong).predictions.predicted
+    found = cross_validate(config, data, soft_targets=wrong).predictions.predicted
     assert (found == (data.y + 1) % 3).mean() > (found == data.y).mean() + 0.3
 
 
-def test_without_distillation_lessons_say_nothing(
+def test_without_distillation_given_say_nothing(
     data: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lessons = _taught(data, _config(MODELS["mixture"], distillation=0.5))
+    soft_targets = _soft_targets(data, _config(MODELS["mixture"], distillation=0.5))
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nobody asked for a teacher")
 
-    monkeypatch.setattr("qwave.engine.crossval.teach", refuse)
+    monkeypatch.setattr("qwave.engine.crossval.train_teacher", refuse)
     config = _config(MODELS["mixture"], distillation=0.0)
     plain = cross_validate(config, data)
-    _assert_same_result(plain, cross_validate(config, data, lessons=lessons))
+    _assert_same_result(plain, cross_validate(config, data, soft_targets=soft_targets))
     # With them no teacher is trained, either, where one is asked for.
-    taught = cross_validate(_config(MODELS["mixture"], distillation=0.5), data, lessons=lessons)
+    taught = cross_validate(
+        _config(MODELS["mixture"], distillation=0.5), data, soft_targets=soft_targets
+    )
     assert not np.array_equal(taught.train_loss, plain.train_loss)
     with pytest.raises(AssertionError, match="nobody asked for a teacher"):
         cross_validate(_config(MODELS["mixture"], distillation=0.5), data)
 
 
-@pytest.mark.parametrize("n_lessons", [2, 4])
-def test_lessons_of_another_number_of_folds_are_refused(
-    n_lessons: int, data: EmbeddingSet
+@pytest.mark.parametrize("n_given", [2, 4])
+def test_soft_targets_of_another_number_of_folds_are_refused(
+    n_given: int, data: EmbeddingSet
 ) -> None:
     config = _config(MODELS["linear"], distillation=0.5)
-    lessons = (_taught(data, config) * 2)[:n_lessons]
-    with pytest.raises(ValueError, match=f"3 folds need as many lessons, but got {n_lessons}"):
-        cross_validate(config, data, lessons=lessons)
+    soft_targets = (_soft_targets(data, config) * 2)[:n_given]
+    with pytest.raises(ValueError, match=f"3 folds need as many soft targets, but got {n_given}"):
+        cross_validate(config, data, soft_targets=soft_targets)
 
 
-def test_lessons_that_show_a_fold_its_held_out_clips_are_refused(data: EmbeddingSet) -> None:
+def test_soft_targets_that_show_a_fold_its_held_out_clips_are_refused(data: EmbeddingSet) -> None:
     config = _config(MODELS["linear"], distillation=0.5)
-    first, second, third = _taught(data, config)
-    with pytest.raises(ValueError, match=r"lessons\[1\] are not of the training rows of its fold"):
-        cross_validate(config, data, lessons=[first, third, second])
-
-
-def test_a_taught_trial_with_patience_keeps_rows_back_from_the_teacher(
-    data: EmbeddingSet,
-) -> None:
-    config = _config(MODELS["linear"], distillation=0.5, patience=2, validation_share=0.3)
-    result = cross_validate(config, data)
-    _assert_same_result(result, cross_validate(config, data, lessons=_taught(data, config)))
-    for lesson, fold in zip(_taught(data, config), make_folds(data, config.data), strict=True):
-        assert 0 < lesson.row.shape[1] < len(fold.train)
+    first, second, third = _soft_targets(data, config)
+    with pytest.raises(
+        ValueError, match=r"soft_targets\[1\] are not of the training rows of its fold"
+    ):
+        cross_validate(config, data, soft_targets=[first, third, second])
 
 
 def test_a_teacher_never_sees_held_out_clips(data: EmbeddingSet) -> None:

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from qwave.config import SCHEMES, ModelConfig, TrainConfig, TrialConfig
+from qwave.engine.build import build_mixture
 from qwave.engine.compiled import CompiledTrainer
-from qwave.engine.rows import Rows
+from qwave.engine.precision import FloatName
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
-from qwave.engine.task import Examples, TrainingTask
-from qwave.nn.dropout import Dropout
-from qwave.nn.mixture import StackedLinear, build_mixture
+from qwave.engine.task import Examples, Rows
+from qwave.nn.mixture import StackedLinear
 from qwave.nn.quantizers import fake_quantize, quantize
 
-from .examples import mixtures, of_labels
+from .examples import mixtures, of_labels, task_of
 
 SMOOTHING, RATES = 0.1, [1e-3, 1e-3, 1e-3]
 CODED = [name for name, scheme in SCHEMES.items() if scheme.weights is not None]
@@ -53,15 +53,13 @@ class _Expert:
         if change is not None:
             change(self.mixture.groups[0].layers)
         self.n_rows = n_rows
-        dropout = Dropout(config.model, n_features, n_rows, [seed])
-        task = TrainingTask(self.mixture, config, Rows(self.x, None, None), dropout, n_classes)
-        self.stacked = StackedTrainer(task, is_quantized=True, precision="float32")
-        self.compiled = CompiledTrainer(
-            native,
-            task,
-            is_quantized=True,
-            precision="bfloat16" if is_short else "float32",
+        rows = Rows(self.x, None, None)
+        task = task_of(
+            config, self.mixture, rows, n_rows=n_rows, seeds=[seed], n_classes=n_classes
         )
+        self.stacked = StackedTrainer(task, precision="float32")
+        precision: FloatName = "bfloat16" if is_short else "float32"
+        self.compiled = CompiledTrainer(native, task, precision=precision)
 
     @property
     def layers(self) -> list[Layer]:

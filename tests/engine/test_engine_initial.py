@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ from sklearn.neighbors import NearestCentroid
 
 from qwave.config import DataConfig, ModelConfig, RouterConfig, TrainConfig, TrialConfig
 from qwave.config.trial import Normalization
-from qwave.data import EmbeddingSet, Fold, fit_normalizer, make_folds
+from qwave.data import EmbeddingSet, fit_normalizer, make_folds
 from qwave.engine import train_folds
+from qwave.engine.build import build_mixture
 from qwave.engine.initial import start_at_centroids
-from qwave.engine.rows import Rows, fit_rows, rows_on_device
-from qwave.nn.mixture import Arithmetic, Mixture, build_mixture
+from qwave.engine.task import Rows, rows_on_device
+from qwave.nn.mixture import Arithmetic, Mixture
 
 Gaussians = Callable[..., EmbeddingSet]
 LINEAR = ModelConfig(schemes=("int1",), hidden=())
@@ -227,10 +227,9 @@ def test_a_fold_begins_at_the_centroids_of_its_normalised_rows(
     normalization: Normalization, gaussians: Gaussians
 ) -> None:
     data = gaussians(0)
-    config = TrialConfig(DataConfig("some.npz", normalization, 3), LINEAR).canonical()
-    folds = make_folds(data, config.data)
+    folds = make_folds(data, DataConfig(n_folds=3))
     normalizers = [fit_normalizer(data.x[fold.train], normalization) for fold in folds]
-    rows = rows_on_device(config, data, normalizers, torch.device("cpu"))
+    rows = rows_on_device(data.x, normalizers, torch.device("cpu"))
     mixture = _mixture(LINEAR, 12, 3, range(3))
     start_at_centroids(mixture, rows, [fold.train for fold in folds], data.y)
     for position, (fold, normalizer) in enumerate(zip(folds, normalizers, strict=True)):
@@ -239,26 +238,15 @@ def test_a_fold_begins_at_the_centroids_of_its_normalised_rows(
     assert not np.allclose(_weight(mixture, 0), _weight(mixture, 1), atol=1e-3)
 
 
-def _hardly_trained(
-    data: EmbeddingSet, folds: Sequence[Fold], **train: Any
-) -> tuple[TrialConfig, np.ndarray]:
-    """Weights [f, c, d] of a linear network that was not moved from its start."""
-    settings = TrainConfig(epochs=1, learning_rate=1e-12, weight_decay=0.0, **train)
-    config = TrialConfig(DataConfig("some.npz", "standard", 3), LINEAR, settings).canonical()
-    trained = train_folds(config, data, folds)
-    return config, np.stack([_weight(trained.mixture, f) for f in range(len(folds))])
-
-
-@pytest.mark.parametrize("patience", [None, 3])
-def test_training_begins_there_with_the_rows_that_it_fits(
-    patience: int | None, gaussians: Gaussians
-) -> None:
+def test_training_begins_there_with_its_training_rows(gaussians: Gaussians) -> None:
     data = gaussians(0)
     folds = make_folds(data, DataConfig(n_folds=3))
-    config, weight = _hardly_trained(data, folds, patience=patience)
-    fit, validation = fit_rows(config, data, folds)
-    assert bool(validation) == (patience is not None)
-    for position, rows in enumerate(fit):
-        x = fit_normalizer(data.x[rows], "standard")(data.x[rows])
-        expected = _plain_start(x, data.y[rows], 3)
-        np.testing.assert_allclose(weight[position], expected, rtol=1e-3, atol=1e-5)
+    # Weights that are hardly moved from their start.
+    settings = TrainConfig(epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    config = TrialConfig(DataConfig("some.npz", "standard", 3), LINEAR, settings).canonical()
+    trained = train_folds(config, data, folds)
+    for position, fold in enumerate(folds):
+        x = fit_normalizer(data.x[fold.train], "standard")(data.x[fold.train])
+        expected = _plain_start(x, data.y[fold.train], 3)
+        found = _weight(trained.mixture, position)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)

@@ -1,9 +1,9 @@
-"""A teacher knows a fold's training rows and nothing else, and says what its members say."""
+"""A teacher knows a fold's training rows and nothing else, and averages its members."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,20 @@ from qwave.config import (
 )
 from qwave.config.trial import Normalization
 from qwave.data import EmbeddingSet, Fold, make_folds
-from qwave.engine import Lessons, TrainedFolds, lessons_key, teach, teacher, train_folds
-from qwave.engine.rows import fit_rows
+from qwave.engine import (
+    SoftTargets,
+    TrainedFolds,
+    teacher,
+    teacher_key,
+    train_folds,
+    train_teacher,
+)
+
+from .examples import uneven
 
 Gaussians = Callable[..., EmbeddingSet]
-FIELDS = [field.name for field in dataclasses.fields(Lessons)]
+SIZES = (41, 20, 33)
+FIELDS = [field.name for field in dataclasses.fields(SoftTargets)]
 N_MEMBERS, N_ROUNDS = 2, 3
 
 
@@ -46,50 +55,40 @@ def _config(normalization: Normalization = "layer", **train: Any) -> TrialConfig
     return TrialConfig(DataConfig("some.npz", normalization, 3), train=settings).canonical()
 
 
-def _uneven(data: EmbeddingSet, sizes: Sequence[int] = (41, 20, 33)) -> list[Fold]:
-    """Folds with training parts of the given sizes and the rest of the rows to test."""
-    rng = np.random.default_rng(0)
-    orders = [rng.permutation(len(data.y)) for _ in sizes]
-    return [
-        Fold(index, np.sort(order[:size]), np.sort(order[size:]))
-        for index, (order, size) in enumerate(zip(orders, sizes, strict=True))
-    ]
-
-
-def _assert_equal(one: Lessons, other: Lessons) -> None:
+def _assert_equal(one: SoftTargets, other: SoftTargets) -> None:
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
-def _said(lessons: Lessons) -> np.ndarray:
-    assert lessons.said is not None, "a teacher says something"
-    return lessons.said
+def _probabilities(own: SoftTargets) -> np.ndarray:
+    assert own.teacher_probabilities is not None
+    return own.teacher_probabilities
 
 
-# --- what it says ---
+# --- what it predicts ---
 
 
-def test_lessons_are_probabilities_of_mixtures_of_training_rows(data: EmbeddingSet) -> None:
-    folds = _uneven(data)
-    lessons = teach(_config(), data, folds)
-    assert len(lessons) == 3
-    for fold, lesson in zip(folds, lessons, strict=True):
+def test_soft_targets_are_probabilities_of_mixtures_of_training_rows(data: EmbeddingSet) -> None:
+    folds = uneven(data, SIZES)
+    soft_targets = train_teacher(_config(), data, folds)
+    assert len(soft_targets) == 3
+    for fold, own in zip(folds, soft_targets, strict=True):
         shape = (N_ROUNDS, len(fold.train))
-        assert lesson.row.shape == lesson.partner.shape == lesson.share.shape == shape
+        assert own.row.shape == own.partner.shape == own.share.shape == shape
         for number in range(N_ROUNDS):
-            np.testing.assert_array_equal(lesson.row[number], fold.train)
-            np.testing.assert_array_equal(np.sort(lesson.partner[number]), fold.train)
-        said = _said(lesson)
-        assert said.shape == (*shape, 3)
-        assert said.dtype == np.float32
-        assert (said >= 0).all()
-        np.testing.assert_allclose(said.sum(axis=-1), 1, rtol=1e-5)
+            np.testing.assert_array_equal(own.row[number], fold.train)
+            np.testing.assert_array_equal(np.sort(own.partner[number]), fold.train)
+        found = _probabilities(own)
+        assert found.shape == (*shape, 3)
+        assert found.dtype == np.float32
+        assert (found >= 0).all()
+        np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-5)
 
 
 def test_folds_do_not_share_their_mixtures(data: EmbeddingSet) -> None:
     rows = np.arange(0, 60, 2)
     folds = [Fold(index, rows, np.arange(1, 60, 2)) for index in range(2)]
-    one, two = teach(_config(), data, folds)
+    one, two = train_teacher(_config(), data, folds)
     np.testing.assert_array_equal(one.row, two.row)
     assert not np.array_equal(one.partner, two.partner)
     assert not np.array_equal(one.share, two.share)
@@ -109,71 +108,73 @@ def _plain_probabilities(trained: TrainedFolds, fold: int, x: np.ndarray) -> np.
 
 
 @pytest.mark.parametrize("normalization", ["layer", "standard"])
-def test_what_it_says_equals_a_plain_loop_over_clips_and_members(
+def test_its_probabilities_equal_a_plain_loop_over_clips_and_members(
     normalization: Normalization, data: EmbeddingSet
 ) -> None:
-    config, folds = _config(normalization), _uneven(data)
-    lessons = teach(config, data, folds)
+    config, folds = _config(normalization), uneven(data, SIZES)
+    soft_targets = train_teacher(config, data, folds)
     members = [
         train_folds(teacher._member(config, seed), data, folds) for seed in range(N_MEMBERS)
     ]
-    for fold, lesson in enumerate(lessons):
-        for place in np.ndindex(lesson.row.shape):
-            share = float(lesson.share[place])
+    for fold, own in enumerate(soft_targets):
+        for place in np.ndindex(own.row.shape):
+            share = float(own.share[place])
             expected = np.zeros(3)
             for member in members:
                 # Clips are mixed after their normalisation, not before.
-                pair = data.x[[lesson.row[place], lesson.partner[place]]]
+                pair = data.x[[own.row[place], own.partner[place]]]
                 one, other = member.normalizers[fold](pair).astype(np.float64)
                 mixed = share * one + (1 - share) * other
                 expected += _plain_probabilities(member, fold, mixed) / N_MEMBERS
-            found = _said(lesson)[place]
+            found = _probabilities(own)[place]
             np.testing.assert_allclose(found, expected, atol=2e-5, err_msg=f"{fold=} {place=}")
 
 
 def test_a_teacher_knows_its_training_clips(data: EmbeddingSet) -> None:
     folds = make_folds(data, DataConfig(n_folds=3))
-    for lesson in teach(_config(), data, folds):
-        is_right = _said(lesson).argmax(axis=-1) == data.y[lesson.row]
+    for own in train_teacher(_config(), data, folds):
+        is_right = _probabilities(own).argmax(axis=-1) == data.y[own.row]
         # Of a mixture with nearly all of the first clip.
-        assert is_right[lesson.share > 0.9].mean() > 0.6
+        assert is_right[own.share > 0.9].mean() > 0.6
 
 
-def test_the_same_lessons_again_and_in_chunks_of_any_size(
+def test_the_same_soft_targets_again_and_in_chunks_of_any_size(
     data: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folds = _uneven(data)
-    before, again = teach(_config(), data, folds), teach(_config(), data, folds)
+    folds = uneven(data, SIZES)
+    before, again = train_teacher(_config(), data, folds), train_teacher(_config(), data, folds)
     monkeypatch.setattr(teacher, "_CHUNK", 10_000)
-    at_once = teach(_config(), data, folds)
+    at_once = train_teacher(_config(), data, folds)
     for one, same, other in zip(before, again, at_once, strict=True):
         _assert_equal(one, same)
-        np.testing.assert_allclose(_said(one), _said(other), atol=1e-6)
+        np.testing.assert_allclose(_probabilities(one), _probabilities(other), atol=1e-6)
 
 
 # --- what it does not see ---
 
 
 @pytest.mark.parametrize("normalization", ["layer", "standard"])
-def test_a_folds_lessons_do_not_depend_on_its_held_out_clips(
+def test_a_folds_soft_targets_do_not_depend_on_its_held_out_clips(
     normalization: Normalization, data: EmbeddingSet
 ) -> None:
     config = _config(normalization)
     folds = make_folds(data, config.data)
-    before = teach(config, data, folds)
+    before = train_teacher(config, data, folds)
     rng = np.random.default_rng(0)
     for position, fold in enumerate(folds):
         x, y = data.x.copy(), data.y.copy()
         x[fold.test] = rng.normal(size=(len(fold.test), 12)) * 9
         y[fold.test] = (y[fold.test] + 1) % 3
-        after = teach(config, dataclasses.replace(data, x=x, y=y), folds)
+        after = train_teacher(config, dataclasses.replace(data, x=x, y=y), folds)
         _assert_equal(after[position], before[position])
         others = [other for other in range(3) if other != position]
-        assert not any(np.array_equal(_said(after[o]), _said(before[o])) for o in others)
+        assert not any(
+            np.array_equal(_probabilities(after[o]), _probabilities(before[o])) for o in others
+        )
 
 
 @pytest.mark.parametrize("normalization", ["layer", "standard"])
-def test_a_folds_lessons_are_the_same_where_held_out_clips_are_no_numbers(
+def test_a_folds_soft_targets_are_the_same_where_held_out_clips_are_no_numbers(
     normalization: Normalization, data: EmbeddingSet
 ) -> None:
     config = _config(normalization)
@@ -181,34 +182,13 @@ def test_a_folds_lessons_are_the_same_where_held_out_clips_are_no_numbers(
         x = data.x.copy()
         x[fold.test] = np.nan
         # The fold alone: others are trained on these clips.
-        (before,) = teach(config, data, [fold])
-        (after,) = teach(config, dataclasses.replace(data, x=x), [fold])
-        assert np.isfinite(_said(after)).all()
+        (before,) = train_teacher(config, data, [fold])
+        (after,) = train_teacher(config, dataclasses.replace(data, x=x), [fold])
+        assert np.isfinite(_probabilities(after)).all()
         _assert_equal(after, before)
 
 
-def test_rows_that_patience_looks_at_are_not_in_the_lessons_and_change_nothing(
-    data: EmbeddingSet,
-) -> None:
-    config = _config("standard", patience=4, validation_share=0.3)
-    folds = make_folds(data, config.data)
-    fit, validation = fit_rows(config, data, folds)
-    before = teach(config, data, folds)
-    for position, (lesson, rows, kept_back) in enumerate(
-        zip(before, fit, validation, strict=True)
-    ):
-        assert len(kept_back) > 0
-        assert set(lesson.row.flatten().tolist()) == set(rows.tolist())
-        assert set(lesson.partner.flatten().tolist()) == set(rows.tolist())
-        x = data.x.copy()
-        x[kept_back] = np.random.default_rng(0).normal(size=(len(kept_back), 12)) * 9
-        after = teach(config, dataclasses.replace(data, x=x), folds)
-        _assert_equal(after[position], lesson)
-    without = teach(_config("standard"), data, folds)
-    assert set(without[0].row.flatten().tolist()) == set(folds[0].train.tolist())
-
-
-# --- who can share lessons ---
+# --- who can share soft targets ---
 
 BASE = TrialConfig(
     DataConfig("some.npz", "layer", 3), train=TrainConfig(distillation=0.5)
@@ -231,13 +211,15 @@ SHARING = {
 
 
 @pytest.mark.parametrize("name", list(SHARING))
-def test_trials_with_equal_keys_have_equal_lessons(name: str, data: EmbeddingSet) -> None:
+def test_trials_with_equal_keys_have_equal_soft_targets(name: str, data: EmbeddingSet) -> None:
     other = dataclasses.replace(BASE, **SHARING[name])  # type: ignore[arg-type]
     assert other != BASE
-    assert lessons_key(other) == lessons_key(other.canonical()) == lessons_key(BASE)
+    assert teacher_key(other) == teacher_key(other.canonical()) == teacher_key(BASE)
     folds = make_folds(data, BASE.data)
     for one, same in zip(
-        teach(BASE, data, folds), teach(other.canonical(), data, folds), strict=True
+        train_teacher(BASE, data, folds),
+        train_teacher(other.canonical(), data, folds),
+        strict=True,
     ):
         _assert_equal(one, same)
 
@@ -251,7 +233,7 @@ def test_a_fresh_seed_has_a_fresh_teacher_none_of_whose_members_is_another_ones(
     assert len(set(members)) == len(members)
 
 
-def test_trials_with_other_data_weights_seeds_or_patience_have_other_keys() -> None:
+def test_trials_with_other_data_weights_or_seeds_have_other_keys() -> None:
     parts: list[dict[str, Any]] = [
         {},
         {"data": DataConfig("some.npz", "standard", 3)},
@@ -261,16 +243,9 @@ def test_trials_with_other_data_weights_seeds_or_patience_have_other_keys() -> N
         {"train": TrainConfig(distillation=0.5, class_weights=False)},
         {"seed": 1},
         {"seed": 5},
-        # The rows that patience keeps back are each configuration's own.
-        {"train": TrainConfig(distillation=0.5, patience=3)},
-        {"train": TrainConfig(distillation=0.5, patience=3, validation_share=0.3)},
-        {"train": TrainConfig(distillation=0.5, patience=3), "seed": 1},
-        {"train": TrainConfig(distillation=0.5, patience=3), "model": ModelConfig(("int1",))},
     ]
-    keys = [lessons_key(dataclasses.replace(BASE, **part)) for part in parts]
+    keys = [teacher_key(dataclasses.replace(BASE, **part)) for part in parts]
     assert len(set(keys)) == len(parts), keys
-    twice = dataclasses.replace(BASE, **parts[-1])
-    assert lessons_key(twice) == lessons_key(twice.canonical()) == keys[-1]
 
 
 def test_class_weights_reach_the_teacher(make_set: Callable[..., EmbeddingSet]) -> None:
@@ -280,14 +255,14 @@ def test_class_weights_reach_the_teacher(make_set: Callable[..., EmbeddingSet]) 
     data = make_set(x, y)
     fold = Fold(0, np.arange(0, 60, 2), np.arange(1, 60, 2))
     with_weights, without = (
-        _said(teach(_config(class_weights=is_weighted), data, [fold])[0])
+        _probabilities(train_teacher(_config(class_weights=is_weighted), data, [fold])[0])
         for is_weighted in (True, False)
     )
     assert with_weights[..., 1].mean() > without[..., 1].mean()
 
 
 def test_members_differ_and_are_networks_of_floats_trained_on_labels() -> None:
-    config = _config("standard", class_weights=False, epochs=3, patience=2)
+    config = _config("standard", class_weights=False, epochs=3)
     members = [teacher._member(config, seed) for seed in range(N_MEMBERS)]
     assert len({member.digest for member in members}) == N_MEMBERS
     for member in members:
@@ -296,15 +271,14 @@ def test_members_differ_and_are_networks_of_floats_trained_on_labels() -> None:
         assert member.model.schemes == ("fp32",)
         assert member.model.hidden
         assert member.train.distillation == 0
-        assert member.train.patience is None
         assert not member.train.class_weights
 
 
-def test_lessons_do_not_depend_on_random_numbers_drawn_elsewhere(data: EmbeddingSet) -> None:
-    folds = _uneven(data)
+def test_soft_targets_do_not_depend_on_random_numbers_drawn_elsewhere(data: EmbeddingSet) -> None:
+    folds = uneven(data, SIZES)
     torch.manual_seed(0)
-    one = teach(_config(), data, folds)
+    one = train_teacher(_config(), data, folds)
     torch.manual_seed(1)
     np.random.seed(1)
-    for before, after in zip(one, teach(_config(), data, folds), strict=True):
+    for before, after in zip(one, train_teacher(_config(), data, folds), strict=True):
         _assert_equal(before, after)

@@ -1,34 +1,29 @@
-"""The mixture against loops over rows and experts, its router, losses and dropout."""
+"""The mixture against loops over rows and experts: outputs, folds, gradients and dropout."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import Tensor
 
 from qwave.config import SCHEMES, ModelConfig, RouterConfig, TrialConfig
 from qwave.engine import fold_seed
+from qwave.engine.build import build_dropout, build_mixture
 from qwave.nn import quantizers as quant
 from qwave.nn.dropout import DropMask, Dropout
 from qwave.nn.mixture import (
-    NORM_EPSILON,
     QUANTIZED,
     Arithmetic,
     Mixture,
     MixtureOutput,
     StackedLinear,
-    build_mixture,
-    load_balance_loss,
     mutual_information,
     standardize,
-    top_k_gates,
 )
 
 ALL = tuple(SCHEMES)
@@ -74,13 +69,9 @@ def mask_seeds(*numbers: int) -> list[int]:
 def masks_of(
     config: ModelConfig, n_rows: int, numbers: Sequence[int], *, step: int = 1
 ) -> Dropout:
-    dropout = Dropout(config, N_FEATURES, n_rows, mask_seeds(*numbers))
+    dropout = build_dropout(config, N_FEATURES, n_rows, mask_seeds(*numbers))
     dropout.draw(dropout.keys([step])[0])
     return dropout
-
-
-def random_probabilities(seed: int, *shape: int) -> Tensor:
-    return torch.softmax(2 * normals(seed, *shape), dim=-1)
 
 
 # --- the mixture against a loop ----------------------------------------------------------------
@@ -116,7 +107,7 @@ def loop(
     gates = torch.zeros(n_folds, n_rows, len(experts))
     for fold, row in itertools.product(range(n_folds), range(n_rows)):
         clip = x[fold, row].unsqueeze(0)
-        said = []
+        each = []
         for expert in experts:
             hidden = clip
             for depth, (layer, member) in enumerate(expert):
@@ -125,9 +116,9 @@ def loop(
                 if factors is not None:
                     hidden = hidden * factors[depth][fold, row]
                 hidden = one_layer(hidden, layer, fold, member, is_quantized)
-            said.append(hidden[0])
+            each.append(hidden[0])
         if mixture.router is None:
-            logits[fold, row] = said[0]
+            logits[fold, row] = each[0]
             continue
         hidden = clip
         for depth, layer in enumerate(mixture.router.layers):
@@ -141,7 +132,7 @@ def loop(
         total = sum(float(p[index]) for index in chosen)
         for index in chosen:
             gates[fold, row, index] = float(p[index]) / total
-            logits[fold, row] += float(p[index]) / total * said[index]
+            logits[fold, row] += float(p[index]) / total * each[index]
         probabilities[fold, row] = p
     if mixture.router is None:
         return MixtureOutput(logits, None, None)
@@ -191,7 +182,7 @@ def test_one_expert_is_the_plain_network_written_out(hidden: tuple[int, ...]) ->
 @torch.no_grad()
 def test_ramp_weights_give_the_golden_logits() -> None:
     # Every parameter is a ramp from -1 to 1, so that the numbers outlive torch's random streams.
-    # The golden values come from the same sums in numpy's float64.
+    # The golden values come from the plain sums in numpy's float64.
     config = ModelConfig(("int1", "int8", "fp32"), (6,), top_k=2)
     mixture = build(config, 0)
     for parameter in mixture.parameters():
@@ -199,22 +190,6 @@ def test_ramp_weights_give_the_golden_logits() -> None:
         parameter.copy_(ramp.reshape(parameter.shape))
     x = torch.linspace(-2, 2, 3 * N_FEATURES).reshape(1, 3, N_FEATURES).sin()
     output = mixture(x, arithmetic=Arithmetic(is_quantized=False))
-    layers = [layer for group in mixture.groups for layer in group.layers]
-    assert mixture.router is not None
-    router = mixture.router.layers[0]
-    for row in range(3):
-        clip = x[0, row].double().numpy()
-        z = router.weight[0, 0].double().numpy() @ clip + router.bias[0, 0].double().numpy()
-        p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        chosen = np.argsort(-p, kind="stable")[:2]
-        wanted = np.zeros(N_CLASSES)
-        for expert in chosen:
-            first, head = layers[2 * expert], layers[2 * expert + 1]
-            h = first.weight[0, 0].double().numpy() @ clip + first.bias[0, 0].double().numpy()
-            h = np.maximum((h - h.mean()) / np.sqrt(h.var() + 1e-5), 0)
-            y = head.weight[0, 0].double().numpy() @ h + head.bias[0, 0].double().numpy()
-            wanted += p[expert] / p[chosen].sum() * y
-        np.testing.assert_allclose(output.logits[0, row].numpy(), wanted, rtol=1e-4, atol=1e-5)
     golden = [
         [-2.79336, -0.97590, 0.84156, 2.65903],
         [-1.93943, -0.12199, 1.69546, 3.51290],
@@ -302,94 +277,6 @@ def test_folds_start_from_different_parameters_within_their_bound() -> None:
     assert float(layer.bias.detach().abs().max()) <= N_FEATURES**-0.5
 
 
-@every_mixture
-def test_mixture_has_one_group_for_each_scheme_in_the_order_of_experts(
-    config: ModelConfig,
-) -> None:
-    mixture = build(config, 1)
-    schemes = [
-        group.layers[0].scheme
-        for group in mixture.groups
-        for _ in range(group.layers[0].weight.shape[1])
-    ]
-    assert schemes == list(TrialConfig(model=config).canonical().model.schemes)
-    assert len(mixture.groups) == len(set(config.schemes))
-    for group in mixture.groups:
-        is_deep = len(group.layers) > 1
-        head = config.head_scheme if is_deep and config.head_scheme else group.layers[0].scheme
-        assert group.layers[-1].scheme == head
-        assert len(group.layers) == len(config.hidden) + 1
-    assert (mixture.router is None) == (config.num_experts == 1)
-
-
-# --- gates --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("top_k", [1, 2, 3, 5])
-@pytest.mark.parametrize("seed", range(3))
-def test_gates_sum_to_one_over_the_chosen_and_are_zero_elsewhere(top_k: int, seed: int) -> None:
-    probabilities = random_probabilities(20 + seed, 2, 30, 5)
-    gates = top_k_gates(probabilities, top_k)
-    for fold, row in itertools.product(range(2), range(30)):
-        p = probabilities[fold, row].tolist()
-        chosen = sorted(range(5), key=lambda e: (-p[e], e))[:top_k]
-        total = math.fsum(p[e] for e in chosen)
-        wanted = [p[e] / total if e in chosen else 0.0 for e in range(5)]
-        found = gates[fold, row].tolist()
-        assert found == pytest.approx(wanted, rel=1e-5), f"seed {seed}: {p}"
-        assert all(found[e] == 0 for e in range(5) if e not in chosen)
-    torch.testing.assert_close(gates.sum(-1), torch.ones(2, 30))
-
-
-@pytest.mark.parametrize(
-    ("p", "top_k", "chosen"),
-    [
-        ([0.25, 0.25, 0.25, 0.25], 1, [0]),
-        ([0.25, 0.25, 0.25, 0.25], 3, [0, 1, 2]),
-        ([0.1, 0.4, 0.1, 0.4], 1, [1]),
-        ([0.1, 0.4, 0.1, 0.4], 3, [0, 1, 3]),
-        ([0.3, 0.2, 0.3, 0.2], 2, [0, 2]),
-    ],
-)
-def test_ties_go_to_the_expert_listed_first(p: list[float], top_k: int, chosen: list[int]) -> None:
-    gates = top_k_gates(torch.tensor([[p]]), top_k)
-    assert gates[0, 0].nonzero().flatten().tolist() == chosen
-
-
-def test_ties_among_many_experts_go_to_the_first_too() -> None:
-    # Sorting algorithms that are not stable only show on longer rows.
-    gates = top_k_gates(torch.full((1, 3, 64), 1 / 64), 5)
-    for row in gates[0]:
-        assert row.nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
-
-
-def test_top_1_gate_is_exactly_one_and_hands_the_router_a_gradient() -> None:
-    logits = (3 * normals(30, 2, 50, 6)).requires_grad_()
-    probabilities = torch.softmax(logits, dim=-1)
-    gates = top_k_gates(probabilities, 1)
-    assert torch.equal(gates.amax(-1), torch.ones(2, 50))
-    assert torch.equal(gates.sum(-1), torch.ones(2, 50))
-    # With g = p / stop_gradient(p) the gradient of a gate is that of log p.
-    (found,) = torch.autograd.grad(gates.amax(-1).sum(), logits)
-    winner = probabilities.argmax(-1, keepdim=True)
-    (wanted,) = torch.autograd.grad(torch.log_softmax(logits, -1).gather(-1, winner).sum(), logits)
-    torch.testing.assert_close(found, wanted)
-    assert (found.abs().sum(-1) > 0).all()
-
-
-@pytest.mark.parametrize("upstream", [1.0, 4.0, 100.0])
-@pytest.mark.parametrize("top_k", [1, 2, 3])
-def test_probabilities_that_underflow_give_no_nan(top_k: int, upstream: float) -> None:
-    logits = torch.tensor([[[0.0, -200.0, -1000.0, 0.0], [5e4, 0.0, -5e4, 1.0]]])
-    logits.requires_grad_()
-    gates = top_k_gates(torch.softmax(logits, dim=-1), top_k)
-    assert torch.isfinite(gates).all()
-    torch.testing.assert_close(gates.sum(-1), torch.ones(1, 2))
-    weighted = upstream * (gates * torch.tensor([1.0, 0.5, -0.5, -1.0])).sum()
-    (found,) = torch.autograd.grad(weighted, logits)
-    assert torch.isfinite(found).all(), f"gradient {found.tolist()}"
-
-
 # --- gradients ----------------------------------------------------------------------------------
 
 
@@ -441,136 +328,7 @@ def test_experts_that_get_no_clip_get_no_gradient() -> None:
         assert (parameter.grad[:, 0] != 0).any()
 
 
-# --- load balance -------------------------------------------------------------------------------
-
-
-def load_balance_by_hand(
-    probabilities: list[list[float]], gates: list[list[float]], weight: list[float]
-) -> float:
-    rows = [row for row, w in enumerate(weight) if w]
-    experts = range(len(probabilities[0]))
-    used = [sum(gates[row][expert] > 0 for row in rows) for expert in experts]
-    mean = [
-        math.fsum(probabilities[row][expert] for row in rows) / len(rows) for expert in experts
-    ]
-    return len(experts) * math.fsum(used[expert] / sum(used) * mean[expert] for expert in experts)
-
-
-@pytest.mark.parametrize("top_k", [1, 2, 5])
-@pytest.mark.parametrize("seed", range(3))
-def test_load_balance_loss_is_its_brute_force_twin(top_k: int, seed: int) -> None:
-    probabilities = random_probabilities(50 + seed, 3, 17, 5)
-    gates = top_k_gates(probabilities, top_k)
-    generator = torch.Generator().manual_seed(seed)
-    weight = (torch.rand(3, 17, generator=generator) < 0.7).float()
-    found = load_balance_loss(probabilities, gates, weight)
-    assert found.shape == (3,)
-    for fold in range(3):
-        wanted = load_balance_by_hand(
-            probabilities[fold].tolist(), gates[fold].tolist(), weight[fold].tolist()
-        )
-        assert float(found[fold]) == pytest.approx(wanted, rel=1e-5), f"seed {seed}"
-
-
-@pytest.mark.parametrize("num_experts", [2, 4, 8])
-def test_load_balance_loss_is_1_at_uniform_routing(num_experts: int) -> None:
-    # Clip r goes to expert r mod e with certainty, or everywhere alike.
-    certain = torch.eye(num_experts).repeat(3, 1).unsqueeze(0)
-    rows = torch.ones(1, 3 * num_experts)
-    assert float(load_balance_loss(certain, certain, rows)) == pytest.approx(1)
-    alike = torch.full((1, 5, num_experts), 1 / num_experts)
-    for top_k in (1, num_experts):
-        gates = top_k_gates(alike, top_k)
-        assert float(load_balance_loss(alike, gates, torch.ones(1, 5))) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("num_experts", [2, 4, 8])
-def test_load_balance_loss_is_e_at_collapse(num_experts: int) -> None:
-    collapsed = torch.zeros(2, 7, num_experts)
-    collapsed[..., 1] = 1
-    found = load_balance_loss(collapsed, top_k_gates(collapsed, 1), torch.ones(2, 7))
-    assert found.tolist() == pytest.approx([num_experts] * 2)
-
-
-def test_load_balance_loss_ignores_padding() -> None:
-    probabilities = random_probabilities(60, 2, 9, 4)
-    gates = top_k_gates(probabilities, 2)
-    weight = torch.ones(2, 9)
-    weight[0, 6:] = 0
-    found = load_balance_loss(probabilities, gates, weight)
-    cut = load_balance_loss(probabilities[:1, :6], gates[:1, :6], torch.ones(1, 6))
-    assert float(found[0]) == pytest.approx(float(cut[0]))
-    other, other_gates = probabilities.clone(), gates.clone()
-    other[0, 6:] = torch.tensor([0.97, 0.01, 0.01, 0.01])
-    other_gates[0, 6:] = torch.tensor([1.0, 0, 0, 0])
-    assert torch.equal(load_balance_loss(other, other_gates, weight), found)
-
-
-def test_load_balance_loss_of_a_fold_without_rows_is_zero_and_has_no_gradient() -> None:
-    probabilities = random_probabilities(61, 2, 6, 4).requires_grad_()
-    gates = top_k_gates(probabilities, 2)
-    weight = torch.ones(2, 6)
-    weight[0] = 0
-    found = load_balance_loss(probabilities, gates, weight)
-    assert float(found[0].detach()) == 0
-    alone = load_balance_loss(probabilities[1:], gates[1:], weight[1:])
-    assert torch.equal(found[1:], alone)
-    (gradient,) = torch.autograd.grad(found.sum(), probabilities)
-    assert (gradient[0] == 0).all()
-    assert (gradient[1] != 0).any()
-
-
-def test_load_balance_loss_pushes_against_the_fuller_expert() -> None:
-    probabilities = torch.tensor([[[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]], requires_grad=True)
-    gates = top_k_gates(probabilities, 1)
-    load_balance_loss(probabilities, gates, torch.ones(1, 3)).sum().backward()
-    assert probabilities.grad is not None
-    # e * f_i / n, with f = (2/3, 1/3): the counted share itself has no gradient.
-    wanted = torch.tensor([4 / 9, 2 / 9]).expand(1, 3, 2)
-    torch.testing.assert_close(probabilities.grad, wanted)
-
-
-# --- uncertainty --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("num_experts", [2, 3, 8])
-def test_mutual_information_of_identical_samples_is_zero(num_experts: int) -> None:
-    p = random_probabilities(70, 2, 1, 6, num_experts).expand(2, 16, 6, num_experts)
-    assert mutual_information(p).abs().max() < 1e-6
-    certain = torch.zeros(1, 4, 3, num_experts)
-    certain[..., 0] = 1
-    assert torch.equal(mutual_information(certain), torch.zeros(1, 3))
-
-
-@pytest.mark.parametrize("num_experts", [2, 3, 8])
-def test_mutual_information_of_samples_that_contradict_each_other_is_log_e(
-    num_experts: int,
-) -> None:
-    samples = torch.eye(num_experts).reshape(1, num_experts, 1, num_experts)
-    found = mutual_information(samples)
-    assert found.shape == (1, 1)
-    assert float(found) == pytest.approx(math.log(num_experts), rel=1e-6)
-
-
-def test_mutual_information_of_two_certain_groups_is_the_entropy_of_their_shares() -> None:
-    samples = torch.zeros(1, 10, 1, 3)
-    samples[0, :3, 0, 0] = 1
-    samples[0, 3:, 0, 2] = 1
-    wanted = -(0.3 * math.log(0.3) + 0.7 * math.log(0.7))
-    assert float(mutual_information(samples)) == pytest.approx(wanted, rel=1e-5)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_mutual_information_is_scipys_and_never_negative(seed: int) -> None:
-    spread = 10.0 ** (seed - 3)
-    samples = torch.softmax(normals(80, 2, 1, 7, 4) + spread * normals(81 + seed, 2, 12, 7, 4), -1)
-    found = mutual_information(samples)
-    assert found.shape == (2, 7)
-    p = samples.double().numpy()
-    wanted = stats.entropy(p.mean(1), axis=-1) - stats.entropy(p, axis=-1).mean(1)
-    np.testing.assert_allclose(found.numpy(), wanted, atol=2e-6, err_msg=f"seed {seed}")
-    assert (found >= 0).all(), f"seed {seed}"
-    assert (found <= math.log(4) + 1e-6).all(), f"seed {seed}"
+# --- samples of the router -----------------------------------------------------------------------
 
 
 def random_masks(seed: int, n_folds: int, n_samples: int, widths: Sequence[int]) -> list[Tensor]:
@@ -622,15 +380,15 @@ def test_router_samples_do_not_depend_on_batch_mates(scheme: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("scheme", ALL)
-def test_masks_of_ones_sample_what_the_router_says(scheme: str) -> None:
+def test_masks_of_ones_sample_the_routers_own_probabilities(scheme: str) -> None:
     config = ModelConfig(("int1", "fp32"), (), router=RouterConfig(5, scheme))
     router = build(config, 98).router
     assert router is not None
     x = normals(99, 1, 7, N_FEATURES)
     masks = [torch.ones(1, 3, N_FEATURES), torch.ones(1, 3, 5)]
-    said = router(x, masks=(), arithmetic=QUANTIZED)
+    plain = router(x, masks=(), arithmetic=QUANTIZED)
     for sample in range(3):
-        torch.testing.assert_close(router.sample(x, masks)[:, sample], said)
+        torch.testing.assert_close(router.sample(x, masks)[:, sample], plain)
     assert float(mutual_information(router.sample(x, masks)).max()) < 1e-6
 
 
@@ -653,28 +411,9 @@ def test_masks_are_the_same_in_whatever_order_they_are_asked_for() -> None:
 
 def test_masks_that_were_not_drawn_are_refused() -> None:
     config = with_dropout(MIXTURES["two of one scheme"])
-    dropout = Dropout(config, N_FEATURES, 4, mask_seeds(21))
+    dropout = build_dropout(config, N_FEATURES, 4, mask_seeds(21))
     with pytest.raises(AssertionError, match="masks are drawn before a step"):
         build(config, 21)(normals(21, 1, 4, N_FEATURES), dropout=dropout)
-
-
-@every_mixture
-def test_every_layer_has_a_mask_of_its_own_at_its_rate(config: ModelConfig) -> None:
-    config = with_dropout(config)
-    dropout = Dropout(config, N_FEATURES, 4, mask_seeds(22))
-    assert [mask.shape for mask in dropout.experts] == [
-        (4, width) for width in (N_FEATURES, *config.hidden)
-    ]
-    is_single = config.num_experts == 1
-    inputs = () if is_single else config.router_widths(N_FEATURES)[:-1]
-    assert [mask.shape for mask in dropout.router] == [(4, width) for width in inputs]
-    assert is_single == (not dropout.router)
-    every = (*dropout.experts, *dropout.router)
-    assert len({mask.slot for mask in every}) == len(every)
-    rates = [0.4, *(0.2 for _ in config.hidden), *(0.3 for _ in inputs)]
-    for mask, rate in zip(every, rates, strict=True):
-        assert mask.factor == pytest.approx(1 / (1 - rate)), f"slot {mask.slot}"
-        assert mask.threshold == round(rate * 2**16) - 2**15, f"slot {mask.slot}"
 
 
 @torch.no_grad()
@@ -692,26 +431,6 @@ def test_router_and_experts_are_dropped_at_rates_of_their_own() -> None:
         calm, shaken = mixture(x), mixture(x, dropout=masks_of(rates, 20, [21]))
         is_routed_alike = torch.equal(calm.probabilities, shaken.probabilities)
         assert is_routed_alike == (router_dropout == 0), f"{input_dropout}, {dropout}"
-        said = [group(x, masks=(), arithmetic=QUANTIZED) for group in mixture.groups]
-        undropped = torch.einsum("febc,fbe->fbc", torch.cat(said, dim=1), shaken.gates)
+        whole = [group(x, masks=(), arithmetic=QUANTIZED) for group in mixture.groups]
+        undropped = torch.einsum("febc,fbe->fbc", torch.cat(whole, dim=1), shaken.gates)
         assert torch.equal(shaken.logits, undropped) == (input_dropout == dropout == 0)
-
-
-# --- standardize --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_standardize_is_numpys_mean_and_variance(seed: int) -> None:
-    x = normals(seed, 2, 3, 4, 11) * 10.0 ** (seed - 1) + seed
-    values = x.double().numpy()
-    wanted = (values - values.mean(-1, keepdims=True)) / np.sqrt(
-        values.var(-1, keepdims=True) + NORM_EPSILON
-    )
-    found = standardize(x).numpy()
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=f"seed {seed}")
-
-
-@pytest.mark.parametrize("value", [0.0, 1.5, -2.0])
-@pytest.mark.parametrize("width", [1, 8])
-def test_standardize_turns_rows_of_equals_into_zeros(value: float, width: int) -> None:
-    assert torch.equal(standardize(torch.full((2, width), value)), torch.zeros(2, width))

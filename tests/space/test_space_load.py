@@ -219,7 +219,7 @@ def test_schemes_go_by_any_of_their_names_everywhere(load: Load, alias: object) 
         ("model.router.hidden=3", lambda s: s.base.model.router.hidden, 3),
         ("model.head_scheme=null", lambda s: s.base.model.head_scheme, None),
         ("seed=5", lambda s: s.base.seed, 5),
-        ("train.patience=4", lambda s: s.base.train.patience, 4),
+        ("train.batch_size=4", lambda s: s.base.train.batch_size, 4),
         ("data.normalization=layer", lambda s: s.data.normalization, "layer"),
         ("data.path=some/file=1.npz", lambda s: s.data.path, "some/file=1.npz"),
         ("budget.n_trials=7", lambda s: s.budget.n_trials, 7),
@@ -240,7 +240,7 @@ def test_an_override_changes_its_key(
     load: Load, override: str, read: Callable[[SweepConfig], object], value: object
 ) -> None:
     text = (
-        "name: a\nfixed: {train: {patience: 9}, model: {head_scheme: 8}}\n"
+        "name: a\nfixed: {train: {batch_size: 7}, model: {head_scheme: 8}}\n"
         "search: {model.hidden: {choice: {two: [2]}}, train.epochs: {int: [5, 6]}}"
     )
     assert read(load(text)) != value
@@ -368,8 +368,6 @@ def _random_config(rng: np.random.Generator) -> TrialConfig:
             label_smoothing=float(rng.random() * 0.99),
             distillation=float(rng.choice([0, rng.random(), 1])),
             class_weights=bool(rng.integers(2)),
-            patience=pick([None, 1, 30]),
-            validation_share=float(0.01 + rng.random() * 0.98),
         ),
         seed=int(rng.integers(2**31)),
     )
@@ -394,3 +392,12 @@ def test_parsing_leaves_its_argument_alone() -> None:
 
 def test_an_empty_configuration_is_the_default() -> None:
     assert parse_config({}) == TrialConfig()
+
+
+def test_a_stored_configuration_may_hold_early_stopping_switched_off() -> None:
+    stored = dataclasses.asdict(TrialConfig())
+    stored["train"] |= {"patience": None, "validation_share": 0.15}
+    assert parse_config(stored) == TrialConfig()
+    for key, value in (("patience", 3), ("validation_share", 0.3)):
+        with pytest.raises(ConfigError, match=f"^file: train.{key}={value}: early stopping is go"):
+            parse_config({"train": {key: value}}, "file")

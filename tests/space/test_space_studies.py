@@ -249,8 +249,8 @@ COMPARISONS = {
     ),
     "no workers": Mistake(f"{VARIANT}workers: 0", "`workers >= 1` must hold, but got workers=0"),
     "a date": Mistake(
-        f"{VARIANT}fixed: {{train.patience: 2026-01-01}}",
-        "variants.a: train.patience = '2026-01-01': input should be a valid integer",
+        f"{VARIANT}fixed: {{train.batch_size: 2026-01-01}}",
+        "variants.a: train.batch_size = '2026-01-01': input should be a valid integer",
     ),
     "a key that is a date": Mistake(
         f"{VARIANT}fixed: {{2026-01-01: 1}}", "variants.a: unknown key '2026-01-01'"

@@ -65,7 +65,6 @@ search:
   train.weight_decay: {float: [0, 1]}
   train.label_smoothing: {float: [0, 0.2]}
   train.class_weights: {choice: [true, false]}
-  train.patience: {choice: {never: null, ten: 10}}
 """
 # Small enough to be walked through, with every conditional parameter.
 SMALL = """
@@ -278,7 +277,6 @@ def test_the_draws_reach_every_kind_of_model(
     assert {c.model.num_experts for c in configs} == {1, 2, 3, 4}
     assert {c.model.hidden for c in configs} == {(), (9,), (30, 20, 10)}
     assert {c.model.head_scheme for c in configs} == {None, "int8", "fp32"}
-    assert {c.train.patience for c in configs} == {None, 10}
     assert {c.train.class_weights for c in configs} == {True, False}
     assert {c.model.top_k for c in configs} == {1, 2, 3}
 
@@ -531,9 +529,9 @@ def test_choices_become_the_values_that_their_names_stand_for(tmp_path: Path, ca
 
 def test_a_name_that_yaml_reads_as_a_word_of_its_own_is_kept(tmp_path: Path) -> None:
     sweep = _sweep(
-        tmp_path, "name: a\nsearch: {train.patience: {choice: {off: null, on: 3, 8: 8}}}"
+        tmp_path, "name: a\nsearch: {model.head_scheme: {choice: {off: null, on: int8, 8: int4}}}"
     )
-    domain = sweep.search["train.patience"]
+    domain = sweep.search["model.head_scheme"]
     assert isinstance(domain, ChoiceDomain)
-    assert domain.values == (None, 3, 8)
+    assert domain.values == (None, "int8", "int4")
     assert list(map(str, domain.names)) == ["off", "on", "8"]

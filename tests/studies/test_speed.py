@@ -22,12 +22,13 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, load_embeddings, make_folds
 from qwave.engine import Precision, train_folds
+from qwave.engine.build import build_mixture
 from qwave.engine.compiled import training_library
 from qwave.engine.initial import start_at_centroids
-from qwave.engine.memory import Memory
-from qwave.engine.rows import Rows
 from qwave.engine.stacked import training_loss
-from qwave.nn.mixture import Mixture, build_mixture
+from qwave.engine.task import Rows
+from qwave.engine.usage import Memory
+from qwave.nn.mixture import Mixture
 from studies import speed, timing
 from studies.plain_loop import PlainMixture, begin_at_centroids, plain_loss, train_plain
 

@@ -127,19 +127,6 @@ def test_the_main_job_takes_as_many_folds_as_are_official(
     assert plan.sweep.data.n_folds == n_folds
 
 
-def test_patience_that_has_nothing_to_look_at_is_refused_before_any_trial(tmp_path: Path) -> None:
-    y = np.repeat([0, 1], 4)
-    x = np.random.default_rng(0).normal(size=(8, 4))
-    file = write(tmp_path, x=x, y=y, group=np.arange(8) // 2, class_names=None)
-    with pytest.warns(UserWarning, match="2 folds are made"):
-        plan_sweep(load_sweep(file))
-    with (
-        pytest.warns(UserWarning, match="2 folds are made"),
-        pytest.raises(DataError, match=r"^train\.patience needs rows .*; leave train\.patience o"),
-    ):
-        plan_sweep(load_sweep(file, ["train.patience=3"]))
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:3 of 21 clips:UserWarning")
 @pytest.mark.filterwarnings("ignore:feature column 4:UserWarning")

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
-from qwave.engine import Lessons, lessons_key, teach
+from qwave.engine import SoftTargets, teacher_key, train_teacher
 from qwave.engine.crossval import cross_validate
 from qwave.sweep import pool as pool_module
 from qwave.sweep.pool import SharedData, run_trial, training_pool
@@ -84,13 +84,13 @@ def test_workers_have_one_thread_in_every_library(
     assert set(found) == {1}
 
 
-# --- lessons ---
+# --- soft targets ---
 
-TAUGHT = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, distillation=0.5))
+DISTILLED = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, distillation=0.5))
 OF_ONE_KEY = (
-    TAUGHT,
-    dataclasses.replace(TAUGHT, model=ModelConfig(("int1",), ())).canonical(),
-    dataclasses.replace(TAUGHT, train=dataclasses.replace(TAUGHT.train, learning_rate=0.01)),
+    DISTILLED,
+    dataclasses.replace(DISTILLED, model=ModelConfig(("int1",), ())).canonical(),
+    dataclasses.replace(DISTILLED, train=dataclasses.replace(DISTILLED.train, learning_rate=0.01)),
 )
 
 
@@ -99,26 +99,27 @@ def _changed(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_ino for file in folder.iterdir()}
 
 
-def test_lessons_are_made_once_for_trials_of_one_key_and_shared_by_workers(
+def test_soft_targets_are_made_once_for_trials_of_one_key_and_shared_by_workers(
     gaussians: Callable[..., EmbeddingSet],
 ) -> None:
     data = gaussians(0)
-    name = f"{lessons_key(TAUGHT)}.npz"
+    name = f"{teacher_key(DISTILLED)}.npz"
     with training_pool(2, data, "cpu") as pool:
         folder = pool._data.file.parent
-        found = [pool.submit(TAUGHT).result()]
+        found = [pool.submit(DISTILLED).result()]
         files = _changed(folder)
         assert set(files) == {"x.npy", name}
         futures = [pool.submit(config) for config in OF_ONE_KEY[1:]]
         found += [future.result() for future in futures]
         assert _changed(folder) == files
-        # What lies there is what is taught: a teacher that says nothing, for all later trials.
+        # What lies there is used: a teacher that knows nothing, for all later trials.
         with np.load(folder / name) as arrays:
             dull = {key: arrays[key] for key in arrays}
         for fold in range(3):
-            dull[f"{fold}.said"] = np.full_like(dull[f"{fold}.said"], 1 / 3)
+            name_in_file = f"{fold}.teacher_probabilities"
+            dull[name_in_file] = np.full_like(dull[name_in_file], 1 / 3)
         np.savez(folder / name, **dull)
-        dulled = [pool.submit(TAUGHT) for _ in range(2)]
+        dulled = [pool.submit(DISTILLED) for _ in range(2)]
         losses = [future.result().result.train_loss for future in dulled]
     for config, trial in zip(OF_ONE_KEY, found, strict=True):
         wanted = cross_validate(config, data)
@@ -130,41 +131,39 @@ def test_lessons_are_made_once_for_trials_of_one_key_and_shared_by_workers(
     assert not np.array_equal(losses[0], found[0].result.train_loss)
 
 
-def test_a_teacher_is_trained_once_a_key_and_never_where_nothing_is_taught(
+def test_a_teacher_is_trained_once_a_key_and_never_without_distillation(
     gaussians: Callable[..., EmbeddingSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
-    def counted(config: TrialConfig, *rest: Any, **options: Any) -> list[Lessons]:
-        asked.append(lessons_key(config))
-        return teach(config, *rest, **options)
+    def counted(config: TrialConfig, *rest: Any, **options: Any) -> list[SoftTargets]:
+        asked.append(teacher_key(config))
+        return train_teacher(config, *rest, **options)
 
-    monkeypatch.setattr(pool_module, "teach", counted)
+    monkeypatch.setattr(pool_module, "train_teacher", counted)
     shared = SharedData.write(gaussians(0), tmp_path)
     run_trial(CONFIG, shared, "cpu")
     assert set(_changed(tmp_path)) == {"x.npy"}
     for config in OF_ONE_KEY:
         run_trial(config, shared, "cpu")
-    patient = dataclasses.replace(
-        TAUGHT, train=dataclasses.replace(TAUGHT.train, patience=2, validation_share=0.3)
-    )
     for seed in (0, 1, 0):
-        run_trial(dataclasses.replace(patient, seed=seed), shared, "cpu")
-    keys = [lessons_key(c) for c in (TAUGHT, patient, dataclasses.replace(patient, seed=1))]
+        run_trial(dataclasses.replace(DISTILLED, seed=seed), shared, "cpu")
+    keys = [teacher_key(dataclasses.replace(DISTILLED, seed=seed)) for seed in (0, 1)]
     assert asked == keys
     assert set(_changed(tmp_path)) == {"x.npy", *(f"{key}.npz" for key in keys)}
 
 
-def test_lessons_come_back_from_their_file_as_they_were_made(
+def test_soft_targets_come_back_from_their_file_as_they_were_made(
     gaussians: Callable[..., EmbeddingSet], tmp_path: Path
 ) -> None:
     data = gaussians(0)
-    wanted = teach(TAUGHT, data, make_folds(data, TAUGHT.data))
+    folds = make_folds(data, DISTILLED.data)
+    wanted = train_teacher(DISTILLED, data, folds)
     for _ in ("made", "read"):
-        found = pool_module._lessons(TAUGHT, data, tmp_path, "cpu")
+        found = pool_module._soft_targets(DISTILLED, data, folds, tmp_path, "cpu")
         assert found is not None
         for one, other in zip(found, wanted, strict=True):
-            for field in dataclasses.fields(Lessons):
+            for field in dataclasses.fields(SoftTargets):
                 before, after = getattr(other, field.name), getattr(one, field.name)
                 np.testing.assert_array_equal(after, before, err_msg=field.name)
                 assert after.dtype == before.dtype, field.name

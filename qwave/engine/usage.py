@@ -1,9 +1,10 @@
-"""The most memory that a process has used."""
+"""What a trial uses: wall time by phase, and memory."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,32 @@ import torch
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
+class PhaseClock:
+    """Wall time by phase.
+
+    Attributes:
+        seconds: Seconds of each phase so far, in the order in which the phases first ended.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, phase: str) -> None:
+        """Add the time since the last stop to a phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
 @dataclass(frozen=True)
 class Memory:
-    """Highest memory of a process in bytes: its own, and that of files that others map too."""
+    """Highest resident memory of a process.
+
+    Attributes:
+        private: Bytes of the process alone.
+        shared: Bytes of files that other processes may map too.
+    """
 
     private: int
     shared: int
