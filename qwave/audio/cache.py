@@ -1,4 +1,4 @@
-"""Embeddings that were made before, found by what the clips' files contain.
+"""The cache of embeddings, found by the contents of the clips' files.
 
 ``embeddings.db`` in the cache folder is a SQLite file of two tables: `embeddings`, from the
 SHA-256 of a clip's bytes and the identity of an encoder to float16 [d]; and `files`, from a path,
@@ -37,22 +37,22 @@ _TABLES = (
 # time would tell: like git's index, files this fresh are not taken for known. FAT ticks in 2 s.
 _SETTLED_NS = 2_000_000_000
 _WAIT_SECONDS = 30  # for another process that is writing
-# Faults of the machine: the cache is done without. All others are faults of the file.
+# Faults of the machine: work goes on without the cache. All others are faults of the file.
 _MACHINE_FAULTS = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_PERM),
     *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS),
 }
-# Of these, those that end when another process is done.
+# Faults of the machine that end when another process is done.
 _PASSING_FAULTS = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
 class ClipEmbedding(NamedTuple):
-    """What is kept of a clip.
+    """The embedding of one clip.
 
     Attributes:
-        x: float16 [d].
-        is_silent: Whether all of its samples are zero.
+        x: Features, float16 [d].
+        is_silent: Whether all samples of the clip are zero.
     """
 
     x: np.ndarray
@@ -60,7 +60,7 @@ class ClipEmbedding(NamedTuple):
 
 
 class EmbeddingCache:
-    """An open cache; one that cannot be written warns once, and is then empty."""
+    """An open cache. A cache that cannot be written warns once, and is then empty."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -76,7 +76,7 @@ class EmbeddingCache:
             self._run(table)
 
     def content_of(self, path: Path) -> str:
-        """SHA-256 of a file's bytes, 64 hexadecimal digits; read only if it may have changed.
+        """SHA-256 of a file's bytes, 64 hexadecimal digits; the file is read if it may be new.
 
         Raises:
             OSError: The file cannot be read.
@@ -99,14 +99,14 @@ class EmbeddingCache:
         return content
 
     def forget(self, path: Path) -> None:
-        """Read this file again next time."""
+        """Forget the content of a file, so that it is read again next time."""
         self._run("DELETE FROM files WHERE path = ?", (os.fsencode(os.path.realpath(path)),))
 
     def find(self, content: str, encoder: str, num_features: int) -> ClipEmbedding | None:
-        """The embedding of a clip with this content, or None.
+        """The embedding of a clip with this content by this encoder; None if there is none.
 
         Raises:
-            AudioError: What is kept is damaged.
+            AudioError: The embedding in the file is damaged.
         """
         rows = self._run(
             "SELECT x, is_silent, checksum FROM embeddings WHERE content = ? AND encoder = ?",
@@ -122,7 +122,7 @@ class EmbeddingCache:
         return ClipEmbedding(np.frombuffer(x, dtype="<f2"), bool(is_silent))
 
     def keep(self, content: str, encoder: str, embedding: ClipEmbedding) -> None:
-        """Keep an embedding, unless another process did."""
+        """Keep an embedding, unless one of this content and encoder is kept already."""
         x, is_silent = embedding.x.astype("<f2").tobytes(), int(embedding.is_silent)
         self._run(
             "INSERT OR IGNORE INTO embeddings VALUES (?, ?, ?, ?, ?)",
@@ -152,7 +152,7 @@ class EmbeddingCache:
                 return []
 
     def _handle(self, error: Exception) -> None:
-        """Do without the cache, or say that it is damaged."""
+        """Go on without the cache after a fault of the machine; else raise that it is damaged."""
         if _code(error) not in _MACHINE_FAULTS:
             raise self._damaged(str(error)) from error
         self.close()
@@ -172,7 +172,7 @@ class EmbeddingCache:
 
 @contextmanager
 def open_cache() -> Iterator[EmbeddingCache]:
-    """The cache of this user; where its folder cannot be written, one that ends with the process.
+    """The user's cache; if its folder cannot be written, a cache for this process alone.
 
     Raises:
         AudioError: The file of the cache is damaged.
@@ -193,11 +193,11 @@ def open_cache() -> Iterator[EmbeddingCache]:
 
 
 def _code(error: Exception) -> int | None:
-    """SQLite's code of a fault: its lower byte, the kind; the rest says more about it."""
+    """The kind of a fault of SQLite, the lower byte of its code; None for other errors."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def _checksum(content: str, encoder: str, x: bytes, is_silent: object) -> int:
-    """SQLite does not notice a flipped bit in a value."""
+    """CRC-32 of a row: SQLite does not notice a flipped bit in a value."""
     return zlib.crc32(x, zlib.crc32(f"{content} {encoder} {is_silent}".encode()))

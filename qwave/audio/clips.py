@@ -1,4 +1,4 @@
-"""What a source of recordings is once it has been read: clips with labels, folds, recordings."""
+"""Clips with labels, folds and recordings: what every layout of a source is read into."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Clip:
     """A labelled recording.
 
     Attributes:
-        path: The file.
+        path: Path of the file.
         name: Path below the source, with forward slashes.
-        label: Class, one of `ClipTable.class_names`.
-        fold: Official fold; None where there are none.
-        group: The recording it was cut from; None where that is not known.
+        label: Class of the clip, one of `ClipTable.class_names`.
+        fold: Official fold; None where the source has no folds.
+        group: Recording that the clip was cut from; None where that is not known.
     """
 
     path: Path
@@ -38,12 +38,12 @@ class ClipTable:
     """All clips of a source.
 
     Attributes:
-        layout: How the source is laid out: ``esc50``, ``urbansound8k``, ``esc10``, ``folders`` or
+        layout: Layout of the source: ``esc50``, ``urbansound8k``, ``esc10``, ``folders`` or
             ``csv``.
-        clips: By class, then by name. All have a fold or none has, and all have a group or
-            none has.
-        class_names: Two or more, in the order of the published numbers, else sorted; each has
-            clips.
+        clips: Clips, sorted by class, then by name. Either all have a fold or none has, and
+            either all have a group or none has.
+        class_names: Names of two or more classes, in the order of their published numbers, else
+            sorted; each class has clips.
     """
 
     layout: str
@@ -54,14 +54,14 @@ class ClipTable:
 def make_table(
     layout: str, clips: Iterable[Clip], class_names: Sequence[str], source: Path
 ) -> ClipTable:
-    """The clips in their order.
+    """A table of the clips, sorted by class and name.
 
     Raises:
         DataError: There are fewer than two classes, a name is not valid Unicode, or two classes
             have names that look the same.
     """
-    place = {label: index for index, label in enumerate(class_names)}
-    ordered = sorted(clips, key=lambda clip: (place[clip.label], clip.name))
+    rank = {label: index for index, label in enumerate(class_names)}
+    ordered = sorted(clips, key=lambda clip: (rank[clip.label], clip.name))
     if len(class_names) < 2:
         raise DataError(
             f"{source} has one class only ({class_names[0]!r}, {len(ordered)} clips); "
@@ -76,23 +76,26 @@ def make_table(
 
 
 def with_published_names(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips with what their names say, where all names are in a published form.
+    """The clips with folds and recordings from their names, if all names are in a published form.
 
-    Fold and recording are read by `parse_clip_name`, from the file's name and its folder's. What
-    a source says itself stays as it is.
+    `parse_clip_name` reads them from the name of the file and of its folder. Folds and recordings
+    that the source gives itself stay.
     """
-    said = [parse_clip_name(clip.path.name, clip.path.parent.name) for clip in clips]
-    if all(name.fold is not None for name in said) and all(clip.fold is None for clip in clips):
-        clips = [dataclasses.replace(c, fold=n.fold) for c, n in zip(clips, said, strict=True)]
-    if all(name.recording for name in said) and all(clip.group is None for clip in clips):
-        clips = [
-            dataclasses.replace(c, group=n.recording) for c, n in zip(clips, said, strict=True)
-        ]
-    return list(clips)
+    names = [parse_clip_name(clip.path.name, clip.path.parent.name) for clip in clips]
+    has_folds = all(n.fold is not None for n in names) and all(c.fold is None for c in clips)
+    has_groups = all(n.recording for n in names) and all(c.group is None for c in clips)
+    return [
+        dataclasses.replace(
+            clip,
+            fold=name.fold if has_folds else clip.fold,
+            group=name.recording if has_groups else clip.group,
+        )
+        for clip, name in zip(clips, names, strict=True)
+    ]
 
 
 def _refuse_twins(class_names: Sequence[str], source: Path) -> None:
-    """Refuse classes that differ in what nobody sees: spaces, and how letters are composed.
+    """Refuse classes whose names look the same: they differ in spaces or composed letters only.
 
     Archives made on macOS hold "u" and a diaeresis where other systems write one letter.
     """
@@ -107,7 +110,7 @@ def _refuse_twins(class_names: Sequence[str], source: Path) -> None:
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first three of some names, for an error."""
+    """The first three names as text, for an error message."""
     return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
 
 

@@ -18,20 +18,21 @@ def open_data(
     *,
     split: DataConfig | None = None,
 ) -> EmbeddingSet:
-    """The rows that ``data.path`` names.
+    """The embeddings that ``data.path`` names.
 
     Args:
-        path: ``esc10``, a file of embeddings, or clips: a folder or a table of their paths and
+        path: ``esc10``, a file of embeddings, or clips: a folder, or a table of their paths and
             labels. Clips are embedded by `embed_source`, or found in its cache.
-        encoder: Encoder of clips, as `make_encoder` takes it; None: the default. Where `path` is a
-            file of embeddings, the encoder that it must name, weights from a folder apart.
+        encoder: Encoder of the clips, as `make_encoder` takes it; None: the default encoder. For
+            a file of embeddings, the encoder that the file must name; a folder of weights behind
+            the name is not compared.
         feature_columns: Features of a table of embeddings, as `load_embeddings` takes them.
-        split: How the rows are to be split; clips that cannot be are refused before they are
-            embedded. Embeddings are not checked here.
+        split: How the rows will be split; clips that cannot be split so are refused before they
+            are embedded. Embeddings are not checked here.
 
     Raises:
-        DataError: The file cannot be used, or was not made by that encoder; or its clips cannot be
-            split; or feature columns are named of what is no table of embeddings.
+        DataError: The file cannot be used, or another encoder made it; the clips cannot be split;
+            or feature columns are given for something other than a table of embeddings.
         AudioError: The clips cannot be embedded.
     """
     source = Path(path)

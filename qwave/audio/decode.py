@@ -4,13 +4,12 @@ libsndfile decodes, by content and not by suffix; soxr resamples, from block to 
 state, which gives the samples of one call on the whole, bit for bit. Headers are not trusted:
 memory is taken for what was decoded, not for what was announced.
 
-Shapes: s samples, w windows.
+Shapes: s samples.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import os
 import re
@@ -20,9 +19,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from qwave.audio.files import open_file
-from qwave.audio.joined import begins_recording, find_parts, xing_header
+from qwave.audio.files import (
+    UNKNOWN_BYTES,
+    begins_recording,
+    find_parts,
+    open_file,
+    xing_header,
+)
 from qwave.audio.mono import mix_down
+from qwave.audio.stream import MAX_AMPLITUDE, MAX_CHANNELS, SAMPLE_RATES
 from qwave.config import AudioError
 
 if TYPE_CHECKING:
@@ -30,23 +35,18 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 3600.0  # of a clip in one piece: half a gigabyte at 32 kHz
 _FORMATS = "wav, flac, ogg, opus, mp3 or aiff"
-_SAMPLE_RATES = (100, 768_000)
-_MAX_CHANNELS = 64
-_MAX_AMPLITUDE = 2.0**32  # full scale is 1; some programs write floats in steps of integers
 _BLOCK_SAMPLES = 2**18  # of all channels: a mebibyte
 # Less than a hundredth is lost to padding and tags that were counted in, more to damage.
 _MIN_PRESENT = 0.99
 # libsndfile reads what is left of a file that was cut off, and says so in its log only.
 _CUT_OFF = re.compile(r"^ ?(?:data|SSND) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# From here on a length means "not known": written to a pipe, before the end was seen.
-_UNKNOWN_BYTES = 0x7FFF_0000
 _UNKNOWN_FRAMES = 2**62
 
 
 def read_clip(
     file: Path | str | BinaryIO, sample_rate: int, *, name: str | None = None
 ) -> np.ndarray:
-    """The whole of a recording, of at most an hour: mono float32 [s], s at least 1, finite.
+    """A whole recording of at most an hour: mono float32 [s], s at least 1, finite.
 
     Silence is a waveform of zeros and no error. A clip shorter than a sample of `sample_rate` is
     its mean. A file that ends early is an error where its header says how long it is (wav, flac,
@@ -55,9 +55,9 @@ def read_clip(
     length.
 
     Args:
-        file: wav, flac, ogg (Vorbis, Opus), mp3 or aiff, whatever its suffix says; or a stream of
-            its bytes that can seek, read from its start and left open.
-        sample_rate: In hertz; the recording's own may be 100 Hz to 768 kHz.
+        file: A wav, flac, ogg (Vorbis, Opus), mp3 or aiff file, whatever its suffix; or a stream
+            of its bytes that can seek, which is read from its start and left open.
+        sample_rate: Rate of the waveform, in hertz; the file's own may be 100 Hz to 768 kHz.
         name: What errors call the recording; by default the file's name.
 
     Raises:
@@ -77,7 +77,7 @@ def read_blocks(
 ) -> Iterator[np.ndarray]:
     """A recording of any length in blocks, each mono float32 [s]; some may be empty.
 
-    Joined they are the waveform of `read_clip`, with its arguments and errors. What is wrong with
+    Joined they are the waveform of `read_clip`, with the same arguments and errors. A fault of
     the header is raised before the first block, damage further on when it is reached.
     """
     if not isinstance(file, str | os.PathLike):
@@ -103,85 +103,46 @@ def fit_length(waveform: np.ndarray, num_samples: int) -> np.ndarray:
     return np.resize(waveform[:num_samples], num_samples)
 
 
-def slide_windows(
-    waveform: np.ndarray, sample_rate: int, window_seconds: float, hop_seconds: float
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Windows that start at 0, one hop, two hops and so on.
-
-    The end of the waveform cuts the last one, and drops it where it adds less than half a hop of
-    new sound, unless it is the only one. A hop longer than a window leaves gaps.
-
-    Args:
-        waveform: Mono [s], s at least 1.
-        sample_rate: In hertz.
-        window_seconds: Length of a window, at least a sample.
-        hop_seconds: From start to start, at least a sample.
-
-    Returns:
-        Starts in seconds, float64 [w], and the windows, views of `waveform`.
-
-    Raises:
-        AudioError: s is 0, or a length is below a sample or not finite.
-    """
-    for key, seconds in (("window_seconds", window_seconds), ("hop_seconds", hop_seconds)):
-        if not (math.isfinite(seconds * sample_rate) and round(seconds * sample_rate) >= 1):
-            raise AudioError(
-                f"{key} must be at least one sample (1/{sample_rate} s), but got {seconds}"
-            )
-    if not len(waveform):
-        raise AudioError("a waveform of 0 samples has no windows")
-    length, hop = round(window_seconds * sample_rate), hop_seconds * sample_rate
-    starts = [0]
-    for index in itertools.count(1):
-        start, heard_to = round(index * hop), round((index - 1) * hop) + length
-        if start >= len(waveform):
-            break
-        n_new = len(waveform) - max(start, heard_to)
-        if start + length <= len(waveform) or n_new >= hop / 2:
-            starts.append(start)
-    windows = [waveform[start : start + length] for start in starts]
-    return np.array(starts) / sample_rate, windows
-
-
 class _Part:
-    """A part of a stream as libsndfile may use it: from C, errors would be printed instead of
-    raised.
+    """One recording within a stream, as a file for libsndfile.
+
+    Errors are kept and not raised: libsndfile calls from C, where they would only be printed.
 
     Attributes:
-        fault: What went wrong when it was read.
+        fault: The error of the last read that failed; None where none did.
     """
 
     def __init__(self, stream: BinaryIO, start: int, end: int) -> None:
         self._stream, self._start, self._end = stream, start, end
-        self._place = start
+        self._position = start
         self.fault: OSError | None = None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._place, io.SEEK_END: self._end}
-        # In damaged files libsndfile seeks to places before the start, and then finds out.
+        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._position, io.SEEK_END: self._end}
+        # In damaged files libsndfile seeks to before the start, and then finds out.
         if base[whence] + offset >= self._start:
-            self._place = base[whence] + offset
+            self._position = base[whence] + offset
         return self.tell()
 
     def tell(self) -> int:
-        return self._place - self._start
+        return self._position - self._start
 
     def read(self, count: int = -1) -> bytes:
-        left = max(0, self._end - self._place)
+        left = max(0, self._end - self._position)
         try:
-            self._stream.seek(self._place)
+            self._stream.seek(self._position)
             data = self._stream.read(left if count < 0 else min(count, left))
         except (OSError, ValueError, OverflowError) as error:
             self.fault = error if isinstance(error, OSError) else OSError(str(error))
             return b""
-        self._place += len(data)
+        self._position += len(data)
         return data
 
 
 def _decode(
     stream: BinaryIO, sample_rate: int, name: str, max_seconds: float
 ) -> Iterator[np.ndarray]:
-    """Blocks of a stream at its start; see `read_blocks`."""
+    """The blocks of `read_blocks`, of an open stream that may hold several recordings."""
     try:
         import soundfile
         import soxr  # noqa: F401
@@ -210,7 +171,11 @@ def _decode(
 def _decode_part(
     source: _Part, sample_rate: int, name: str, before: float, max_seconds: float
 ) -> Generator[np.ndarray, None, float]:
-    """Blocks of one recording, `before` seconds into the file; returns where it ends."""
+    """Blocks of one recording that begins `before` seconds into the file.
+
+    Returns:
+        Seconds from the start of the file to the end of the recording.
+    """
     import soundfile
     import soxr
 
@@ -257,15 +222,14 @@ def _check_header(
 ) -> None:
     """Refuse what cannot be a clip, before any memory is taken for it."""
     rate, frames = recording.samplerate, recording.frames
-    if not _SAMPLE_RATES[0] <= rate <= _SAMPLE_RATES[1]:
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
         raise AudioError(
             f"{name} says that it has {rate} samples a second "
-            f"(allowed: {_SAMPLE_RATES[0]} to {_SAMPLE_RATES[1]})"
+            f"(allowed: {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]})"
         )
-    if not 1 <= recording.channels <= _MAX_CHANNELS:
+    if not 1 <= recording.channels <= MAX_CHANNELS:
         raise AudioError(
-            f"{name} says that it has {recording.channels} channels "
-            f"(allowed: 1 to {_MAX_CHANNELS})"
+            f"{name} says that it has {recording.channels} channels (allowed: 1 to {MAX_CHANNELS})"
         )
     if frames >= _UNKNOWN_FRAMES:
         raise AudioError(
@@ -281,7 +245,7 @@ def _check_header(
         )
     cut_off = _CUT_OFF.search(recording.extra_info)
     announced, present = map(int, cut_off.groups()) if cut_off else (0, 0)
-    if announced < _UNKNOWN_BYTES and present < _MIN_PRESENT * announced:
+    if announced < UNKNOWN_BYTES and present < _MIN_PRESENT * announced:
         raise AudioError(
             f"{name} ends early: of {announced} bytes of sound that its header announces, "
             f"{present} are there"
@@ -292,9 +256,9 @@ def _check_header(
 
 def _check_samples(block: np.ndarray, start: int, name: str) -> None:
     """Refuse samples [frames, channels] that are not finite, or far from any sound."""
-    if np.abs(block).max() <= _MAX_AMPLITUDE:  # false for NaN
+    if np.abs(block).max() <= MAX_AMPLITUDE:  # false for NaN
         return
-    frame, channel = np.argwhere(~(np.abs(block) <= _MAX_AMPLITUDE))[0]
+    frame, channel = np.argwhere(~(np.abs(block) <= MAX_AMPLITUDE))[0]
     raise AudioError(
         f"{name}: sample {start + frame} of channel {channel + 1} is {block[frame, channel]:g}; "
         "samples must be finite, and full scale is 1"

@@ -33,18 +33,18 @@ _SHOWN = 10  # clips that a warning names
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """Embeddings of clips, and how they came about.
+    """Embeddings of clips, and how they were made.
 
     Attributes:
         data: The embeddings; `data.encoder` is the encoder's identity.
         parameters: Parameters of the encoder.
         weights_digest: Digest of the encoder's weights; empty where it has none.
-        layout: How the source is laid out, as `ClipTable.layout`.
+        layout: Layout of the source, as in `ClipTable.layout`.
         clips_digest: 16 hexadecimal digits over the names of the clips and their contents.
-        skipped: What is wrong with each clip that was left out; it names the clip.
+        skipped: One message for each clip that was left out; it names the clip.
         silent: Names of the clips whose samples are all zero; they are not left out.
-        noted: What decoding the clips that were embedded now warned of; it names the clip.
-        n_made: Clips that were decoded and embedded now; the others came from the cache.
+        noted: Warnings of decoding, for the clips that were decoded now; each names the clip.
+        n_made: Number of clips that were decoded and embedded now; the others were in the cache.
         seconds: Wall time of embedding `n_made` clips.
     """
 
@@ -61,13 +61,13 @@ class Embedded:
 
 
 class _Work(NamedTuple):
-    """What is known about the clips of a source, each by its path.
+    """State of the work on the clips of a source; all keys are paths of clips.
 
     Attributes:
         contents: SHA-256 of the bytes of each clip.
         found: Embedding of each clip that has one.
-        faults: Why a clip has no embedding.
-        notes: What decoding warned of, for clips that were embedded now.
+        faults: Reason why a clip has no embedding.
+        notes: Warnings of decoding, for clips that were embedded now.
     """
 
     contents: dict[Path, str]
@@ -86,21 +86,21 @@ def embed_source(
 ) -> Embedded:
     """Embed all clips of a source; what is in the cache is not made again.
 
-    The result depends on the clips and the encoder alone: not on the number of processes, nor on
-    how often it was stopped and started again. Progress is shown on stderr. Processes are
-    spawned: a script that calls this needs ``if __name__ == "__main__":`` around it.
+    The result depends on the clips and the encoder alone, not on the number of processes, nor on
+    how often the work was stopped and started again. Progress is shown on stderr. Processes are
+    spawned: a script that calls this needs ``if __name__ == "__main__":`` around the call.
 
     Args:
         source: A folder or a table, as `read_source` takes it.
-        encoder: As `make_encoder` takes it.
-        workers: Processes; by default one for each processor.
-        is_strict: End at the first clip that cannot be decoded, instead of leaving it out with a
-            warning.
-        split: How the clips are to be split into folds; those that cannot be are refused before
-            any is embedded. None: they are not to be split.
+        encoder: Name of the encoder, as `make_encoder` takes it.
+        workers: Number of processes; by default one for each processor.
+        is_strict: Whether to end at the first clip that cannot be decoded, instead of leaving it
+            out with a warning.
+        split: How the clips will be split into folds; clips that cannot be split so are refused
+            before any is embedded. None: they will not be split.
 
-    Warns of clips that were left out, of silent ones, of those whose channels cancel, and of equal
-    ones that a split may part.
+    Warns of clips that were left out, are silent, have channels that cancel each other, or are
+    equal to another clip that may be on the other side of a split.
 
     Raises:
         AudioError: The source, the encoder or the cache cannot be used; no clip of a class can be
@@ -151,10 +151,10 @@ def embed_source(
 def save_embeddings(path: Path, embedded: Embedded) -> None:
     """Write a ``.npz`` file that `qwave.load_embeddings` reads; one that is there is replaced.
 
-    Its arrays: ``x`` float16 [n, d], ``y``, ``fold`` and ``group`` where they are known,
-    ``names``, ``class_names``, and, each one text, ``encoder``, ``encoder_parameters`` (JSON),
-    ``weights_digest``, ``data_digest``, ``clips_digest``, ``layout``. Equal embeddings give equal
-    bytes: the archive's entries bear no date and are not compressed.
+    Arrays of the file: ``x`` float16 [n, d], ``y``, ``fold`` and ``group`` where they are known,
+    ``names``, ``class_names``, and, each a single text, ``encoder``, ``encoder_parameters``
+    (JSON), ``weights_digest``, ``data_digest``, ``clips_digest``, ``layout``. Equal embeddings
+    give equal bytes: the archive's entries have no date and are not compressed.
 
     Raises:
         AudioError: The file cannot be written.
@@ -192,7 +192,7 @@ def save_embeddings(path: Path, embedded: Embedded) -> None:
 def _look_up(
     clips: Sequence[Clip], cache: EmbeddingCache, identity: str, num_features: int
 ) -> _Work:
-    """What each clip contains, and the embeddings that are there already."""
+    """The digest of each clip's content, and the embeddings that are in the cache already."""
     from tqdm import tqdm
 
     work = _Work({}, {}, {}, {})
@@ -219,7 +219,7 @@ def _refuse(faults: Mapping[Path, str], is_strict: bool) -> None:
 
 
 def _refuse_unsplittable(table: ClipTable, split: DataConfig) -> None:
-    """A split looks at labels, folds and recordings only: it can be tried without embeddings."""
+    """Try the split without embeddings: it depends on labels, folds and recordings only."""
     stand_in = np.zeros(1, dtype=np.float32)
     found = {clip.path: ClipEmbedding(stand_in, False) for clip in table.clips}
     # Notes are about the clips that can be decoded: they come when these are known.
@@ -263,7 +263,7 @@ def _clips_digest(clips: Sequence[Clip], contents: Mapping[Path, str]) -> str:
 
 
 def _warn(embedded: Embedded, contents: Sequence[str]) -> None:
-    """Say what a person should know about their clips."""
+    """Warn of clips that were left out, are silent, were noted, or are equal to others."""
     if embedded.skipped:
         n_clips = len(contents) + len(embedded.skipped)
         _note(f"of {n_clips} clips cannot be used and are left out", embedded.skipped)
@@ -288,7 +288,7 @@ def _note(what: str, items: Sequence[str]) -> None:
 def parted_twins(data: EmbeddingSet, contents: Sequence[str]) -> list[str]:
     """Clips with equal contents whose class differs, or that may be on both sides of a split.
 
-    Without folds a split keeps together what one recording says, and parts all else.
+    Without folds, a split keeps clips of one recording together, and may part all others.
     """
     twins: dict[str, list[int]] = {}
     for row, content in enumerate(contents):

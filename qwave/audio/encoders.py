@@ -13,10 +13,10 @@ import numpy as np
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, nearest
 
-# Best per millisecond, and per byte of a model, by the inner folds of `studies.encoders`.
+# The most accurate per millisecond, and per byte of a model, in `studies.encoders`.
 DEFAULT_ENCODER = "efficientnet-lite0-320"
 
-# Torch is imported where an encoder is made: to name them takes no time.
+# Torch is imported where an encoder is made: listing their names takes no time.
 
 
 def _efficientnet_lite0_320(folder: str | None) -> Encoder:
@@ -50,8 +50,15 @@ def _clip_vit_b32(folder: str | None) -> Encoder:
 
 
 class _Entry(NamedTuple):
+    """How an encoder is made.
+
+    Attributes:
+        make: Makes the encoder; its argument is a folder of weights, or None.
+        takes_folder: Whether a folder of weights may replace those of the Hugging Face hub.
+    """
+
     make: Callable[[str | None], Encoder]
-    takes_folder: bool  # of weights, in place of those of the Hugging Face hub
+    takes_folder: bool
 
 
 _ENTRIES = {
@@ -68,8 +75,8 @@ def make_encoder(spec: str) -> Encoder:
     """An encoder with its weights, ready to encode.
 
     Args:
-        spec: A name in `ENCODERS`, or ``NAME:FOLDER`` for weights of the Hugging Face hub that
-            lie in a folder, as ``save_pretrained`` writes them.
+        spec: A name in `ENCODERS`, or ``NAME:FOLDER`` for an encoder of the Hugging Face hub
+            whose weights are in a folder, as ``save_pretrained`` writes them.
 
     Raises:
         AudioError: The name is unknown, the encoder takes no folder, or its weights or the
@@ -92,7 +99,7 @@ def make_encoder(spec: str) -> Encoder:
 def embed_waveforms(encoder: Encoder, waveforms: np.ndarray) -> np.ndarray:
     """Embeddings of waveforms as they are stored: float [n, s] to float32 [n, d].
 
-    Rounded to float16 values, so that an embedding from a file and a live one are the same
+    Values are rounded to float16, so that an embedding from a file and a live one are the same
     numbers. No waveforms give no rows.
 
     Raises:

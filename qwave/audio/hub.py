@@ -30,14 +30,25 @@ if TYPE_CHECKING:
 
 
 class HubModel(NamedTuple):
-    """A pretrained image network of transformers."""
+    """A pretrained image network of transformers.
+
+    Attributes:
+        encoder: Name of the encoder, as ``--encoder`` takes it.
+        repository: Repository of the weights on the Hugging Face hub.
+        architecture: Name of the network's class in transformers.
+        model_types: Model types that the config.json beside the weights may name.
+        embedding: Field of the network's output that is the embedding.
+        width: Field of the network's configuration that is the number of features.
+        mean: Subtracted from pixels between 0 and 1, one number for each channel.
+        std: Divides the difference, one number for each channel.
+    """
 
     encoder: str
-    repository: str  # on the hub
-    architecture: str  # a class of transformers
-    model_types: tuple[str, ...]  # that the config.json of its weights may name
-    embedding: str  # what to take of its output
-    width: str  # what its configuration calls the number of features
+    repository: str
+    architecture: str
+    model_types: tuple[str, ...]
+    embedding: str
+    width: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -49,8 +60,8 @@ EFFICIENTNET_B3 = HubModel(
     model_types=("efficientnet",),
     embedding="pooler_output",
     width="hidden_dim",
-    # Its preprocessor_config.json says the square roots of these deviations, and `include_top`:
-    # to divide by them twice.
+    # The model's preprocessor_config.json holds the square roots of these deviations, and
+    # `include_top`, which means: divide by them twice.
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
 )
@@ -67,14 +78,15 @@ CLIP_VIT_B32 = HubModel(
 
 
 def hub_encoder(hub_model: HubModel, folder: str | None = None) -> PictureEncoder:
-    """An encoder with the weights of the hub, or of a folder.
+    """An encoder with weights from the Hugging Face hub or from a folder.
 
     `EFFICIENTNET_B3`: the pooled last feature map, d = 1536, of pictures of 300 x 300 pixels.
     `CLIP_VIT_B32`: the projected image embedding, d = 512, of pictures of 224 x 224 pixels.
 
     Args:
-        hub_model: Which network.
-        folder: Where its weights are; of CLIP the whole model or its image half. None: the hub.
+        hub_model: The network.
+        folder: Folder of the weights; for CLIP, of the whole model or its image half. None: the
+            weights of the hub.
 
     Raises:
         AudioError: transformers is not installed, or the weights cannot be had, are those of
@@ -128,7 +140,7 @@ def _check_folder(hub_model: HubModel, folder: Path) -> None:
 
 
 def _read(hub_model: HubModel, source: str, *, is_local: bool) -> PreTrainedModel:
-    """A model from a folder or a repository; nothing is unpickled, no code of theirs is run."""
+    """A model from a folder or a repository; nothing is unpickled, and no code in it is run."""
     import transformers
 
     name = hub_model.encoder
@@ -162,7 +174,7 @@ def _read(hub_model: HubModel, source: str, *, is_local: bool) -> PreTrainedMode
 
 @contextlib.contextmanager
 def _explained(name: str, source: str) -> Iterator[None]:
-    """Faults of files, of the network and of configurations as an error that says what helps."""
+    """Turn faults of files, network and configurations into an `AudioError` with a remedy."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
@@ -180,7 +192,7 @@ def _explained(name: str, source: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the libraries' progress bars and reports; what matters of them becomes an error."""
+    """Switch off the libraries' progress bars and logs within the block; errors still rise."""
     from transformers.utils import logging as reports
 
     verbosity, has_bars = reports.get_verbosity(), reports.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, and the encoder that is nothing but their statistics.
+"""Log-mel spectrograms, and an encoder of their statistics.
 
 Shapes: n clips, s samples, f frames, m mel bands.
 """
@@ -22,14 +22,15 @@ class LogMel:
     """Settings of a log-mel spectrogram, under torchaudio's names.
 
     Attributes:
-        sample_rate: Of the waveform, in hertz.
+        sample_rate: Rate of the waveform, in hertz.
         n_fft: Length of the Fourier transform, in samples; the window is padded with zeros.
         win_length: Length of the Hann window, in samples; even.
-        hop_length: From one frame to the next, in samples.
-        n_mels: m.
+        hop_length: Distance from one frame to the next, in samples.
+        n_mels: Number of mel bands, m.
         f_min: Lower edge of the lowest band, in hertz.
         f_max: Upper edge of the highest band, in hertz.
-        top_db: Levels further than this below a clip's loudest one are raised to it.
+        top_db: Range of levels that is kept, in decibels below a clip's loudest level; lower
+            levels are raised to its end.
     """
 
     sample_rate: int = 32_000
@@ -60,8 +61,8 @@ class LogMel:
 def mel_filterbank(settings: LogMel) -> np.ndarray:
     """Triangular filters, equally wide on the HTK mel scale: float32 [m, n_fft // 2 + 1].
 
-    Each rises from the centre of the band below it to 1 at its own and falls to the centre of
-    the band above it. They are not normalised by area.
+    Each filter rises from the centre of the band below to 1 at the centre of its own band, and
+    falls to the centre of the band above. Filters are not normalised by area.
 
     Raises:
         AudioError: A band lies between two frequencies of the transform.
@@ -91,13 +92,13 @@ def mel_filterbank(settings: LogMel) -> np.ndarray:
 def log_mel(waveform: torch.Tensor, settings: LogMel, filterbank: torch.Tensor) -> torch.Tensor:
     """Mel levels of a waveform, relative to its loudest: float32 [s] to float32 [m, f].
 
-    The loudest cell is 1, what is `top_db` or more below it 0; decibels are linear in between.
-    Frame t is centred on sample ``t * hop_length``, f is ``1 + s // hop_length``; the waveform is
-    reflected at its ends. Silence is 1 everywhere: all of it is as loud as its loudest part.
+    The loudest cell is 1, a cell `top_db` or more below it is 0, and decibels are linear in
+    between. Frame t is centred on sample ``t * hop_length``, f is ``1 + s // hop_length``; the
+    waveform is reflected at its ends. Silence is 1 everywhere, as loud as its loudest part.
 
     Args:
-        waveform: Longer than half a window.
-        settings: What to compute.
+        waveform: Samples [s], more than half a window.
+        settings: Settings of the spectrogram.
         filterbank: `mel_filterbank` of the settings, [m, n_fft // 2 + 1].
     """
     length, hop = settings.win_length, settings.hop_length
@@ -114,14 +115,14 @@ def log_mel(waveform: torch.Tensor, settings: LogMel, filterbank: torch.Tensor) 
 
 @dataclass(frozen=True)
 class LogMelStatistics:
-    """Encoder: how loud each mel band is, how much that varies, and how fast.
+    """Encoder without a network: how loud each mel band is, how much that varies, and how fast.
 
-    Of each band's levels over time, the mean and the standard deviation, and the standard
-    deviation of their changes from one frame to the next (deltas). No network, no weights.
+    The features are the mean and the standard deviation of each band's levels over time, and the
+    standard deviation of their changes from one frame to the next (deltas).
 
     Attributes:
-        settings: Of the spectrogram.
-        clip_seconds: Length of its waveforms.
+        settings: Settings of the spectrogram.
+        clip_seconds: Length of the waveforms that the encoder takes.
     """
 
     settings: LogMel = LogMel()

@@ -24,13 +24,17 @@ from qwave.data.delimited import open_table, peek_names, read_cells
 
 
 class Layout(NamedTuple):
-    """Where a published data set says what, by the names of its columns.
+    """Paths and columns of a published data set.
 
     Attributes:
-        name: What the layout is called in `ClipTable.layout`.
+        name: Name of the layout in `ClipTable.layout`.
         metadata: Path of the table of clips, below the data set's folder.
-        audio: A clip's path below that folder, of ``{fold}`` and ``{file}``.
-        file, fold, group, target, label: Columns; classes are in the order of their targets.
+        audio: Path of a clip below the data set's folder, with ``{fold}`` and ``{file}``.
+        file: Column of file names.
+        fold: Column of official folds.
+        group: Column of recordings.
+        target: Column of class numbers, which give the order of the classes.
+        label: Column of class names.
     """
 
     name: str
@@ -72,10 +76,10 @@ _SIMILAR = 0.75  # a name one slip away: "flod", "folds"; official folds must no
 
 
 def read_published(source: Path, layout: Layout) -> ClipTable:
-    """The clips of a published data set, in its own folds.
+    """The clips of a published data set, in its official folds.
 
     Raises:
-        DataError: A column or a clip is missing, or a cell does not say what it must.
+        DataError: A column or a clip is missing, or a cell has an impossible value.
     """
     file = source / layout.metadata
     _, rows = _read_table(file, layout[3:])
@@ -100,14 +104,13 @@ def read_published(source: Path, layout: Layout) -> ClipTable:
 def read_csv(file: Path) -> ClipTable:
     """The clips of a CSV file: columns ``path``, ``label``, optionally ``fold`` and ``group``.
 
-    Columns are known whatever the case of their names and the spaces in them. Paths are relative
-    to the file's folder. Other columns are left alone, unless their name is nearly that of an
-    optional one, or says that clips are split by it. Without ``fold`` or ``group``, clips' names
-    may say them.
+    Case and spaces in the names of columns do not matter. Paths are relative to the file's folder.
+    Other columns are ignored, unless their name is nearly that of an optional one, or means a
+    split. Folds and groups that are not given are read from the clips' names, if these have them.
 
     Raises:
         DataError: A column or a clip is missing, a clip is named twice, a column may be a fold or
-            group under another name, or a cell is empty or does not say what it must.
+            group under another name, or a cell is empty or has an impossible value.
     """
     columns, rows = _read_table(file, _NEEDED, (*_NEEDED, *_OPTIONAL))
     for key in _OPTIONAL:
@@ -147,8 +150,8 @@ def read_csv(file: Path) -> ClipTable:
 def is_clip_csv(file: Path) -> bool:
     """Whether a CSV file's header is that of a table of clips, and not of embeddings.
 
-    ``path`` makes it one, without ``class_id`` or columns that are numbered as features are
-    (``f0``, ``f1``): what else is misspelt, `read_csv` says.
+    It is one if it has a column ``path``, and neither ``class_id`` nor numbered columns as
+    features have (``f0``, ``f1``). `read_csv` checks everything else.
     """
     columns = peek_names(file) if os.path.isfile(file) else []
     plain = {plain_name(column) for column in columns}
@@ -160,10 +163,10 @@ def is_clip_csv(file: Path) -> bool:
 def _read_table(
     file: Path, needed: Sequence[str], known: Sequence[str] = ()
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Columns, and rows with the lines they begin on; cells are stripped, those needed not empty.
+    """Names of columns, and rows with the line that each begins on; cells are stripped.
 
-    Columns whose name differs from one of `known` in case, spaces, ``_`` and ``-`` only have the
-    name of `known`.
+    A column whose name differs from one in `known` only in case, spaces, ``_`` and ``-`` gets the
+    name in `known`. Cells in the `needed` columns are not empty.
 
     Raises:
         DataError: The file is no table, a column or a cell is missing, or two columns have one

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-# Frames between decisions: the same grid for files and for sound that is still arriving.
+# Frames between two decisions: the same grid for files and for sound that is still arriving.
 _GRID = 4096
 # The mean counts as cancelled where its level is below a tenth of the channels'. That of channels
 # that have nothing in common is 1 / sqrt(c) of it, so that the limit falls with c.
@@ -26,14 +26,14 @@ _LEAST_SHARE = 1e-9
 def mix_down(blocks: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
     """A recording of any number of channels as mono: float32 [s, c] in blocks to float32 [s].
 
-    The mean of the channels, except where it has cancelled them so far in the recording: then the
-    louder one (the first of those as loud) from there on, as long as that holds, with a warning.
-    What is decided depends on the frames up to there and on nothing else: not on how they are cut
-    into blocks, nor on what follows. A constant offset is no sound.
+    The mean of the channels is taken, except while it has cancelled their sound up to the current
+    frame: then the loudest channel (the first of equally loud ones) is taken, with a warning. The
+    choice depends on the frames up to the current one alone, not on how they are cut into blocks,
+    nor on what follows. A constant offset is no sound.
 
     Args:
-        blocks: Finite, all of one number of channels. One channel passes as it is; of several, up
-            to 4095 frames are held back.
+        blocks: Finite samples, all blocks with the same number of channels. One channel passes
+            unchanged; with several, up to 4095 frames are held back.
         name: What the warning calls the recording.
     """
     energy: _Energy | None = None
@@ -57,14 +57,14 @@ def _mixed(pieces: list[np.ndarray]) -> np.ndarray:
 
 
 class _Energy:
-    """What was heard so far of each channel and of their mean, the last column."""
+    """Energy so far of each channel and, in the last column, of their mean."""
 
     def __init__(self, num_channels: int, name: str) -> None:
         self._name, self._num_channels = name, num_channels
         self._n_frames = 0
         self._sums = np.zeros(num_channels + 1)
         self._squares = np.zeros(num_channels + 1)
-        self._channel: int | None = None  # heard instead of the mean; kept, the other is opposite
+        self._channel: int | None = None  # taken instead of the mean; once chosen, it is kept
 
     def mix(self, frames: np.ndarray) -> np.ndarray:
         """The next frames [s, c], at least one, as mono [s]."""

@@ -1,4 +1,4 @@
-"""Encoders that look at a clip: its log-mel spectrogram as a picture, seen by an image network.
+"""Encoders by an image network, which is given the clip's log-mel spectrogram as a picture.
 
 Shapes: n clips, s samples, f frames, m mel bands, h and w pixels, d features.
 """
@@ -16,20 +16,20 @@ import torch
 from qwave.audio.logmel import LogMel, log_mel, mel_filterbank
 from qwave.config import AudioError
 
-# Of the pixels of ImageNet's photographs, red, green and blue, between 0 and 1.
+# Mean and standard deviation of ImageNet's pixels: red, green and blue, between 0 and 1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a network expects of its pictures.
+    """The size and normalisation of pictures that a network expects.
 
     Attributes:
-        height: In pixels; frequencies run up it.
-        width: In pixels; time runs along it.
-        mean: Subtracted from values between 0 and 1, for each of the three channels.
-        std: What is left is divided by it, likewise.
+        height: Height in pixels, the axis of frequency.
+        width: Width in pixels, the axis of time.
+        mean: Subtracted from pixels between 0 and 1; one number for each of the three channels.
+        std: Divides the difference; one number for each of the three channels.
     """
 
     height: int = 224
@@ -47,8 +47,8 @@ class Picture:
 def draw_picture(spectrogram: torch.Tensor, picture: Picture) -> torch.Tensor:
     """A spectrogram as a picture: float32 [m, f] to float32 [1, 3, h, w], channels last in memory.
 
-    Low frequencies are at the bottom, the three channels are equal before they are normalised.
-    Resized bilinearly; where it shrinks, what falls on a pixel is averaged (antialias).
+    Low frequencies are at the bottom; the three channels are equal before they are normalised.
+    The picture is resized bilinearly, with antialiasing where it shrinks.
     """
     grey = torch.nn.functional.interpolate(
         spectrogram.flip(0)[None, None],
@@ -62,17 +62,17 @@ def draw_picture(spectrogram: torch.Tensor, picture: Picture) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class PictureEncoder:
-    """Encoder: waveform, log-mel spectrogram, picture, network.
+    """An encoder that makes a log-mel spectrogram, draws it, and gives the picture to a network.
 
     Attributes:
-        name: As ``--encoder`` takes it.
-        network: float32 [1, 3, h, w] to float32 [1, d].
-        network_parameters: What decides its features besides its weights; JSON-able.
-        num_features: d.
-        weights_digest: `digest_weights` of its weights.
-        picture: What it expects.
-        settings: Of the spectrogram.
-        clip_seconds: Length of its waveforms.
+        name: Name of the encoder, as ``--encoder`` takes it.
+        network: Function from a picture, float32 [1, 3, h, w], to features, float32 [1, d].
+        network_parameters: What decides the features besides the network's weights; JSON-able.
+        num_features: Number of features, d.
+        weights_digest: `digest_weights` of the network's weights.
+        picture: Size and normalisation of the picture.
+        settings: Settings of the spectrogram.
+        clip_seconds: Length of the waveforms that the encoder takes.
     """
 
     name: str
@@ -106,9 +106,9 @@ class PictureEncoder:
     def encode(self, waveforms: np.ndarray) -> np.ndarray:
         """Embeddings of waveforms: float32 [n, s] to float32 [n, d].
 
-        Clip by clip: in a batch the last bits of a sum could depend on the other clips, and
-        pictures of this size gain nothing from one. On one thread: on some processors sums are
-        taken in another order where there are more, and the same clip would have two embeddings.
+        Clips are embedded one by one: in a batch the last bits of a sum could depend on the other
+        clips, and pictures of this size gain nothing from one. One thread is used: with more,
+        some processors sum in another order, and the same clip would have two embeddings.
         """
         embeddings = np.empty((len(waveforms), self.num_features), np.float32)
         with torch.inference_mode(), _one_thread():
@@ -120,7 +120,7 @@ class PictureEncoder:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread, and on as many as before afterwards."""
+    """Let torch compute on one thread within the block; afterwards on as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""What every encoder is: waveforms of one rate and length become embeddings.
+"""The protocol of encoders: waveforms of one rate and length become embeddings.
 
 Shapes: n clips, s samples, d features.
 """
@@ -17,12 +17,12 @@ class Encoder(Protocol):
     """A pretrained network, or plain statistics, behind one function.
 
     Attributes:
-        name: As ``--encoder`` takes it.
-        sample_rate: Of its waveforms, in hertz.
-        clip_seconds: Length of its waveforms.
-        num_features: d.
+        name: Name of the encoder, as ``--encoder`` takes it.
+        sample_rate: Rate of the waveforms that it takes, in hertz.
+        clip_seconds: Length of the waveforms that it takes.
+        num_features: Number of features of an embedding, d.
         parameters: Everything besides the weights that decides an embedding; JSON-able.
-        weights_digest: 16 hexadecimal digits over its weights; empty where it has none.
+        weights_digest: 16 hexadecimal digits over the weights; empty where there are none.
     """
 
     @property
@@ -59,9 +59,9 @@ def encoder_identity(encoder: Encoder) -> str:
 
 
 def digest_weights(tensors: Iterable[np.ndarray]) -> str:
-    """16 hexadecimal digits over a network's tensors, in whatever order and under any names.
+    """16 hexadecimal digits over a network's tensors; their order and names do not matter.
 
-    Of the values rather than of a file: the same weights lie in files of several layouts, and
+    The values are digested and not a file: the same weights lie in files of several layouts, and
     libraries rename tensors from one version to the next.
     """
     digests = sorted(

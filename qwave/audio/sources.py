@@ -31,7 +31,7 @@ from qwave.config import DataError
 
 __all__ = ["AUDIO_SUFFIXES", "Clip", "ClipTable", "is_source", "list_clips", "read_source"]
 
-# Sound that libsndfile does not decode: left out, but not in silence.
+# Sound that libsndfile does not decode: left out with a warning.
 _OTHER_SOUND = (
     *(".m4a", ".m4b", ".aac", ".wma", ".mp2", ".mp4", ".webm", ".mka", ".3gp", ".amr", ".ape"),
     *(".wv", ".caf", ".aifc", ".au", ".snd", ".w64"),
@@ -42,9 +42,9 @@ _SPLIT = re.compile(r"train(ing)?|test(ing)?|val(id(ation)?)?|dev|eval(uation)?"
 
 
 def is_source(path: Path) -> bool:
-    """Whether a path is one of clips: a folder, or a CSV file with ``path``.
+    """Whether a path holds clips: it is a folder, or a CSV file with a column ``path``.
 
-    A table of embeddings, with ``class_id``, is none. Of a file only the header is read.
+    A table of embeddings, with a column ``class_id``, does not. Only the header of a file is read.
     """
     return os.path.isdir(path) or (path.suffix.lower() == ".csv" and is_clip_csv(path))
 
@@ -52,9 +52,9 @@ def is_source(path: Path) -> bool:
 def read_source(source: Path) -> ClipTable:
     """The clips of a folder or table; no recording is opened.
 
-    Folds and recordings that the layout does not say are read from the clips' names, where all of
-    them are in a published form (`qwave.data.parse_clip_name`). Below a class's folder clips lie
-    at any depth; hidden files and those without a suffix of sound are left out.
+    Folds and recordings that the layout does not give are read from the clips' names, where all
+    of them are in a published form (`qwave.data.parse_clip_name`). Clips may lie at any depth
+    below the folder of their class; hidden files and files without a suffix of sound are left out.
 
     Raises:
         DataError: The source is in none of the layouts, has no clips or one class only, or its
@@ -72,13 +72,12 @@ def read_source(source: Path) -> ClipTable:
 
 
 def list_clips(folder: Path) -> list[Path]:
-    """All recordings in a folder and those below it, by name.
+    """All recordings in a folder and the folders below it, sorted by name.
 
-    A linked folder is read once, and one that holds this folder not at all.
-
-    Hidden ones are left out, and what macOS adds to archives. What has the name of a recording and
-    is no file (a pipe, a link that leads nowhere) is listed: whoever opens it says what it is.
-    Sound of a kind that cannot be decoded is left out with a warning.
+    A linked folder is read once; a link to a folder that holds this one is not followed. Hidden
+    files are left out, and what macOS adds to archives. Pipes and broken links with the name of a
+    recording are listed, so that opening them gives an error. Sound that cannot be decoded is left
+    out with a warning.
     """
     # A link to a folder above would bring in all that lies there, other classes among it.
     files = list(_visible_files(folder, set(folder.resolve().parents)))
@@ -110,7 +109,7 @@ def _visible_files(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, by name: not in the order of the file system."""
+    """Files and folders in a folder that are not hidden, sorted by name."""
     try:
         inside = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
@@ -119,19 +118,19 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _read_folders(source: Path) -> ClipTable:
-    """Layouts ``esc10`` and ``folders``."""
+    """The clips of a folder in layout ``esc10`` or ``folders``."""
     inside = _visible(source)
     here = source.resolve()
     # A class's folder may be a link, though not to the source itself or to what it lies in.
     folders = [p for p in inside if os.path.isdir(p) and p.resolve() not in (here, *here.parents)]
     loose = [p.name for p in inside if p.suffix.lower() in AUDIO_SUFFIXES and not os.path.isdir(p)]
-    _check_place(source, folders, loose)
+    _check_layout(source, folders, loose)
     found = {folder: list_clips(folder) for folder in folders}
     empty = [folder.name for folder, files in found.items() if not files]
     if len(empty) == len(folders):
         raise DataError(
             f"{source} holds no clips in {len(folders)} folders "
-            f"(allowed: {' '.join(AUDIO_SUFFIXES)}){_of_parts(source)}"
+            f"(allowed: {' '.join(AUDIO_SUFFIXES)}){_advice_for_parts(source)}"
         )
     if empty:
         raise DataError(
@@ -161,8 +160,8 @@ def _read_folders(source: Path) -> ClipTable:
     return make_table("folders", clips, [folder.name for folder in folders], source)
 
 
-def _of_parts(source: Path) -> str:
-    """What to do with a folder that is a Parquet table in parts; empty for other folders."""
+def _advice_for_parts(source: Path) -> str:
+    """Advice for a folder that is a Parquet table in parts; empty for other folders."""
     if next(source.rglob("*.parquet"), None) is None:
         return ""
     return (
@@ -171,8 +170,8 @@ def _of_parts(source: Path) -> str:
     )
 
 
-def _check_place(source: Path, folders: list[Path], loose: list[str]) -> None:
-    """Refuse a folder one level off, or without any clip's class."""
+def _check_layout(source: Path, folders: list[Path], loose: list[str]) -> None:
+    """Refuse a folder one level above or below the right one, or without folders of classes."""
     for layout in LAYOUTS:
         above = [source.parent] if source.name == Path(layout.audio).parts[0] else []
         for folder in (*above, *folders):
@@ -190,7 +189,7 @@ def _check_place(source: Path, folders: list[Path], loose: list[str]) -> None:
             )
         raise DataError(
             f"{source} holds no clips: it must have a folder of clips for each class "
-            f"({' '.join(AUDIO_SUFFIXES)}){_of_parts(source)}"
+            f"({' '.join(AUDIO_SUFFIXES)}){_advice_for_parts(source)}"
         )
     if all(_FOLD.fullmatch(folder.name) for folder in folders):
         raise DataError(

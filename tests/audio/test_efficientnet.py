@@ -9,7 +9,7 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from qwave.audio.efficientnet import SCALES, feature_map, read_efficientnet_lite
+from qwave.audio.lite import SCALES, feature_map, read_efficientnet_lite
 from qwave.config import QwaveError
 
 SIZES = [(224, 512), (100, 133), (33, 31)]

@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from qwave.audio import lite
-from qwave.audio.efficientnet import feature_map, read_efficientnet_lite
 from qwave.audio.encoders import DEFAULT_ENCODER, ENCODERS, embed_waveforms, make_encoder
-from qwave.audio.lite import efficientnet_lite_encoder
+from qwave.audio.lite import efficientnet_lite_encoder, feature_map, read_efficientnet_lite
 from qwave.audio.logmel import LogMel
 from qwave.audio.picture import Picture, PictureEncoder, draw_picture
 from qwave.audio.protocol import Encoder, digest_weights, encoder_identity

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qwave.audio import read_clip
-from qwave.audio.joined import find_parts
+from qwave.audio.files import find_parts
 from qwave.config import AudioError
 
 Noise = Callable[..., np.ndarray]

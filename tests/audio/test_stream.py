@@ -13,10 +13,10 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import soundfile
+from qwave.audio.wav import read_wav_header
 
 from qwave.audio.decode import read_blocks, read_clip, slide_windows
 from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
-from qwave.audio.wav import read_wav_header
 from qwave.config import AudioError
 
 RATE = 8000
