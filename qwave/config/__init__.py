@@ -1,11 +1,5 @@
 """Values that say what to do: frozen, checked where they are made, standard library only."""
 
-from qwave.config.comparison import (
-    ComparisonConfig,
-    ConfirmationConfig,
-    MixturesConfig,
-    UncertaintyConfig,
-)
 from qwave.config.errors import (
     AudioError,
     ConfigError,
@@ -49,9 +43,7 @@ __all__ = [
     "AudioError",
     "Budget",
     "ChoiceDomain",
-    "ComparisonConfig",
     "ConfigError",
-    "ConfirmationConfig",
     "CuriosityConfig",
     "DataConfig",
     "DataError",
@@ -61,7 +53,6 @@ __all__ = [
     "Grid",
     "IntDomain",
     "MixDomain",
-    "MixturesConfig",
     "ModelConfig",
     "Objective",
     "PackedFileError",
@@ -73,7 +64,6 @@ __all__ = [
     "SweepConfig",
     "TrainConfig",
     "TrialConfig",
-    "UncertaintyConfig",
     "digest_of",
     "inert_keys",
     "nearest",
