@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from qwave.data import EmbeddingSet
 from qwave.report import Cell, Column, Section, SizedEstimate, Table, estimates_png
 from qwave.scores import bootstrap_difference, equivalence, holm
-from studies.benchmark import Variant
+from studies.benchmark.measure import Variant
 from studies.comparison import ComparisonConfig
 from studies.presenting import RESAMPLE_SEED, as_estimate
 
@@ -110,9 +110,7 @@ def differences_table(pairs: Sequence[tuple[Variant, Variant]], data: EmbeddingS
     rows: list[tuple[Cell, ...]] = []
     for (one, other), difference, p in zip(pairs, found, adjusted, strict=True):
         equal = equivalence(one.hits, other.hits, data.group, MARGIN, seed=RESAMPLE_SEED)
-        rows.append(
-            (one.name, other.name, as_estimate(difference), float(p), equal.is_equivalent)
-        )
+        rows.append((one.name, other.name, as_estimate(difference), float(p), equal.is_equivalent))
     columns = (
         Column("variant"),
         Column("against"),

@@ -39,9 +39,7 @@ def front_section(
     ]
     fresh = {
         is_front: [
-            SizedEstimate(
-                e.point.size_bytes, e.score.accuracy, e.point.label if is_front else ""
-            )
+            SizedEstimate(e.point.size_bytes, e.score.accuracy, e.point.label if is_front else "")
             for e in confirmed
             if e.score.is_front == is_front
         ]

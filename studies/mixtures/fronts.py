@@ -1,14 +1,13 @@
-"""Fronts by fresh seeds, and their hypervolumes, were the recordings others.
+"""Fronts scored with fresh seeds, and their hypervolumes if the recordings were others.
 
-The models are given; what varies is which recordings they are scored on. A hypervolume has the
-unit of `qwave.scores.pareto.hypervolume`: accuracy times powers of ten of bytes.
+The models are fixed; resampled is which recordings they are scored on. A hypervolume has the unit
+of `qwave.scores.pareto.hypervolume`: accuracy times powers of ten of bytes.
 
 Shapes: m models, n clips, b resamples.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,17 +15,11 @@ import numpy as np
 
 from qwave.data import EmbeddingSet
 from qwave.report import Estimate
-from qwave.scores import (
-    Difference,
-    bootstrap_means,
-    bootstrap_score,
-    bootstrap_score_difference,
-)
-from qwave.scores.pareto import hypervolume, non_dominated
+from qwave.scores import Difference, bootstrap_score, bootstrap_score_difference
+from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
-from studies.equal_compute import Search
-
-RESAMPLE_SEED = 0
+from studies.mixtures.equal_compute import Search
+from studies.presenting import RESAMPLE_SEED, FreshScore, as_estimate, fresh_scores
 
 
 @dataclass(frozen=True)
@@ -38,19 +31,19 @@ class Reference:
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """Models, and how often each was right about each clip.
+class Models:
+    """Hits and sizes of several models.
 
     Attributes:
-        hits: Share of the seeds that were right, [m, n].
-        size_bytes: [m], above 0.
+        hits: Share of the seeds that classified each clip rightly, [m, n].
+        size_bytes: Size of each model, [m], above 0.
     """
 
     hits: np.ndarray
     size_bytes: np.ndarray
 
     def hypervolume(self, reference: Reference) -> float:
-        """Of the mean hits."""
+        """Hypervolume of the mean hits."""
         return hypervolume(
             self.hits.mean(axis=1),
             self.size_bytes,
@@ -59,9 +52,10 @@ class Scored:
         )
 
     def hypervolumes(self, weights: np.ndarray, reference: Reference) -> np.ndarray:
-        """The same of resamples, clips' weights [b, n] to [b].
+        """Hypervolume on each resample, from the clips' weights [b, n] to [b].
 
-        All at once: the staircase's height over each step from size to size, times the step.
+        All resamples are computed together: the height of the staircase over each step from one
+        size to the next, times the width of the step.
         """
         order = np.argsort(self.size_bytes, kind="stable")
         means = (weights @ self.hits[order].T) / weights.sum(axis=1, keepdims=True)
@@ -74,22 +68,18 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """The front of one search, and what fresh seeds made of it.
+    """The front of one search, scored with fresh seeds.
 
     Attributes:
-        search: The search.
-        scored: Its members by the fresh seeds, smallest first.
-        accuracies: Of each member, with its 95 % interval over recordings.
-        seed_deviations: Standard deviation of the seeds' accuracies; NaN with one seed.
-        is_kept: Whether no other member dominates it now.
+        search: The search that found the front.
+        models: Hits and sizes of the members with fresh seeds, smallest first.
+        scores: Accuracy of each member, and whether it is still on the front.
         volume: Hypervolume with its interval.
     """
 
     search: Search
-    scored: Scored
-    accuracies: list[Estimate]
-    seed_deviations: list[float]
-    is_kept: list[bool]
+    models: Models
+    scores: list[FreshScore]
     volume: Estimate
 
 
@@ -99,41 +89,29 @@ def confirm_front(
     data: EmbeddingSet,
     reference: Reference,
 ) -> Front:
-    """What fresh seeds say about the front of a search; `repeats` are by digest."""
-    rights = [
-        np.array([repeat.predictions.predicted == data.y for repeat in repeats[point.digest]])
-        for point in search.front
-    ]
-    scored = Scored(
-        np.array([right.mean(axis=0) for right in rights]),
+    """Score the front of a search by its repeats with fresh seeds; `repeats` are by digest."""
+    scores = fresh_scores(search.front, repeats, data)
+    models = Models(
+        np.array([score.hits for score in scores]),
         np.array([point.size_bytes for point in search.front], dtype=np.float64),
     )
-    intervals = bootstrap_means(scored.hits, data.group, seed=RESAMPLE_SEED)
-    is_kept = non_dominated([interval.estimate for interval in intervals], scored.size_bytes)
     volume = bootstrap_score(
-        lambda weights: scored.hypervolumes(weights, reference),
+        lambda weights: models.hypervolumes(weights, reference),
         data.group,
         len(data.y),
         seed=RESAMPLE_SEED,
     )
-    return Front(
-        search,
-        scored,
-        [Estimate(interval.estimate, interval.low, interval.high) for interval in intervals],
-        [float(r.mean(axis=1).std(ddof=1)) if len(r) > 1 else math.nan for r in rights],
-        is_kept.tolist(),
-        Estimate(volume.estimate, volume.low, volume.high),
-    )
+    return Front(search, models, scores, as_estimate(volume))
 
 
 def hypervolume_difference(
-    models: Scored, others: Scored, reference: Reference, group: np.ndarray | None
+    models: Models, others: Models, reference: Reference, group: np.ndarray | None
 ) -> Difference:
-    """Hypervolume of models less that of others, both on the same resamples of recordings.
+    """Hypervolume of `models` less that of `others`, both on the same resampled recordings.
 
-    As of `qwave.scores.bootstrap_score_difference`, which reflects resamples: a front takes
-    the best of what it is given, and the best of resampled scores is too good, twice as much as
-    that of the scores. Percentiles would count it double.
+    `qwave.scores.bootstrap_score_difference` reflects resamples at the estimate. That matters
+    here: a front takes the best of its members, and the best of resampled scores is too high, by
+    twice as much as the best of the scores themselves. Percentiles would count this bias double.
     """
     return bootstrap_score_difference(
         lambda weights: (

@@ -1,6 +1,6 @@
-"""What the router of a mixture is worth: its clips sent elsewhere, and its routes of other seeds.
+"""What the router of a mixture is worth: the same experts under routers that know nothing.
 
-Every model speaks of its own test clips only: all is out of fold.
+Every model is asked about its own test clips only, so that all results are out of fold.
 
 Shapes: s seeds, n clips, e experts, c classes, k experts that a clip is sent to.
 """
@@ -12,26 +12,80 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
 
 from qwave.data import EmbeddingSet
 from qwave.packing import packed_size_parts
 from qwave.report import Estimate
 from qwave.scores import Difference, FrontPoint, bootstrap_difference, bootstrap_means
 from qwave.sweep import Repeat
+from studies.presenting import RESAMPLE_SEED, as_estimate
 
 ROUTERS = ("learned", "oracle", "random", "cheapest", "costliest", "best single")
 RIVALS = ("random", "cheapest", "best single")
-RESAMPLE_SEED = 0
 
-# Log of what a float32 softmax rounds to 0.
+# A float32 softmax may round to 0, whose logarithm is infinite.
 _SMALLEST = np.finfo(np.float32).tiny
 
 
-def expert_probabilities(repeat: Repeat, x: np.ndarray) -> np.ndarray:
-    """What each expert says of each clip of x [n, d], asked alone: float32 [e, n, c].
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A mixture, and what its router is worth.
 
-    Each clip is asked of the fold's model that did not see it.
+    Attributes:
+        point: The mixture as the search found it.
+        accuracies: Accuracy under each of `ROUTERS`, with 95 % intervals over recordings.
+        leads: Accuracy of the learned router less that of each of `RIVALS`, paired by recording.
+        in_use: Number of experts in use (`experts_in_use`), mean over seeds.
+        share_read: Bytes that one prediction reads on average, as a share of the file.
+        router_share: Bytes of the router, as a share of the file.
+    """
+
+    point: FrontPoint
+    accuracies: Mapping[str, Estimate]
+    leads: Mapping[str, Difference]
+    in_use: float
+    share_read: float
+    router_share: float
+
+
+def examine(point: FrontPoint, repeats: Sequence[Repeat], data: EmbeddingSet) -> Examined:
+    """Compare the router of a mixture, trained with one or more seeds, with other routers."""
+    config = repeats[0].config
+    sizes = packed_size_parts(config, data)
+    num_experts = config.model.num_experts
+    expert_bytes = [sizes[f"expert_{expert}"] for expert in range(num_experts)]
+    fold = repeats[0].predictions.fold
+    by_seed = [
+        router_hits(
+            expert_probabilities(repeat, data.x),
+            repeat.predictions.predicted,
+            data.y,
+            fold,
+            config.model.top_k,
+            expert_bytes,
+        )
+        for repeat in repeats
+    ]
+    hits = {name: np.mean([seed[name] for seed in by_seed], axis=0) for name in ROUTERS}
+    intervals = bootstrap_means(np.array(list(hits.values())), data.group, seed=RESAMPLE_SEED)
+    routes = [repeat.predictions.gates.argmax(axis=1) for repeat in repeats]
+    return Examined(
+        point,
+        {name: as_estimate(interval) for name, interval in zip(hits, intervals, strict=True)},
+        {
+            name: bootstrap_difference(hits["learned"], hits[name], data.group, seed=RESAMPLE_SEED)
+            for name in RIVALS
+        },
+        float(np.mean([experts_in_use(route, fold, num_experts) for route in routes])),
+        float(np.mean([r.scores["active_bytes"] / r.scores["size_bytes"] for r in repeats])),
+        sizes["router"] / sum(sizes.values()),
+    )
+
+
+def expert_probabilities(repeat: Repeat, x: np.ndarray) -> np.ndarray:
+    """Class probabilities of each expert alone for each clip of x [n, d]: float32 [e, n, c].
+
+    Each clip is predicted by the fold's model that did not see it in training.
     """
     fold = repeat.predictions.fold
     num_classes = repeat.predictions.probabilities.shape[1]
@@ -50,7 +104,7 @@ def router_hits(
     top_k: int,
     expert_bytes: Sequence[int],
 ) -> dict[str, np.ndarray]:
-    """Whether each clip is classified right, 0 to 1 [n], under each of `ROUTERS`.
+    """Whether each clip is classified rightly, 0 to 1 [n], under each of `ROUTERS`.
 
     | router | sends a clip |
     |---|---|
@@ -65,12 +119,12 @@ def router_hits(
     two that are wrong alone can be right together.
 
     Args:
-        probabilities: Of each expert, out of fold, [e, n, c].
+        probabilities: Out-of-fold class probabilities of each expert alone, [e, n, c].
         predicted: Class that the mixture predicts, [n].
         y: True class, [n].
         fold: Fold of each clip, [n].
-        top_k: k.
-        expert_bytes: Of each expert, [e].
+        top_k: Number of experts that a clip is sent to.
+        expert_bytes: Size of each expert in the packed file, [e].
     """
     is_right = probabilities.argmax(axis=2) == y
     sizes = np.asarray(expert_bytes)
@@ -87,8 +141,8 @@ def router_hits(
 def random_hits(probabilities: np.ndarray, y: np.ndarray, top_k: int) -> np.ndarray:
     """Share of all choices of k experts, evenly weighted, that are right about each clip: [n].
 
-    A mixture adds its experts' logits; logs of their probabilities differ from these by one number
-    a clip, which changes no prediction.
+    A mixture adds its experts' logits. Logarithms of their probabilities differ from logits by one
+    number for each clip, which changes no prediction.
     """
     logs = np.log(np.maximum(probabilities, _SMALLEST), dtype=np.float64)
     hits = [
@@ -99,9 +153,9 @@ def random_hits(probabilities: np.ndarray, y: np.ndarray, top_k: int) -> np.ndar
 
 
 def best_single_hits(is_right: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Hits [n] of the expert that did best on the other folds, of [e, n]; the first of equals.
+    """Hits [n] of the expert that did best on the other folds, from [e, n]; the first of equals.
 
-    The choice never looks at the clips that it is scored on.
+    The clips that are scored play no part in the choice.
     """
     hits = np.empty(is_right.shape[1])
     for index in np.unique(fold):
@@ -111,40 +165,9 @@ def best_single_hits(is_right: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return hits
 
 
-def top_experts(gates: np.ndarray) -> np.ndarray:
-    """Expert of the largest gate of each clip, [n, e] to [n]; the first of equals."""
-    return gates.argmax(axis=1)
-
-
-def route_agreement(routes: Sequence[np.ndarray], fold: np.ndarray) -> float:
-    """Agreement of several seeds about which clips belong together, by their top experts.
-
-    The adjusted Rand index of two partitions (Hubert and Arabie 1985, "Comparing partitions",
-    Journal of Classification 2, 193-218): 1 for equal ones, about 0 for chance; the names of
-    experts do not matter. Mean over folds and pairs of seeds: another fold is another model, whose
-    equal experts may stand in another order. Where both seeds send all clips of a fold to one
-    expert there is nothing to agree about, and the pair is left out there.
-
-    Args:
-        routes: Expert of each clip, [n], one a seed.
-        fold: Fold of each clip, [n].
-
-    Returns:
-        NaN with one seed, or where no pair divides any fold.
-    """
-    found = []
-    for first, second in combinations(routes, 2):
-        for index in np.unique(fold):
-            pair = first[fold == index], second[fold == index]
-            if any(len(np.unique(route)) > 1 for route in pair):
-                found.append(adjusted_rand_score(*pair))
-    return float(np.mean(found)) if found else float("nan")
-
-
 def experts_in_use(routes: np.ndarray, fold: np.ndarray, num_experts: int) -> float:
-    """Experts that routes [n] use, in effect: the exponential of their entropy, mean over folds.
-
-    1 if all clips of a fold go to one expert, e if each expert gets as many as the others.
+    """Effective number of experts that routes [n] use: exponential of their entropy, mean over
+    folds. 1 if all clips of a fold go to one expert, e if each expert gets equally many.
     """
     found = []
     for index in np.unique(fold):
@@ -152,90 +175,3 @@ def experts_in_use(routes: np.ndarray, fold: np.ndarray, num_experts: int) -> fl
         share = counts[counts > 0] / counts.sum()
         found.append(np.exp(-(share * np.log(share)).sum()))
     return float(np.mean(found))
-
-
-@dataclass(frozen=True, eq=False)
-class Expert:
-    """One expert of a mixture, mean over seeds.
-
-    Attributes:
-        scheme: Its scheme's name.
-        size_bytes: Of its part of the packed file.
-        load: Its mean gate.
-        least_load, most_load: The same of the seed that uses it least, and most.
-        accuracy: If all clips went to it.
-    """
-
-    scheme: str
-    size_bytes: int
-    load: float
-    least_load: float
-    most_load: float
-    accuracy: float
-
-
-@dataclass(frozen=True, eq=False)
-class Examined:
-    """A mixture, and what its router is worth.
-
-    Attributes:
-        point: As the search found it.
-        accuracies: Under each of `ROUTERS`, with 95 % intervals over recordings.
-        leads: Of the learned router on each of `RIVALS`, paired by recording.
-        experts: In the order of their schemes.
-        agreement: See `route_agreement`.
-        in_use: See `experts_in_use`; mean over seeds.
-        share_read: Bytes that one prediction reads on average, as a share of the file.
-        router_share: Bytes of the router, likewise.
-    """
-
-    point: FrontPoint
-    accuracies: Mapping[str, Estimate]
-    leads: Mapping[str, Difference]
-    experts: tuple[Expert, ...]
-    agreement: float
-    in_use: float
-    share_read: float
-    router_share: float
-
-
-def examine(point: FrontPoint, repeats: Sequence[Repeat], data: EmbeddingSet) -> Examined:
-    """Look at the router of a mixture, trained with one or more seeds."""
-    config = repeats[0].config
-    sizes = packed_size_parts(config, data)
-    num_experts = config.model.num_experts
-    expert_bytes = [sizes[f"expert_{expert}"] for expert in range(num_experts)]
-    fold = repeats[0].predictions.fold
-    by_seed, alone = [], []
-    for repeat in repeats:
-        said = expert_probabilities(repeat, data.x)
-        predicted = repeat.predictions.predicted
-        by_seed.append(
-            router_hits(said, predicted, data.y, fold, config.model.top_k, expert_bytes)
-        )
-        alone.append((said.argmax(axis=2) == data.y).mean(axis=1))
-    hits = {name: np.mean([seed[name] for seed in by_seed], axis=0) for name in ROUTERS}
-    intervals = bootstrap_means(np.array(list(hits.values())), data.group, seed=RESAMPLE_SEED)
-    loads = np.array([repeat.expert_load for repeat in repeats])
-    routes = [top_experts(repeat.predictions.gates) for repeat in repeats]
-    experts = (
-        config.model.schemes,
-        expert_bytes,
-        *(x.tolist() for x in (loads.mean(0), loads.min(0), loads.max(0), np.mean(alone, 0))),
-    )
-    return Examined(
-        point,
-        {
-            name: Estimate(i.estimate, i.low, i.high)
-            for name, i in zip(hits, intervals, strict=True)
-        },
-        {
-            name: bootstrap_difference(hits["learned"], hits[name], data.group, seed=RESAMPLE_SEED)
-            for name in RIVALS
-        },
-        tuple(Expert(*values) for values in zip(*experts, strict=True)),
-        route_agreement(routes, fold),
-        float(np.mean([experts_in_use(route, fold, num_experts) for route in routes])),
-        float(np.mean([r.scores["active_bytes"] / r.scores["size_bytes"] for r in repeats])),
-        sizes["router"] / sum(sizes.values()),
-    )
