@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from qwave.cli.running import EXIT_CODES, add_device, add_retry, add_store, add_talk
-from qwave.cli.running import run_command as guarded
+from qwave.cli.running import EXIT_CODES, add_device, add_retry, add_store, add_talk, run_command
 from qwave.space.sweep_file import split_positionals
 
-__all__ = ["add_retry", "guarded", "split_positionals", "study_parser"]
+__all__ = ["add_retry", "run_command", "split_positionals", "study_parser"]
 
 
 def study_parser(name: str, description: str, default: str) -> argparse.ArgumentParser:

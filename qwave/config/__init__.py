@@ -1,11 +1,5 @@
 """Values that say what to do: frozen, checked where they are made, standard library only."""
 
-from qwave.config.comparison import (
-    ComparisonConfig,
-    ConfirmationConfig,
-    MixturesConfig,
-    UncertaintyConfig,
-)
 from qwave.config.errors import (
     AudioError,
     ConfigError,
@@ -50,9 +44,7 @@ __all__ = [
     "AudioError",
     "Budget",
     "ChoiceDomain",
-    "ComparisonConfig",
     "ConfigError",
-    "ConfirmationConfig",
     "CuriosityConfig",
     "DataConfig",
     "DataError",
@@ -62,7 +54,6 @@ __all__ = [
     "Grid",
     "IntDomain",
     "MixDomain",
-    "MixturesConfig",
     "ModelConfig",
     "Objective",
     "PackedFileError",
@@ -76,7 +67,6 @@ __all__ = [
     "TrainConfig",
     "TrialConfig",
     "TrialFailedError",
-    "UncertaintyConfig",
     "WorkerLostError",
     "digest_of",
     "inert_keys",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from qwave.config import ConfigError, ConfirmationConfig, SweepConfig, TrialConfig
+from qwave.config import ConfigError, SweepConfig, TrialConfig
 from qwave.space.yaml_file import Kind, parse_yaml, read_text
 from qwave.text import expanded, typed_encoder
 
@@ -22,24 +22,23 @@ _NAMES = ("model.head_scheme", "model.router.scheme")
 
 
 def kind_of(place: tuple[str, ...]) -> Kind:
-    """What a key of a sweep's or a study's file holds, by the keys that lead to it."""
-    section = place[0] if place else ""
-    if section == "held_out":  # names of classes
-        return "text"
-    if section == "fixed":
+    """What a key of a sweep file holds, given the keys that lead to it."""
+    if place[:1] == ("fixed",):
         place = place[1:]
-    elif section == "variants":
-        place = place[2:]
     return _KINDS.get(".".join(place), "value")
 
 
-def parse_override(override: str) -> tuple[str, Any]:
+def parse_override(override: str, text_keys: Collection[str] = ()) -> tuple[str, Any]:
     """The key and the value of ``dotted.key=value``.
 
-    A path, an encoder, a name (`data.path`, `data.encoder`, `name`, `study`) is the text as
-    typed, whatever stands in it; where there may be none, ``null``, ``none`` and nothing are
-    None. Of every other key, ``[...]`` and ``{...}`` are lists and keys as YAML writes them in
-    one line, and anything else is one word or number; nothing is a comment.
+    A path, an encoder, a name (`data.path`, `data.encoder`, `name`) is the text as typed,
+    whatever stands in it; where there may be none, ``null``, ``none`` and nothing are None. Of
+    every other key, ``[...]`` and ``{...}`` are lists and keys as YAML writes them in one line,
+    and anything else is one word or number; nothing is a comment.
+
+    Args:
+        override: The text that a person typed.
+        text_keys: Further keys that hold text.
 
     Raises:
         ConfigError: There is no ``=``, a text is empty, or the value is not YAML.
@@ -51,8 +50,8 @@ def parse_override(override: str) -> tuple[str, Any]:
     place = tuple(key.split("."))
     if place[0] == "search" and len(place) > 1:
         place = ("search", ".".join(place[1:]))
-    kind = kind_of(place)
-    is_typed = kind != "value" and key.removeprefix("fixed.") in _OPEN_KEYS
+    kind: Kind = "text" if key in text_keys else kind_of(place)
+    is_typed = kind != "value" and key.removeprefix("fixed.") in (*_OPEN_KEYS, *text_keys)
     if is_typed and kind == "text" and not text:
         raise ConfigError(f"{source}: {key} is empty")
     try:
@@ -124,7 +123,7 @@ def _fields(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 _TYPES = {
     key: hint
-    for part in (SweepConfig, ConfirmationConfig, TrialConfig)
+    for part in (SweepConfig, TrialConfig)
     for key, hint in _fields(part)
     if not key.startswith("base.")  # the trial of a sweep, whose keys stand alone in files
 }

@@ -127,7 +127,7 @@ if training_library() is None or forward_library() is None:  # no C compiler her
 QUANTIZE_WEIGHTS = ("torch fake-quantization", "the stacked engine", "the compiled engine")
 
 
-# --- the oracle: definitions of the grids, in float64, clip by clip --------------------------------
+# --- the oracle: definitions of the grids, in float64, clip by clip ---
 
 
 def by_definition(case: Case) -> np.ndarray:

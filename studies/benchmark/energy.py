@@ -1,7 +1,7 @@
 """Energy of a computation, where the machine counts it; never an estimate.
 
-codecarbon (extra `[energy]`) reads the processor's own counters (RAPL). Where there are none it
-would go by the processor's rated power and the load, which is an estimate: it is not asked then.
+codecarbon (extra `[energy]`) reads the processor's own counters (RAPL). Where there are none, it
+would estimate from the processor's rated power and load; then nothing is measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _JOULES_PER_KWH = 3.6e6
 
 
 def why_not_measured() -> str | None:
-    """What keeps energy from being measured on this machine, or None."""
+    """Why energy cannot be measured on this machine, or None where it can."""
     if importlib.util.find_spec("codecarbon") is None:
         return "codecarbon is not installed: pip install 'qwave[energy]'"
     from codecarbon.core.cpu import is_rapl_available
@@ -24,7 +24,7 @@ def why_not_measured() -> str | None:
 
 
 def joules_of(run: Callable[[], object]) -> float:
-    """Energy that all processors used while something ran: run nothing else meanwhile.
+    """Joules that all processors used while `run` ran; nothing else should run meanwhile.
 
     Raises:
         RuntimeError: Energy cannot be measured here (`why_not_measured`).
@@ -34,7 +34,7 @@ def joules_of(run: Callable[[], object]) -> float:
         raise RuntimeError(f"energy cannot be measured: {reason}")
     from codecarbon import OfflineEmissionsTracker
 
-    # The country decides about grams of carbon dioxide, which nobody asks for here.
+    # The country only matters for grams of carbon dioxide, which are not reported.
     tracker = OfflineEmissionsTracker(
         country_iso_code="USA", save_to_file=False, log_level="error", measure_power_secs=1
     )

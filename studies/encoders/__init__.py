@@ -48,7 +48,7 @@ from qwave.report import Cell, Column, Estimate, Table
 from qwave.scores.evaluate import score_intervals
 from qwave.space import parse_config
 from qwave.text import typed_path
-from studies.command_line import guarded
+from studies.command_line import run_command
 from studies.linear_probe import ProbeHits, choose, choose_by_fold, probe
 
 NORMALIZATION = "sqrt_layer"
@@ -130,7 +130,7 @@ class Trait(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study; returns the exit code (see `guarded`)."""
+    """Run the study; returns the exit code (see `run_command`)."""
     parser = argparse.ArgumentParser(
         prog="python -m studies.encoders", description="Which embedding is best per millisecond?"
     )
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="of the table; default all")
     parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
-    return guarded(run, parser.parse_args(argv))
+    return run_command(run, parser.parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,10 +14,9 @@ from qwave.config import TrialConfig
 from qwave.scores import Difference, bootstrap_score_difference, holm
 from qwave.scores.uncertainty import WeightedScore, mutual_information
 from qwave.sweep import Repeat
+from studies.presenting import LEVEL, RESAMPLE_SEED
 
-LEVEL = 0.05
-RESAMPLE_SEED = 0
-# Of differences: the smallest p-value is four in ten thousand, before Holm.
+# With 4999 resamples the smallest p-value of a difference is 0.0004, before Holm's correction.
 N_RESAMPLES = 4999
 
 CURIOSITY, VARIANCE, BASELINE = "curiosity", "variance", "max probability"
@@ -27,58 +26,36 @@ MEASURES = (CURIOSITY, VARIANCE, BASELINE, DISAGREEMENT, OF_ENSEMBLE)
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A configuration and its trials, one a seed.
+    """A configuration, trained with m seeds, and its out-of-fold outputs for all clips.
 
     Attributes:
-        name: In the YAML file.
-        config: As the file has it.
-        repeats: In the order of the seeds.
-        said: Out-of-fold, of all clips.
+        name: Name in the YAML file.
+        is_mixture: Whether there is a router; curiosity is then the router's.
+        probabilities: Class probabilities, [m, n, c].
+        information: Mutual information under MC-dropout, [m, n].
+        variance: Variance under MC-dropout, [m, n].
     """
 
     name: str
-    config: TrialConfig
-    repeats: Sequence[Repeat]
-    said: Said
-
-    @classmethod
-    def of(cls, name: str, config: TrialConfig, repeats: Sequence[Repeat]) -> Variant:
-        """From the trials of its seeds."""
-        predictions = [repeat.predictions for repeat in repeats]
-        said = Said(
-            np.array([part.probabilities for part in predictions]),
-            np.array([part.mutual_information for part in predictions]),
-            np.array([part.variance for part in predictions]),
-        )
-        return cls(name, config, repeats, said)
-
-    @property
-    def size_bytes(self) -> int:
-        """Length of the packed file."""
-        return int(self.repeats[0].scores["size_bytes"])
-
-    @property
-    def is_mixture(self) -> bool:
-        """Whether there is a router."""
-        return self.config.model.num_experts > 1
-
-
-@dataclass(frozen=True, eq=False)
-class Said:
-    """What the models of every seed say of clips.
-
-    Attributes:
-        probabilities: [m, n, c].
-        information: Mutual information under MC-dropout, [m, n].
-        variance: [m, n].
-    """
-
+    is_mixture: bool
     probabilities: np.ndarray
     information: np.ndarray
     variance: np.ndarray
 
+    @classmethod
+    def of(cls, name: str, config: TrialConfig, repeats: Sequence[Repeat]) -> Variant:
+        """A variant from its repeats, one for each seed."""
+        predictions = [repeat.predictions for repeat in repeats]
+        return cls(
+            name,
+            config.model.num_experts > 1,
+            np.array([part.probabilities for part in predictions]),
+            np.array([part.mutual_information for part in predictions]),
+            np.array([part.variance for part in predictions]),
+        )
+
     def uncertainties(self) -> dict[str, np.ndarray]:
-        """Each of `MEASURES`: [m, n] of single models, [1, n] of the ensemble."""
+        """Each of `MEASURES`: [m, n] for single models, [1, n] for the ensemble."""
         ensemble = self.probabilities.mean(axis=0, keepdims=True)
         return {
             CURIOSITY: self.information,
@@ -89,7 +66,8 @@ class Said:
         }
 
     def wrong(self, y: np.ndarray) -> dict[str, np.ndarray]:
-        """Which predictions are wrong, for each of `MEASURES`: those that it is about."""
+        """The wrong predictions that each of `MEASURES` should find, in the shape of the measure:
+        those of the single models, or those of the ensemble."""
         single = self.probabilities.argmax(axis=2) != y
         together = (self.probabilities.mean(axis=0).argmax(axis=1) != y)[None]
         return {
@@ -97,26 +75,18 @@ class Said:
             for measure in MEASURES
         }
 
-    def followed_by(self, other: Said) -> Said:
-        """These clips and then the other ones, of the same seeds."""
-        return Said(
-            np.concatenate([self.probabilities, other.probabilities], axis=1),
-            np.concatenate([self.information, other.information], axis=1),
-            np.concatenate([self.variance, other.variance], axis=1),
-        )
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """One uncertainty of a variant against another.
+    """The score of one uncertainty of a variant less that of another.
 
     Attributes:
-        variant: Its name.
-        measure: One of `MEASURES`.
-        against: Another one.
-        difference: Of a score, measure minus the other.
-        p: Of no difference, corrected by Holm for the comparisons that it was made with.
-        is_mixture: Whether the variant is one: its curiosity is that of its router.
+        variant: Name of the variant.
+        measure: The uncertainty that is compared, one of `MEASURES`.
+        against: The uncertainty that it is compared with.
+        difference: Score of `measure` less that of `against`.
+        p: p-value of no difference, corrected by Holm over the comparisons made together.
+        is_mixture: Whether the variant is a mixture.
     """
 
     variant: str
@@ -128,7 +98,7 @@ class Comparison:
 
     @property
     def is_shown(self) -> bool:
-        """Whether it is hardly chance."""
+        """Whether the difference is beyond chance."""
         return self.p <= LEVEL
 
 
@@ -137,7 +107,7 @@ def mean_score(
     is_positive: np.ndarray,
     uncertainty: np.ndarray,
 ) -> WeightedScore:
-    """The mean over members of a score of what each has to find, [m, n], and its uncertainty."""
+    """Mean over the seeds of a score of `uncertainty` [m, n] for finding `is_positive` [m, n]."""
     parts = [score(one, other) for one, other in zip(is_positive, uncertainty, strict=True)]
 
     def mean(weights: np.ndarray) -> np.ndarray:
@@ -158,8 +128,8 @@ def compared(
     """Pairs of measures of every variant on the same resamples, all corrected together.
 
     Args:
-        scores: Variant, and measure, to its score.
-        pairs: A measure, and what it is held against.
+        scores: Score by variant and measure.
+        pairs: A measure and the measure that it is compared with.
         group: Recording of each clip [n].
         n: Number of clips.
         mixtures: Names of the variants that are mixtures.
@@ -189,30 +159,28 @@ def _difference(
 
 
 def of_pair(comparisons: Sequence[Comparison], pair: tuple[str, str]) -> list[Comparison]:
-    """Those of one measure against one other."""
+    """The comparisons of one measure with one other."""
     return [c for c in comparisons if (c.measure, c.against) == pair]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """How often curiosity is ahead of the largest probability, and how often beyond chance.
+    """How often curiosity finds errors better than the largest probability.
 
     Attributes:
-        question: What both were asked.
         kind: ``networks`` or ``mixtures``.
-        curiosity: Its score, mean over the variants, 0 to 1.
-        baseline: That of the largest probability.
-        ensemble: That of the disagreement of an ensemble, where it was asked.
+        curiosity: Score of curiosity, mean over the variants, 0 to 1.
+        baseline: Score of the largest probability, mean over the variants.
+        ensemble: Score of the disagreement of the ensemble, mean over the variants.
         n: Number of variants.
-        n_ahead: In how many curiosity is the better one; ``n_ahead_shown``: beyond chance.
-        n_behind: In how many it is the worse one; ``n_behind_shown``: beyond chance.
+        n_ahead, n_ahead_shown: Variants in which curiosity is better, and better beyond chance.
+        n_behind, n_behind_shown: Variants in which it is worse, and worse beyond chance.
     """
 
-    question: str
     kind: str
     curiosity: float
     baseline: float
-    ensemble: float | None
+    ensemble: float
     n: int
     n_ahead: int
     n_ahead_shown: int
@@ -221,61 +189,53 @@ class Finding:
 
 
 def findings_of(
-    question: str,
-    comparisons: Sequence[Comparison],
-    values: Mapping[tuple[str, str], float],
+    comparisons: Sequence[Comparison], values: Mapping[tuple[str, str], float]
 ) -> list[Finding]:
-    """Of networks and of mixtures, where there are any.
+    """One finding for networks and one for mixtures, where there are any.
 
     Args:
-        question: What was asked.
-        comparisons: Of curiosity with the largest probability; larger is better.
-        values: Variant and measure to score.
+        comparisons: Curiosity against the largest probability; larger is better.
+        values: Score by variant and measure.
     """
-    is_ensemble_asked = any(measure == DISAGREEMENT for _, measure in values)
-    found = []
-    for kind, is_mixture in (("networks", False), ("mixtures", True)):
-        part = [c for c in comparisons if c.is_mixture == is_mixture]
-        if part:
-            found.append(
-                Finding(
-                    question,
-                    kind,
-                    _mean(part, CURIOSITY, values),
-                    _mean(part, BASELINE, values),
-                    _mean(part, DISAGREEMENT, values) if is_ensemble_asked else None,
-                    len(part),
-                    *_counts(part, 1),
-                )
-            )
-    return found
+    return [
+        Finding(
+            kind,
+            *(
+                float(np.mean([values[c.variant, measure] for c in part]))
+                for measure in (CURIOSITY, BASELINE, DISAGREEMENT)
+            ),
+            len(part),
+            *_counts(part, 1),
+        )
+        for kind, part in _by_kind(comparisons)
+    ]
 
 
 def verdict(comparisons: Sequence[Comparison], *, is_larger_better: bool = True) -> str:
-    """In how many comparisons the first is ahead, and in how many that is beyond chance.
+    """In how many comparisons the first measure is ahead, and in how many beyond chance.
 
-    All of them hold the same measure against the same other.
+    All comparisons are of the same two measures.
     """
     parts = []
-    for kind, is_mixture in (("networks", False), ("mixtures", True)):
-        part = [c for c in comparisons if c.is_mixture == is_mixture]
-        if part:
-            ahead, ahead_shown, behind, behind_shown = _counts(part, 1 if is_larger_better else -1)
-            parts.append(
-                f"of {len(part)} {kind} ahead in {ahead} ({ahead_shown} beyond chance) and behind "
-                f"in {behind} ({behind_shown} beyond chance)"
-            )
+    for kind, part in _by_kind(comparisons):
+        ahead, ahead_shown, behind, behind_shown = _counts(part, 1 if is_larger_better else -1)
+        parts.append(
+            f"of {len(part)} {kind} ahead in {ahead} ({ahead_shown} beyond chance) and behind "
+            f"in {behind} ({behind_shown} beyond chance)"
+        )
     return f"{comparisons[0].measure} against {comparisons[0].against}: {', '.join(parts)}"
 
 
-def _mean(
-    comparisons: Sequence[Comparison], measure: str, values: Mapping[tuple[str, str], float]
-) -> float:
-    return float(np.mean([values[c.variant, measure] for c in comparisons]))
+def _by_kind(comparisons: Sequence[Comparison]) -> list[tuple[str, list[Comparison]]]:
+    kinds = {
+        "networks": [c for c in comparisons if not c.is_mixture],
+        "mixtures": [c for c in comparisons if c.is_mixture],
+    }
+    return [(kind, part) for kind, part in kinds.items() if part]
 
 
 def _counts(comparisons: Sequence[Comparison], sign: int) -> tuple[int, int, int, int]:
-    """Ahead, of these beyond chance; behind, of these beyond chance."""
+    """Numbers of comparisons ahead, ahead beyond chance, behind, behind beyond chance."""
     ahead = [c.is_shown for c in comparisons if sign * c.difference.estimate > 0]
     behind = [c.is_shown for c in comparisons if sign * c.difference.estimate < 0]
     return len(ahead), sum(ahead), len(behind), sum(behind)

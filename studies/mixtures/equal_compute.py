@@ -1,10 +1,10 @@
 """Two searches of equal training compute.
 
 Compute is counted and not timed: seconds vary with what else a machine does, and the same command
-would compare other searches every time. Counted is what a trial's training reads: training rows
-(of all folds) x epochs x weights that one clip meets, the router's and those of its top-k experts.
-Left out is what is no more for a mixture than for one expert: the teacher of distillation, which
-all trials share, and the predictions after training.
+would compare other searches every time. Counted are training rows (of all folds) x epochs x
+weights that one clip meets: the router's and those of its top-k experts. Not counted is what costs
+a mixture no more than one expert: the teacher of distillation, which all trials share, and the
+predictions after training.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from qwave.sweep import Plan, collect_points, front_of, load_study, queued_again
 from qwave.sweep.report import trial_config
 from qwave.text import for_terminal
 
-# Trials of the cheaper search, for each that was asked for: a search that stays among small
-# networks would need hundreds to catch up with one that looks at large ones.
+# The cheaper search runs at most this many times the trials of the sweep: a search that stays
+# among small networks would need hundreds to catch up with one that trains large ones.
 MAX_EXTENSION = 4
 
 
 class Cost(NamedTuple):
-    """What one trial took: its number, weights read in training, and seconds as measured."""
+    """Cost of one trial: its number, the weights read in training, and the measured seconds."""
 
     number: int
     compute: int
@@ -46,10 +46,10 @@ class Search:
     """A search, up to where its compute equals the other's.
 
     Attributes:
-        study: With all of its trials.
-        points: What was trained up to there, by number; `is_front` is about these alone.
-        costs: Cost of each trial that was trained up to there.
-        n_left_out: Trials that were trained beyond.
+        study: The Optuna study with all trials.
+        points: Complete trials up to the cut, by number; `is_front` is about these alone.
+        costs: Cost of each trial trained up to the cut.
+        n_left_out: Number of trials that were trained after the cut.
     """
 
     study: Study
@@ -59,17 +59,17 @@ class Search:
 
     @property
     def compute(self) -> int:
-        """Weights read in training."""
+        """Weights read in training, over all trials up to the cut."""
         return total(self.costs)
 
     @property
     def seconds(self) -> float:
-        """Measured time of all trials: training, packing, predictions."""
+        """Measured seconds of all trials up to the cut: training, packing, predictions."""
         return sum(cost.seconds for cost in self.costs)
 
     @property
     def front(self) -> list[FrontPoint]:
-        """Members, smallest first."""
+        """Members of the front, smallest first."""
         return front_of(self.points)
 
 
@@ -86,9 +86,9 @@ def training_rows(plan: Plan) -> int:
 
 
 def trial_costs(study: Study, data: EmbeddingSet, n_rows: int) -> list[Cost]:
-    """Costs of all trials that were trained, by number, also of those whose training diverged.
+    """Costs of all trained trials, by number, including those whose training diverged.
 
-    What was not trained costs nothing: configurations that are known, or too large.
+    Configurations that were known already or too large were not trained and have no cost.
     """
     costs = []
     again = queued_again(study)
@@ -105,8 +105,8 @@ def trial_costs(study: Study, data: EmbeddingSet, n_rows: int) -> list[Cost]:
 
 
 def nearest_prefix(values: Sequence[int], target: int) -> int:
-    """How many of the first values have the sum nearest to a target: 1 or more; the fewest of
-    equally near ones."""
+    """Length, at least 1, of the beginning of `values` whose sum is nearest to `target`; the
+    shortest of equally near ones."""
     gaps = [abs(reached - target) for reached in accumulate(values)]
     return gaps.index(min(gaps)) + 1
 
@@ -116,9 +116,9 @@ def equal_searches(
 ) -> tuple[Search, ...]:
     """Run sweeps on the same data, and cut them to equal compute.
 
-    Each has its own number of trials first. The one that then has the least compute goes on, a
-    third of its trials at a time, until it reaches the one that has the most, or `MAX_EXTENSION`
-    times its trials. Then each ends at the trial where its compute is nearest to what both have.
+    First each sweep runs its own number of trials. The sweep with the least compute then goes on,
+    a third of its trials at a time, until it reaches the one with the most, or `MAX_EXTENSION`
+    times its trials. Then each is cut at the trial where its compute is nearest to the common one.
 
     Raises:
         ConfigError: A search has no result within that compute.
@@ -127,17 +127,18 @@ def equal_searches(
     """
     n_rows = training_rows(plans[0])
     n_done = [
-        _ran(plan, plan.sweep.budget.n_trials, store, is_fresh=is_fresh, is_retry=is_retry)
+        _run_up_to(plan, plan.sweep.budget.n_trials, store, is_fresh=is_fresh, is_retry=is_retry)
         for plan in plans
     ]
 
-    def costs(place: int) -> list[Cost]:
-        return trial_costs(load_study(store, plans[place].sweep.name), plans[0].data, n_rows)
+    def costs(index: int) -> list[Cost]:
+        return trial_costs(load_study(store, plans[index].sweep.name), plans[0].data, n_rows)
 
-    # Without what an earlier start went on with: the same search goes on again, and as far.
+    # Trials that an earlier start added are not counted here, so that the same search is extended
+    # again, equally far.
     first = [
-        total(costs(place), first_told(load_study(store, plan.sweep.name), plan))
-        for place, plan in enumerate(plans)
+        total(costs(index), first_told(load_study(store, plan.sweep.name), plan))
+        for index, plan in enumerate(plans)
     ]
     cheapest, wanted = first.index(min(first)), max(first)
     n_trials = plans[cheapest].sweep.budget.n_trials
@@ -145,21 +146,20 @@ def equal_searches(
     while total(costs(cheapest)) < wanted and n_done[cheapest] < limit:
         before = n_done[cheapest]
         n_wanted = min(limit, before + math.ceil(n_trials / 3))
-        n_done[cheapest] = _ran(plans[cheapest], n_wanted, store)
+        n_done[cheapest] = _run_up_to(plans[cheapest], n_wanted, store)
         if n_done[cheapest] == before:
             break  # All that is drawn is over the size budget.
     common = min(wanted, total(costs(cheapest)))
     return tuple(
-        cut(load_study(store, plan.sweep.name), costs(place), common)
-        for place, plan in enumerate(plans)
+        cut(load_study(store, plan.sweep.name), costs(index), common)
+        for index, plan in enumerate(plans)
     )
 
 
 def first_told(study: Study, plan: Plan) -> int:
-    """Number of the trial that was the last of those that the sweep asks for.
+    """Number of the last trial that the sweep's own number of trials includes; -1 without any.
 
-    Of those with a result and those that failed, as the sweep counts them; all, where there are
-    fewer.
+    Counted as the sweep counts: trials with a result and trials that failed.
     """
     again = queued_again(study)
     told = [
@@ -176,15 +176,15 @@ def first_told(study: Study, plan: Plan) -> int:
 
 
 def total(costs: Sequence[Cost], last: int | None = None) -> int:
-    """Compute of trials, up to the number `last`."""
+    """Compute of all trials, or of those up to the number `last`."""
     return sum(cost.compute for cost in costs if last is None or cost.number <= last)
 
 
 def cut(study: Study, costs: Sequence[Cost], target: int) -> Search:
-    """A search up to the trial where its compute is nearest to a target.
+    """The search up to the trial where its compute is nearest to `target`.
 
     Raises:
-        ConfigError: The search has no result up to there.
+        ConfigError: The search has no result up to that trial.
     """
     n_kept = nearest_prefix([cost.compute for cost in costs], target) if costs else 0
     kept = list(costs[:n_kept])
@@ -205,7 +205,7 @@ def cut(study: Study, costs: Sequence[Cost], target: int) -> Search:
     return Search(study, points, kept, len(costs) - n_kept)
 
 
-def _ran(
+def _run_up_to(
     plan: Plan, n_trials: int, store: Path, *, is_fresh: bool = False, is_retry: bool = False
 ) -> int:
     """Run a sweep up to a number of trials; returns how many have a result or failed."""

@@ -1,4 +1,4 @@
-"""What `studies.mixtures` says: the verdict, both fronts, and the routers, in tables and words."""
+"""The report of `studies.mixtures`: the verdict, both fronts, and the routers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qwave.config import MixturesConfig
 from qwave.report import (
     Cell,
     Column,
-    Estimate,
     Section,
     SizedEstimate,
     Table,
@@ -19,28 +17,28 @@ from qwave.report import (
     size_text,
 )
 from qwave.scores import Difference, holm
-from studies.fronts import Front, Reference
-from studies.routers import RIVALS, ROUTERS, Examined
+from studies.mixtures.fronts import Front, Reference
+from studies.mixtures.routers import RIVALS, ROUTERS, Examined
+from studies.presenting import LEVEL, as_estimate
 
-LEVEL = 0.05
-# Compute that differs by less is called equal.
+# Compute that differs by less counts as equal.
 NEARLY_EQUAL = 0.02
-# Experts in use below which a mixture is one expert and a router that says nothing.
+# With fewer experts in use, a mixture is one expert and a router without effect.
 COLLAPSED = 1.05
 
 
 def verdict_section(
     fronts: Mapping[str, Front], difference: Difference, reference: Reference
 ) -> Section:
-    """The answer: both hypervolumes, their difference, and what both searches took.
+    """The answer: both hypervolumes, their difference, and the cost of both searches.
 
     Args:
-        fronts: Of one expert, and with mixtures, in this order.
-        difference: Of the hypervolumes, with mixtures less without.
-        reference: Of the hypervolumes.
+        fronts: The front of one expert, and the front with mixtures, in this order.
+        difference: Hypervolume with mixtures less that without.
+        reference: Reference point of the hypervolumes.
     """
     one, mixed = (front.search for front in fronts.values())
-    smallest = min(front.scored.size_bytes.min() for front in fronts.values())
+    smallest = min(front.models.size_bytes.min() for front in fronts.values())
     decades = math.log10(reference.size_bytes / smallest)
     low, value, high = (
         100 * end / decades for end in (difference.low, difference.estimate, difference.high)
@@ -55,9 +53,9 @@ def verdict_section(
         "of the experts it is sent to), over all trials. The cheaper search goes on until it has "
         "spent as much as the other, and each ends at the trial where they are nearest: with "
         f"mixtures, {mixed.compute / one.compute:.3f} times the compute without."
-        f"{compute_note(mixed.compute / one.compute)} Seconds are those of whole trials, packing "
-        "and predictions included, as this machine had them.\n\n"
-        "The interval is over recordings, with these models given. Another search ends with other "
+        f"{compute_note(mixed.compute / one.compute)} Seconds are those of whole trials on this "
+        "machine, with packing and predictions.\n\n"
+        "The interval is over recordings, for these models. Another search would find other "
         "models; another sampler.seed, with another name, shows how much that changes."
     )
     columns = (
@@ -83,13 +81,12 @@ def verdict_section(
         )
         for name, front in fronts.items()
     ]
-    gain = Estimate(difference.estimate, difference.low, difference.high)
-    rows.append(("difference", gain, *[None] * 6))
+    rows.append(("difference", as_estimate(difference), *[None] * 6))
     return Section("hypervolumes", "Does a mixture pay?", text, Table(columns, tuple(rows)))
 
 
 def verdict(difference: Difference) -> str:
-    """Whether 0 is inside the interval, in words."""
+    """One sentence: whether 0 is inside the interval, and what that means."""
     if difference.low <= 0 <= difference.high:
         return "0 is inside: these recordings do not show that mixtures change the front."
     if difference.estimate > 0:
@@ -106,16 +103,15 @@ def compute_note(ratio: float) -> str:
 
 
 def front_section(
-    fronts: Mapping[str, Front], examined: Sequence[Examined], config: MixturesConfig
+    fronts: Mapping[str, Front], examined: Sequence[Examined], name: str, n_seeds: int
 ) -> Section:
-    """Both confirmed fronts, as a table and as a picture, which has other mixtures as well."""
-    n_seeds = len(config.seeds)
+    """Both confirmed fronts as a table, and as a picture with the best other mixtures."""
     text = (
-        "Searched: what the search chose by, one seed. Confirmed: mean of "
-        f"{n_seeds} fresh seeds, 95 % interval over recordings. On front: by these, not dominated "
-        "within its own search. The search with mixtures may draw one expert too, and both begin "
-        "with the same networks: a model can stand in both. The picture has the best mixtures off "
-        "the front as well."
+        "Searched: accuracy in the search, one seed. Confirmed: mean of "
+        f"{n_seeds} fresh seeds, 95 % interval over recordings. On front: with fresh seeds, not "
+        "dominated within its own search. The search with mixtures may draw one expert too, and "
+        "both begin with the same networks: a model can stand in both. The picture has the best "
+        "mixtures off the front as well."
     )
     columns = (
         Column("search"),
@@ -129,23 +125,20 @@ def front_section(
         Column("digest"),
     )
     rows: list[tuple[Cell, ...]] = []
-    series: dict[str, list[SizedEstimate]] = {name: [] for name in fronts}
+    series: dict[str, list[SizedEstimate]] = {search: [] for search in fronts}
     labelled: set[str] = set()
-    for name, front in fronts.items():
-        members = zip(
-            front.search.front,
-            front.accuracies,
-            front.seed_deviations,
-            front.is_kept,
-            strict=True,
-        )
-        for point, accuracy, deviation, is_kept in members:
-            shown = None if math.isnan(deviation) else deviation
-            facts = (point.accuracy, accuracy, shown, is_kept, point.num_experts)
-            rows.append((name, point.size_bytes, *facts, point.label, point.digest))
+    for search, front in fronts.items():
+        for point, score in zip(front.search.front, front.scores, strict=True):
+            facts = (point.accuracy, score.accuracy, score.seed_deviation, score.is_front)
+            rows.append(
+                (
+                    *(search, point.size_bytes, *facts),
+                    *(point.num_experts, point.label, point.digest),
+                )
+            )
             label = "" if point.digest in labelled else point.label
             labelled.add(point.digest)
-            series[name].append(SizedEstimate(point.size_bytes, accuracy, label))
+            series[search].append(SizedEstimate(point.size_bytes, score.accuracy, label))
     others = [
         SizedEstimate(entry.point.size_bytes, entry.accuracies["learned"])
         for entry in examined
@@ -153,24 +146,23 @@ def front_section(
     ]
     picture = estimates_png(
         {**series, "best mixtures off the front": others},
-        title=f"{config.name}: fronts without and with mixtures, confirmed",
+        title=f"{name}: fronts without and with mixtures, confirmed",
         subtitle=f"equal training compute · mean of {n_seeds} fresh seeds",
         is_staircase=tuple(series),
     )
     return Section("fronts", "Both fronts, confirmed", text, Table(columns, tuple(rows)), picture)
 
 
-def routers_sections(examined: Sequence[Examined], config: MixturesConfig) -> list[Section]:
-    """The routers of the best mixtures: what they are worth, and where they send clips."""
+def routers_sections(examined: Sequence[Examined], name: str, n_seeds: int) -> list[Section]:
+    """What the routers of the best mixtures are worth, and how many experts they use."""
     if not examined:
-        text = "The search drew no mixture within its compute: there is no router to look at."
+        text = "The search drew no mixture within its compute: there is no router to examine."
         return [Section("routers", "What the router is worth", text)]
-    return [worth_section(examined, config), routes_section(examined), experts_section(examined)]
+    return [worth_section(examined, name, n_seeds), routes_section(examined)]
 
 
-def worth_section(examined: Sequence[Examined], config: MixturesConfig) -> Section:
-    """Accuracy under each router, and the learned one's lead on others."""
-    n_seeds = len(config.seeds)
+def worth_section(examined: Sequence[Examined], name: str, n_seeds: int) -> Section:
+    """Accuracy under each router, and the lead of the learned router on others."""
     found = significant_leads(examined)
     n_ahead = sum(sign == "+" for signs in found for sign in signs.values())
     n_behind = sum(sign == "-" for signs in found for sign in signs.values())
@@ -189,8 +181,8 @@ def worth_section(examined: Sequence[Examined], config: MixturesConfig) -> Secti
     )
     columns = (
         Column("size", "bytes"),
-        *(Column(name, "share") for name in ROUTERS),
-        *(Column(f"lead on {name}", "share") for name in RIVALS),
+        *(Column(router, "share") for router in ROUTERS),
+        *(Column(f"lead on {rival}", "share") for rival in RIVALS),
         Column("sure"),
         Column("model"),
         Column("digest"),
@@ -198,19 +190,20 @@ def worth_section(examined: Sequence[Examined], config: MixturesConfig) -> Secti
     rows: list[tuple[Cell, ...]] = []
     for entry, signs in zip(examined, found, strict=True):
         facts: list[Cell] = [entry.point.size_bytes, entry.accuracies["learned"]]
-        # Without their intervals, or no terminal would be wide enough; the picture has them.
-        facts += [entry.accuracies[name].value for name in ROUTERS[1:]]
-        facts += [Estimate(lead.estimate, lead.low, lead.high) for lead in entry.leads.values()]
-        facts.append(", ".join(f"{sign}{name}" for name, sign in signs.items()) or "none")
+        # The picture has these intervals; with them the table would be too wide for a terminal.
+        facts += [entry.accuracies[router].value for router in ROUTERS[1:]]
+        facts += [as_estimate(lead) for lead in entry.leads.values()]
+        facts.append(", ".join(f"{sign}{rival}" for rival, sign in signs.items()) or "none")
         rows.append((*facts, entry.point.label, entry.point.digest))
     picture = estimates_png(
         {
-            name: [
-                SizedEstimate(entry.point.size_bytes, entry.accuracies[name]) for entry in examined
+            router: [
+                SizedEstimate(entry.point.size_bytes, entry.accuracies[router])
+                for entry in examined
             ]
-            for name in ROUTERS
+            for router in ROUTERS
         },
-        title=f"{config.name}: the same experts under other routers",
+        title=f"{name}: the same experts under other routers",
         subtitle=f"the search's {len(examined)} best mixtures · mean of {n_seeds} fresh seeds",
     )
     return Section(
@@ -219,7 +212,7 @@ def worth_section(examined: Sequence[Examined], config: MixturesConfig) -> Secti
 
 
 def significant_leads(examined: Sequence[Examined]) -> list[dict[str, str]]:
-    """Of each mixture, the rivals that the learned router differs from: ``+`` ahead, ``-`` behind.
+    """Rivals that the learned router of each mixture differs from: ``+`` ahead, ``-`` behind.
 
     At 5 % for all mixtures and rivals together (Holm).
     """
@@ -235,19 +228,18 @@ def significant_leads(examined: Sequence[Examined]) -> list[dict[str, str]]:
 
 
 def routes_section(examined: Sequence[Examined]) -> Section:
-    """Where clips go, and whether other seeds send them the same way."""
+    """How many experts the routers use, and what a prediction reads."""
+    n_collapsed = sum(entry.in_use < COLLAPSED for entry in examined)
     text = (
         "Experts in use: as many experts as would be used if each got as many clips (the "
-        "exponential of the entropy of top experts, by fold). Agreement: adjusted Rand index of "
-        "the clips' top experts between two seeds, 1 if they divide the clips alike and 0 as by "
-        "chance; a dash if one expert gets all. Read: bytes that one prediction reads, as a share "
-        f"of the file. Router: its share of the file. {collapse_words(examined)}"
+        "exponential of the entropy of top experts, by fold). Read: bytes that one prediction "
+        "reads, as a share of the file. Router: its share of the file. "
+        f"{n_collapsed} of {len(examined)} mixtures have collapsed to one expert."
     )
     columns = (
         Column("size", "bytes"),
         Column("experts", "number", 0),
         Column("experts in use", "number"),
-        Column("agreement", "number"),
         Column("read", "share", 1),
         Column("router", "share", 1),
         Column("model"),
@@ -258,7 +250,6 @@ def routes_section(examined: Sequence[Examined]) -> Section:
             entry.point.size_bytes,
             entry.point.num_experts,
             entry.in_use,
-            None if math.isnan(entry.agreement) else entry.agreement,
             entry.share_read,
             entry.router_share,
             entry.point.label,
@@ -266,45 +257,7 @@ def routes_section(examined: Sequence[Examined]) -> Section:
         )
         for entry in examined
     ]
-    return Section("routes", "Where clips go", text, Table(columns, tuple(rows)))
-
-
-def collapse_words(examined: Sequence[Examined]) -> str:
-    """How many routers send practically all clips of a fold to one expert."""
-    n_collapsed = sum(entry.in_use < COLLAPSED for entry in examined)
-    return f"{n_collapsed} of {len(examined)} mixtures have collapsed to one expert."
-
-
-def experts_section(examined: Sequence[Examined]) -> Section:
-    """Load and accuracy of every expert."""
-    text = (
-        "Load: mean gate, with the least and the most of any seed. Alone: accuracy if all clips "
-        "went to this expert. Experts of one scheme have no order: what is called the first may "
-        "be the second in another fold or seed."
-    )
-    columns = (
-        Column("model"),
-        Column("expert", "number", 0),
-        Column("scheme"),
-        Column("size", "bytes"),
-        Column("load", "share", 1),
-        Column("alone", "share"),
-        Column("digest"),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            entry.point.label,
-            number,
-            expert.scheme,
-            expert.size_bytes,
-            Estimate(expert.load, expert.least_load, expert.most_load),
-            expert.accuracy,
-            entry.point.digest,
-        )
-        for entry in examined
-        for number, expert in enumerate(entry.experts)
-    ]
-    return Section("experts", "Who gets them", text, Table(columns, tuple(rows)))
+    return Section("routes", "How many experts are used", text, Table(columns, tuple(rows)))
 
 
 def study_metrics(
@@ -319,15 +272,15 @@ def study_metrics(
         "n_mixtures_examined": float(len(examined)),
     }
     for name, front in zip(("one", "mixed"), fronts.values(), strict=True):
+        kept = [
+            point
+            for point, score in zip(front.search.front, front.scores, strict=True)
+            if score.is_front
+        ]
         found |= {
             f"hypervolume_{name}": front.volume.value,
-            f"front_size_{name}": float(sum(front.is_kept)),
-            f"n_mixtures_on_front_{name}": float(
-                sum(
-                    kept and point.is_mixture
-                    for kept, point in zip(front.is_kept, front.search.front, strict=True)
-                )
-            ),
+            f"front_size_{name}": float(len(kept)),
+            f"n_mixtures_on_front_{name}": float(sum(point.is_mixture for point in kept)),
             f"compute_{name}": float(front.search.compute),
             f"n_trials_{name}": float(len(front.search.costs)),
             f"trial_seconds_{name}": front.search.seconds,
@@ -337,7 +290,4 @@ def study_metrics(
             leads = [entry.leads[rival].estimate for entry in examined]
             found[f"mean_lead_on_{rival.replace(' ', '_')}"] = float(np.mean(leads))
         found["mean_experts_in_use"] = float(np.mean([entry.in_use for entry in examined]))
-        agreements = [e.agreement for e in examined if not math.isnan(e.agreement)]
-        if agreements:
-            found["mean_agreement"] = float(np.mean(agreements))
     return found

@@ -1,7 +1,7 @@
-"""Does an uncertainty find wrong predictions? And are the probabilities calibrated?
+"""Does an uncertainty find wrong predictions, and are the probabilities calibrated?
 
-A part of `studies.curiosity`. Single models: means over the seeds, each with errors of its own.
-The ensemble: the mean probabilities of all seeds, with its own, fewer, errors.
+Scores of single models are means over the seeds, each about the errors of that seed's models. The
+ensemble predicts the mean probabilities of all seeds, and makes fewer errors.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from qwave.report import Cell, Column, Estimate, Section, Table, forest_png
 from qwave.scores import bootstrap_difference, bootstrap_mean, bootstrap_score, holm
 from qwave.scores.evaluate import expected_calibration_error
 from qwave.scores.uncertainty import WeightedScore, augrc, aurc, roc_auc
-from studies.curiosity_measures import (
+from studies.curiosity.measures import (
     BASELINE,
     CURIOSITY,
     DISAGREEMENT,
-    LEVEL,
     MEASURES,
     N_RESAMPLES,
     OF_ENSEMBLE,
-    RESAMPLE_SEED,
     VARIANCE,
     Comparison,
     Finding,
@@ -34,12 +32,12 @@ from studies.curiosity_measures import (
     of_pair,
     verdict,
 )
-from studies.presenting import as_estimate, metric_name
+from studies.presenting import LEVEL, RESAMPLE_SEED, as_estimate, metric_name
 
 SCORES = {"AUROC": roc_auc, "AURC": aurc, "AUGRC": augrc}
 PAIRS = ((CURIOSITY, BASELINE), (VARIANCE, BASELINE), (DISAGREEMENT, OF_ENSEMBLE))
-# Areas under curves of errors that are made, not only of how they are ranked, can be compared
-# between classifiers.
+# AUROC only tells how well a classifier ranks its own errors; AUGRC also counts them, and so can
+# compare an ensemble with single models.
 RISK_PAIRS = (*PAIRS, (OF_ENSEMBLE, BASELINE))
 _SMALLEST = np.finfo(np.float32).tiny
 
@@ -47,7 +45,7 @@ _SMALLEST = np.finfo(np.float32).tiny
 def error_sections(
     variants: Sequence[Variant], data: EmbeddingSet
 ) -> tuple[list[Section], dict[str, float], list[Finding]]:
-    """Sections, metrics, and findings for the head of the report."""
+    """Sections, MLflow metrics, and findings for the head of the report."""
     scores = {
         variant.name: {name: weighted(variant, data.y, name) for name in SCORES}
         for variant in variants
@@ -85,8 +83,8 @@ def error_sections(
         Section(
             "error_differences",
             "Against the largest probability",
-            f"By AUROC. {spoken(ranking, PAIRS)}.\n\nBy AUGRC. "
-            f"{spoken(risk, RISK_PAIRS, is_larger_better=False)}.\n\n"
+            f"By AUROC. {verdicts(ranking, PAIRS)}.\n\nBy AUGRC. "
+            f"{verdicts(risk, RISK_PAIRS, is_larger_better=False)}.\n\n"
             "Differences on the same resampled recordings; p-values of no difference, corrected "
             "by Holm over each column.",
             differences_table({"AUROC": ranking, "AUGRC": risk}),
@@ -103,25 +101,25 @@ def error_sections(
         for (variant, measure), value in values.items()
     }
     first = of_pair(ranking, (CURIOSITY, BASELINE))
-    return sections, metrics, findings_of("errors (AUROC)", first, values)
+    return sections, metrics, findings_of(first, values)
 
 
 def weighted(variant: Variant, y: np.ndarray, score: str) -> dict[str, WeightedScore]:
-    """A score of each of `MEASURES`."""
-    wrong, uncertainties = variant.said.wrong(y), variant.said.uncertainties()
+    """One of `SCORES` for each of `MEASURES`, mean over the seeds."""
+    wrong, uncertainties = variant.wrong(y), variant.uncertainties()
     return {
         measure: mean_score(SCORES[score], wrong[measure], uncertainties[measure])
         for measure in MEASURES
     }
 
 
-def spoken(
+def verdicts(
     comparisons: Sequence[Comparison],
     pairs: Sequence[tuple[str, str]],
     *,
     is_larger_better: bool = True,
 ) -> str:
-    """The verdict on each pair."""
+    """Verdicts on all pairs, as sentences without the last full stop."""
     return ". ".join(
         verdict(of_pair(comparisons, pair), is_larger_better=is_larger_better) for pair in pairs
     )
@@ -132,7 +130,7 @@ def scores_table(
     scores: Mapping[str, Mapping[str, Mapping[str, WeightedScore]]],
     data: EmbeddingSet,
 ) -> tuple[Table, dict[str, dict[str, Estimate]]]:
-    """All scores with intervals; the AUROC also by measure and variant."""
+    """Table of all scores with intervals; and the AUROC by measure and variant."""
     rows: list[tuple[Cell, ...]] = []
     areas: dict[str, dict[str, Estimate]] = {measure: {} for measure in MEASURES}
     for variant in variants:
@@ -156,13 +154,13 @@ def scores_table(
 
 
 def differences_table(comparisons: Mapping[str, Sequence[Comparison]]) -> Table:
-    """A row a pair, two columns a score; not every pair has every score."""
+    """One row for each pair, two columns for each score; some pairs lack a score."""
     found = {
         (c.variant, c.measure, c.against, score): c
         for score, parts in comparisons.items()
         for c in parts
     }
-    order = {variant: place for place, variant in enumerate(dict.fromkeys(k[0] for k in found))}
+    order = {variant: index for index, variant in enumerate(dict.fromkeys(k[0] for k in found))}
     rows: list[tuple[Cell, ...]] = []
     for key in sorted(dict.fromkeys(key[:3] for key in found), key=lambda key: order[key[0]]):
         cells: list[Cell] = []
@@ -177,12 +175,12 @@ def differences_table(comparisons: Mapping[str, Sequence[Comparison]]) -> Table:
 
 
 def calibration_section(variants: Sequence[Variant], data: EmbeddingSet) -> Section:
-    """NLL, Brier and ECE of single models and of the ensemble."""
+    """NLL, Brier score and ECE of single models and of the ensemble."""
     rows: list[tuple[Cell, ...]] = []
     by_variant = []
     for variant in variants:
-        single = losses(variant.said.probabilities, data.y)
-        ensemble = losses(variant.said.probabilities.mean(axis=0, keepdims=True), data.y)
+        single = losses(variant.probabilities, data.y)
+        ensemble = losses(variant.probabilities.mean(axis=0, keepdims=True), data.y)
         by_variant.append(
             bootstrap_difference(
                 ensemble["nll"],
@@ -204,7 +202,7 @@ def calibration_section(variants: Sequence[Variant], data: EmbeddingSet) -> Sect
     text = (
         f"The ensemble changes the NLL by {np.mean(gains):+.3f} nats on average (from "
         f"{min(gains):+.3f} to {max(gains):+.3f}); it is lower beyond chance in {n_shown} of "
-        f"{len(gains)} (Holm). It is {len(variants[0].repeats)} files to ship and to run."
+        f"{len(gains)} (Holm). It is {len(variants[0].probabilities)} files to ship and to run."
         "\n\nSingle: mean over the seeds, 95 % interval over recordings. ECE has no interval: a "
         "resample holds clips twice, and bins of fewer different clips look less calibrated."
     )
@@ -222,9 +220,9 @@ def calibration_section(variants: Sequence[Variant], data: EmbeddingSet) -> Sect
 
 
 def losses(probabilities: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Hits, NLL (nats) and Brier score (0 to 2) of each clip [n], and the ECE, of [m, n, c].
+    """Hits, NLL (nats) and Brier score (0 to 2) of each clip [n], and the ECE, means over seeds.
 
-    Means over the members; as `qwave.scores.evaluate.score_predictions` has them.
+    Defined as in `qwave.scores.evaluate.score_predictions`; `probabilities` are [m, n, c].
     """
     p = probabilities.astype(np.float64)
     likelihood = np.take_along_axis(p, y[None, :, None], axis=2)[..., 0]

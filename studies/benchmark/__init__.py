@@ -1,0 +1,72 @@
+"""What do bits cost? Known networks and mixtures, every scheme, measured in the same way.
+
+python -m studies.benchmark [STUDY.yaml] [key=value ...] [--store DIR] [--device cpu|cuda|mps]
+    [--smoke] [--fresh]
+
+Every variant is trained with every seed. Scores are means over the seeds, with intervals over
+recordings; the size of the file and the bytes that one prediction reads are exact; latency is
+that of the packed model on one thread. Seconds and memory of training are those of a worker beside
+others; energy is measured in a run of its own, where the machine counts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from qwave.sweep import write_study
+from studies.benchmark.energy import why_not_measured
+from studies.benchmark.measure import energy_of, measured
+from studies.benchmark.report import report_sections
+from studies.command_line import run_command, split_positionals, study_parser
+from studies.comparison import comparison_bench, load_comparison
+from studies.presenting import metric_name, show_study
+
+DEFAULT = "sweeps/benchmark.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study; returns the exit code (see `run_command`)."""
+    description = "Compare schemes, normalisations and mixtures on the same folds."
+    return run_command(
+        run, study_parser("benchmark", description, DEFAULT).parse_intermixed_args(argv)
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, measure, report; returns 0."""
+    path, overrides = split_positionals(arguments.arguments, DEFAULT)
+    config = load_comparison(path, overrides, is_smoke=arguments.smoke)
+    with comparison_bench(config, arguments) as bench:
+        data = bench.data
+        repeats = bench.train_seeds(config.variants, config.seeds)
+        reason = why_not_measured()
+        variants = [
+            measured(
+                name,
+                variant,
+                repeats[name],
+                data,
+                joules=None if reason else energy_of(variant, data, arguments.device),
+            )
+            for name, variant in config.variants.items()
+        ]
+        sections = report_sections(variants, config, data, reason)
+        files = write_study(
+            bench,
+            config.name,
+            title=f"{config.name}: what bits cost",
+            summary={
+                "variants": f"{len(variants)}, {len(config.seeds)} seeds each",
+                "data": f"{config.data.path} ({data.digest})",
+                "energy": "measured" if reason is None else f"not measured: {reason}",
+            },
+            sections=sections,
+            params={"seeds": list(config.seeds), "variants": list(config.variants)},
+            metrics={
+                f"accuracy/{metric_name(variant.name)}": variant.scores["accuracy"].estimate
+                for variant in variants
+            },
+        )
+    show_study(sections, files)
+    return 0
