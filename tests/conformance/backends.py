@@ -12,17 +12,16 @@ from typing import NamedTuple, get_args
 import numpy as np
 import onnxruntime
 import torch
-from qwave.engine.rows import rows_on_device
 
 from qwave.config import SCHEMES, DataConfig, Grid, ModelConfig, TrainConfig, TrialConfig
 from qwave.config.trial import Normalization
 from qwave.data import EmbeddingSet
+from qwave.engine.build import build_dropout
 from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.refit import FittedModel, fit_model
 from qwave.engine.stacked import StackedTrainer
-from qwave.engine.task import TrainingTask
+from qwave.engine.task import TrainingTask, rows_on_device
 from qwave.export.graph import onnx_model
-from qwave.nn.dropout import Dropout
 from qwave.packing import from_bytes, to_bytes
 from qwave.runtime import Kernel, PackedClassifier
 from qwave.runtime.compiled import forward_library
@@ -81,21 +80,27 @@ def _in_torch(case: Case) -> np.ndarray:
 
 def _task(case: Case) -> TrainingTask:
     trained, data = case.fitted.trained, case.data
-    rows = rows_on_device(case.config, data, trained.normalizers, torch.device("cpu"))
-    dropout = Dropout(case.config.model, data.x.shape[1], 16, [0])
-    return TrainingTask(trained.mixture, case.config, rows, dropout, data.num_classes)
+    return TrainingTask(
+        trained.mixture,
+        rows_on_device(data.x, trained.normalizers, torch.device("cpu")),
+        build_dropout(case.config.model, data.x.shape[1], 16, [0], torch.device("cpu")),
+        data.num_classes,
+        is_quantized=True,
+        weight_decay=0.0,
+        load_balance_weight=0.0,
+    )
 
 
 @torch.no_grad()
 def _stacked(case: Case) -> np.ndarray:
-    trainer = StackedTrainer(_task(case), is_quantized=True, precision="float32")
+    trainer = StackedTrainer(_task(case), precision="float32")
     return _softmax(trainer.predict(torch.arange(len(case.data.y)).unsqueeze(0))[0])
 
 
 def _compiled(case: Case) -> np.ndarray:
     library = training_library()
     assert library is not None, "left out where there is no C compiler"
-    trainer = CompiledTrainer(library, _task(case), is_quantized=True, precision="float32")
+    trainer = CompiledTrainer(library, _task(case), precision="float32")
     return _softmax(trainer.predict(torch.arange(len(case.data.y)).unsqueeze(0))[0])
 
 
