@@ -69,9 +69,9 @@ def expected_seconds(plan: Plan) -> float:
             )
             seconds_of([plain] * n_workers)
             startup = time.perf_counter() - start
-            taught = [config for config in distinct if config.train.distillation]
+            distilled = [config for config in distinct if config.train.distillation]
             start = time.perf_counter()
-            seconds_of(taught[:1] * n_workers)
+            seconds_of(distilled[:1] * n_workers)
             teacher = time.perf_counter() - start
             trial_seconds = seconds_of(evenly(distinct, _N_SAMPLES))
         except BrokenExecutor as error:
@@ -82,7 +82,7 @@ def expected_seconds(plan: Plan) -> float:
         n_parallel=min(n_workers, sweep.sampler.in_flight),
         startup_seconds=startup,
         teacher_seconds=teacher,
-        n_teachers=len({teacher_key(config) for config in taught}),
+        n_teachers=len({teacher_key(config) for config in distilled}),
     )
 
 

@@ -340,47 +340,6 @@ def _in_order(examples: Examples, name: str) -> np.ndarray:
     return values[np.argsort(examples.row[0].numpy()[used])]
 
 
-def test_after_the_last_round_the_first_comes_again(make_set: MakeSet) -> None:
-    data = _data(make_set)
-    own = random_soft_targets(np.arange(10, 40), 3, 4, seed=0)
-    batches = _batches(TrainConfig(distillation=0.5), data, [own], [0], (3, 10))
-    epochs = [batches.epoch(number) for number in range(1, 8)]
-    for name in ("partner", "share", "target", "weight"):
-        values = [_in_order(examples, name) for examples in epochs]
-        for one in range(7):
-            for other in range(one):
-                is_same_round = (one - other) % 3 == 0
-                is_same = np.array_equal(values[one], values[other])
-                assert is_same == is_same_round, f"{name}, epochs {other + 1} and {one + 1}"
-    assert not np.array_equal(epochs[0].row, epochs[3].row), "in another order"
-
-
-@pytest.mark.parametrize("kind", ["labels", "mixtures"])
-def test_a_fold_alone_has_the_examples_that_it_has_among_others(
-    kind: str, make_set: MakeSet
-) -> None:
-    data = _data(make_set)
-    rng = np.random.default_rng(0)
-    fit = [np.sort(rng.permutation(50)[:size]) for size in (45, 28, 33)]
-    soft_targets = [
-        SoftTargets.from_labels(rows)
-        if kind == "labels"
-        else random_soft_targets(rows, 2, 4, seed)
-        for seed, rows in enumerate(fit)
-    ]
-    config = TrainConfig(distillation=0.6)
-    together = _batches(config, data, soft_targets, [4, 5, 6], (5, 9))
-    alone = [_batches(config, data, soft_targets[f : f + 1], [4 + f], (5, 9)) for f in range(3)]
-    for number in (1, 2, 3):
-        examples = together.epoch(number)
-        for fold in range(3):
-            own = alone[fold].epoch(number)
-            for name in Examples._fields:
-                np.testing.assert_array_equal(
-                    getattr(own, name)[0], getattr(examples, name)[fold], err_msg=f"{fold} {name}"
-                )
-
-
 def test_making_epochs_changes_no_lesson(make_set: MakeSet) -> None:
     data = _data(make_set)
     own = random_soft_targets(np.arange(30), 2, 4, seed=0)

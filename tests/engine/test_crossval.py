@@ -288,12 +288,6 @@ def test_training_that_diverges_is_refused_with_its_learning_rate(
         cross_validate(config, data)
 
 
-def test_a_mixture_that_diverges_is_refused(data: EmbeddingSet) -> None:
-    config = _config(MODELS["mixture"], learning_rate=1e30, epochs=3)
-    with pytest.raises(ConfigError, match="training diverged"):
-        cross_validate(config, data)
-
-
 def test_a_device_that_is_not_there_is_refused_before_training(data: EmbeddingSet) -> None:
     with pytest.raises(DeviceError, match="device must be cpu, cuda or mps, but got 'tpu'"):
         cross_validate(_config(MODELS["linear"]), data, device="tpu")

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
-from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
+from qwave.config import ModelConfig, TrialConfig
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import SoftTargets, teacher_key, train_teacher
 from qwave.engine.crossval import TrialResult, cross_validate
+
+from .examples import config_of
 
 MODELS = {
     "plain": ModelConfig(schemes=("int8",), hidden=(8,), dropout=0.2),
     "linear": ModelConfig(schemes=("int1",), hidden=()),
     "mixture": ModelConfig(schemes=("int8", "ternary", "int1"), hidden=(6,), top_k=2),
 }
-
-
-def _config(model: ModelConfig, **train: Any) -> TrialConfig:
-    settings: dict[str, Any] = {"epochs": 6, "batch_size": 16, "learning_rate": 0.01, **train}
-    return TrialConfig(
-        data=DataConfig(normalization="layer", n_folds=3),
-        model=model,
-        train=TrainConfig(**settings),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +47,7 @@ def _soft_targets(data: EmbeddingSet, config: TrialConfig) -> list[SoftTargets]:
 
 @pytest.mark.parametrize("name", ["linear", "mixture"])
 def test_a_trial_trains_the_teacher_that_it_asks_for(name: str, data: EmbeddingSet) -> None:
-    config = _config(MODELS[name], distillation=0.8)
+    config = config_of(MODELS[name], distillation=0.8)
     alone = cross_validate(config, data)
     assert alone.config.train.distillation == 0.8
     assert alone.config.flat()["train.distillation"] == 0.8
@@ -63,17 +55,17 @@ def test_a_trial_trains_the_teacher_that_it_asks_for(name: str, data: EmbeddingS
         alone, cross_validate(config, data, soft_targets=_soft_targets(data, config))
     )
     # Of another configuration with the same key: the soft targets are equal.
-    other = _config(MODELS["plain"], distillation=0.1, epochs=2)
+    other = config_of(MODELS["plain"], distillation=0.1, epochs=2)
     assert teacher_key(other) == teacher_key(config)
     _assert_same_result(
         alone, cross_validate(config, data, soft_targets=_soft_targets(data, other))
     )
-    by_labels = cross_validate(_config(MODELS[name], distillation=0.0), data)
+    by_labels = cross_validate(config_of(MODELS[name], distillation=0.0), data)
     assert not np.array_equal(alone.train_loss, by_labels.train_loss)
 
 
 def test_a_trial_learns_what_it_is_soft_targets(data: EmbeddingSet) -> None:
-    config = _config(MODELS["linear"], distillation=1.0, epochs=30)
+    config = config_of(MODELS["linear"], distillation=1.0, epochs=30)
     # A teacher that takes each class for the next.
     wrong = [
         dataclasses.replace(
@@ -88,36 +80,36 @@ def test_a_trial_learns_what_it_is_soft_targets(data: EmbeddingSet) -> None:
 def test_without_distillation_given_say_nothing(
     data: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soft_targets = _soft_targets(data, _config(MODELS["mixture"], distillation=0.5))
+    soft_targets = _soft_targets(data, config_of(MODELS["mixture"], distillation=0.5))
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nobody asked for a teacher")
 
     monkeypatch.setattr("qwave.engine.crossval.train_teacher", refuse)
-    config = _config(MODELS["mixture"], distillation=0.0)
+    config = config_of(MODELS["mixture"], distillation=0.0)
     plain = cross_validate(config, data)
     _assert_same_result(plain, cross_validate(config, data, soft_targets=soft_targets))
     # With them no teacher is trained, either, where one is asked for.
-    taught = cross_validate(
-        _config(MODELS["mixture"], distillation=0.5), data, soft_targets=soft_targets
+    distilled = cross_validate(
+        config_of(MODELS["mixture"], distillation=0.5), data, soft_targets=soft_targets
     )
-    assert not np.array_equal(taught.train_loss, plain.train_loss)
+    assert not np.array_equal(distilled.train_loss, plain.train_loss)
     with pytest.raises(AssertionError, match="nobody asked for a teacher"):
-        cross_validate(_config(MODELS["mixture"], distillation=0.5), data)
+        cross_validate(config_of(MODELS["mixture"], distillation=0.5), data)
 
 
 @pytest.mark.parametrize("n_given", [2, 4])
 def test_soft_targets_of_another_number_of_folds_are_refused(
     n_given: int, data: EmbeddingSet
 ) -> None:
-    config = _config(MODELS["linear"], distillation=0.5)
+    config = config_of(MODELS["linear"], distillation=0.5)
     soft_targets = (_soft_targets(data, config) * 2)[:n_given]
     with pytest.raises(ValueError, match=f"3 folds need as many soft targets, but got {n_given}"):
         cross_validate(config, data, soft_targets=soft_targets)
 
 
 def test_soft_targets_that_show_a_fold_its_held_out_clips_are_refused(data: EmbeddingSet) -> None:
-    config = _config(MODELS["linear"], distillation=0.5)
+    config = config_of(MODELS["linear"], distillation=0.5)
     first, second, third = _soft_targets(data, config)
     with pytest.raises(
         ValueError, match=r"soft_targets\[1\] are not of the training rows of its fold"
@@ -126,7 +118,7 @@ def test_soft_targets_that_show_a_fold_its_held_out_clips_are_refused(data: Embe
 
 
 def test_a_teacher_never_sees_held_out_clips(data: EmbeddingSet) -> None:
-    config = _config(MODELS["linear"], distillation=1.0)
+    config = config_of(MODELS["linear"], distillation=1.0)
     test = make_folds(data, config.data)[1].test
     y = data.y.copy()
     y[test] = (y[test] + 1) % 3
