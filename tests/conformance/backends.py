@@ -23,6 +23,7 @@ from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import TrainingTask
 from qwave.export.graph import onnx_model
 from qwave.nn.dropout import Dropout
+from qwave.nn.mixture import StackedLinear
 from qwave.packing import from_bytes, to_bytes
 from qwave.runtime import Kernel, PackedClassifier
 from qwave.runtime.compiled import forward_library
@@ -127,7 +128,7 @@ if training_library() is None or forward_library() is None:  # no C compiler her
 QUANTIZE_WEIGHTS = ("torch fake-quantization", "the stacked engine", "the compiled engine")
 
 
-# --- the oracle: definitions of the grids, in float64, clip by clip --------------------------------
+# --- the oracle: definitions of the grids, in float64, clip by clip ------------------------------
 
 
 def by_definition(case: Case) -> np.ndarray:
@@ -152,11 +153,11 @@ def by_definition(case: Case) -> np.ndarray:
     return _softmax(logits)
 
 
-def _network(x: np.ndarray, layers: list[tuple[torch.nn.Module, int]]) -> np.ndarray:
+def _network(x: np.ndarray, layers: list[tuple[StackedLinear, int]]) -> np.ndarray:
     for depth, (layer, member) in enumerate(layers):
         weight = layer.weight[0, member].detach().double().numpy()
         bias = layer.bias[0, member].detach().double().numpy()
-        scheme = SCHEMES[str(layer.scheme)]
+        scheme = SCHEMES[layer.scheme]
         if depth > 0:
             x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
             x = np.maximum(x, 0)
@@ -170,8 +171,9 @@ def _network(x: np.ndarray, layers: list[tuple[torch.nn.Module, int]]) -> np.nda
 
 def _quantized(values: np.ndarray, grid: Grid, *, is_stored: bool) -> np.ndarray:
     """Rows of values on the nearest level of a grid; stored scales are rounded to float16."""
-    measures = {"absmax": np.max, "absmean": np.mean}
-    scale = measures[grid.scale](np.abs(values), axis=1, keepdims=True) * grid.scale_factor
+    sizes = np.abs(values)
+    measured = {"absmax": sizes.max(1, keepdims=True), "absmean": sizes.mean(1, keepdims=True)}
+    scale = measured[grid.scale] * grid.scale_factor
     if is_stored:
         half = np.clip(scale, 2.0**-14, 65504).astype(np.float16)
         if grid.scale == "absmax":  # a largest weight must not lose half a level

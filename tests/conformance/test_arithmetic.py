@@ -95,7 +95,7 @@ def test_curious_routes_are_those_of_the_numpy_runtime(
             assert_alike(BACKENDS[backend](case), expected, backend)
 
 
-# --- rules that a backend does not know -----------------------------------------------------------
+# --- rules that a backend does not know ---------------------------------------------------------
 
 
 @contextmanager

@@ -12,8 +12,6 @@ import multiprocessing
 import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,45 +20,31 @@ from torch import Tensor
 
 from qwave import compiler
 from qwave.config import (
-    SCHEMES,
     DataConfig,
     ModelConfig,
-    RouterConfig,
     TrainConfig,
     TrialConfig,
 )
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import train_folds
 from qwave.engine.compiled import CompiledTrainer, training_library
-from qwave.engine.rows import Rows
-from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
-from qwave.engine.task import Examples, TrainingTask
-from qwave.nn.dropout import Dropout
-from qwave.nn.mixture import Mixture, build_mixture
+from qwave.nn.mixture import Mixture
 
-from .examples import exact, mixtures, of_labels, steps
+from .compiled_tasks import (
+    MIXTURES,
+    MODELS,
+    N_CLIPS,
+    N_FEATURES,
+    N_FOLDS,
+    N_SEEDS,
+    RATE,
+    Precision,
+    Task,
+    with_dropout,
+)
+from .examples import steps
 
-# Odd widths: no multiple of the length of any vector.
-N_FOLDS, N_CLIPS, N_ROWS, N_FEATURES, N_CLASSES = 3, 60, 13, 75, 5
-N_SEEDS, RATE = 4, 1e-3
-Precision = Literal["bfloat16", "float32"]
-MIXTURES = {
-    "top-1": ModelConfig(("int1", "int4", "int4", "int16"), (16, 8)),
-    "top-2": ModelConfig(("int1", "int2", "fp32"), (16,), top_k=2, router=RouterConfig(hidden=6)),
-    "top-3 with other heads": ModelConfig(
-        ("ternary", "popcount", "int8", "int16"),
-        (16,),
-        head_scheme="int4",
-        top_k=3,
-        router=RouterConfig(scheme="fp32"),
-    ),
-}
-MODELS = MIXTURES | {
-    f"{scheme} {hidden}": ModelConfig((scheme,), hidden)
-    for scheme in SCHEMES
-    for hidden in ((), (16,), (16, 8))
-}
 of_both_kinds = pytest.mark.parametrize("is_mixed", [False, True], ids=["labels", "mixtures"])
 
 
@@ -80,82 +64,6 @@ def shorter_vectors(
     if found is None:
         pytest.skip("no C compiler here, or none that knows this flag")
     return found
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a trainer is given, made anew for each trainer."""
-
-    model: ModelConfig
-    seed: int
-    folds: range = range(N_FOLDS)
-    n_rows: int = N_ROWS
-    is_quantized: bool = True
-    is_mixed: bool = False
-
-    @property
-    def config(self) -> TrialConfig:
-        return TrialConfig(model=self.model, train=TrainConfig(epochs=2)).canonical()
-
-    def mixture(self) -> Mixture:
-        generators = [torch.Generator().manual_seed(100 * self.seed + f) for f in self.folds]
-        return build_mixture(self.config.model, N_FEATURES, N_CLASSES, generators)
-
-    def rows(self) -> Rows:
-        """The data of every second seed has constants of its folds."""
-        generator = torch.Generator().manual_seed(self.seed)
-        x = torch.randn(N_CLIPS, N_FEATURES, generator=generator)
-        x = exact(x) if self.is_mixed else x
-        x[0], x[1], x[2] = 0.0, -0.25, x[2] * 1e-30  # silence, a constant and next to nothing
-        if self.seed % 2:
-            return Rows(x, None, None)
-        shape = N_FOLDS, 1, N_FEATURES
-        offset, factor = (torch.rand(shape, generator=generator) + 0.5 for _ in range(2))
-        part = slice(self.folds.start, self.folds.stop)
-        return Rows(x, offset[part], factor[part])
-
-    def index(self, n_steps: int) -> Tensor:
-        """Rows of folds that have two to four less than there is room for."""
-        generator = torch.Generator().manual_seed(self.seed)
-        index = torch.randint(N_CLIPS, (N_FOLDS, n_steps, self.n_rows), generator=generator)
-        index[0, :, -2:] = index[1, :, 3:7] = index[2, :, ::5] = -1
-        return index[self.folds.start : self.folds.stop]
-
-    def examples(self, index: Tensor) -> Examples:
-        """Of rows: their labels, or mixtures of them with others."""
-        if self.is_mixed:
-            seeds = [100 * self.seed + fold for fold in self.folds]
-            return mixtures(index, N_CLIPS, N_CLASSES, seeds)
-        generator = torch.Generator().manual_seed(self.seed)
-        y = torch.randint(N_CLASSES, (N_CLIPS,), generator=generator)
-        weight = torch.linspace(0.5, 1.5, N_FOLDS * N_CLASSES).reshape(N_FOLDS, N_CLASSES)
-        part = weight[self.folds.start : self.folds.stop]
-        return of_labels(index, y, part, self.config.train.label_smoothing)
-
-    def batches(self, n_steps: int) -> Examples:
-        return self.examples(self.index(n_steps))
-
-    def given(self, mixture: Mixture) -> TrainingTask:
-        seeds = [2**62 + 7 * self.seed + fold for fold in self.folds]
-        dropout = Dropout(self.config.model, N_FEATURES, self.n_rows, seeds)
-        return TrainingTask(mixture, self.config, self.rows(), dropout, N_CLASSES)
-
-    def stacked(self, mixture: Mixture) -> StackedTrainer:
-        return StackedTrainer(
-            self.given(mixture), is_quantized=self.is_quantized, precision="float32"
-        )
-
-    def compiled(
-        self, native: ctypes.CDLL, mixture: Mixture, precision: Precision = "float32"
-    ) -> CompiledTrainer:
-        return CompiledTrainer(
-            native, self.given(mixture), is_quantized=self.is_quantized, precision=precision
-        )
-
-
-def _with_dropout(model: ModelConfig, rate: float) -> ModelConfig:
-    router = dataclasses.replace(model.router, dropout=rate)
-    return dataclasses.replace(model, dropout=rate, input_dropout=rate / 2, router=router)
 
 
 def _layers(mixture: Mixture, trainer: CompiledTrainer) -> Iterator[tuple[list[Tensor], Layer]]:
@@ -180,7 +88,7 @@ def _relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max()) / largest if largest > 0 else float(found.any())
 
 
-def _errors(native: ctypes.CDLL, task: _Task) -> dict[str, float]:
+def _errors(native: ctypes.CDLL, task: Task) -> dict[str, float]:
     """Largest differences between a compiled and a stacked step from the same parameters."""
     one, two = task.mixture(), task.mixture()
     stacked, compiled = task.stacked(one), task.compiled(native, two)
@@ -218,7 +126,7 @@ def _check_step(
     native: ctypes.CDLL, model: ModelConfig, *, is_mixed: bool, is_quantized: bool
 ) -> None:
     errors = [
-        _errors(native, _Task(model, seed, is_quantized=is_quantized, is_mixed=is_mixed))
+        _errors(native, Task(model, seed, is_quantized=is_quantized, is_mixed=is_mixed))
         for seed in range(N_SEEDS)
     ]
     for what, bound in BOUNDS.items():
@@ -236,7 +144,7 @@ def _check_step(
 def test_a_step_is_that_of_stacked_training(
     native: ctypes.CDLL, name: str, rate: float, is_mixed: bool, is_quantized: bool
 ) -> None:
-    model = _with_dropout(MODELS[name], rate)
+    model = with_dropout(MODELS[name], rate)
     _check_step(native, model, is_mixed=is_mixed, is_quantized=is_quantized)
 
 
@@ -246,7 +154,7 @@ def test_a_step_is_that_of_stacked_training(
 def test_a_step_is_that_of_stacked_training_on_shorter_vectors(
     shorter_vectors: ctypes.CDLL, name: str, is_mixed: bool, is_quantized: bool
 ) -> None:
-    model = _with_dropout(MIXTURES[name], 0.5)
+    model = with_dropout(MIXTURES[name], 0.5)
     _check_step(shorter_vectors, model, is_mixed=is_mixed, is_quantized=is_quantized)
 
 
@@ -254,7 +162,7 @@ def test_a_step_is_that_of_stacked_training_on_shorter_vectors(
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.97])
 def test_masks_are_those_of_dropmask(native: ctypes.CDLL, rate: float, seed: int) -> None:
     """Read from what layers see; elsewhere in this file equal losses say it."""
-    task = _Task(_with_dropout(ModelConfig(("fp32",), (17, 9)), rate), seed)
+    task = Task(with_dropout(ModelConfig(("fp32",), (17, 9)), rate), seed)
     mixture = task.mixture()
     given = task.given(mixture)
     ones = dataclasses.replace(given.rows, x=torch.ones(N_CLIPS, N_FEATURES), offset=None)
@@ -274,23 +182,7 @@ def test_masks_are_those_of_dropmask(native: ctypes.CDLL, rate: float, seed: int
             assert torch.equal(slope, mask * (normal > 0)), f"{seed=}"
 
 
-@of_both_kinds
-@pytest.mark.parametrize("name", MIXTURES)
-def test_three_steps_with_dropout_are_those_of_stacked_training(
-    native: ctypes.CDLL, name: str, is_mixed: bool
-) -> None:
-    """Not quantized: codes would flip, see above."""
-    for seed in range(N_SEEDS):
-        model = _with_dropout(MIXTURES[name], 0.5)
-        task = _Task(model, seed, is_quantized=False, is_mixed=is_mixed)
-        examples = task.batches(3)
-        stacked = task.stacked(task.mixture()).train(examples, [1e-2, 3e-3, 1e-3])
-        compiled = task.compiled(native, task.mixture()).train(examples, [1e-2, 3e-3, 1e-3])
-        assert not np.allclose(stacked[:, 0], stacked[:, 2], rtol=1e-2)
-        np.testing.assert_allclose(compiled, stacked, rtol=5e-5, err_msg=f"{seed=}")
-
-
-def _differences(native: ctypes.CDLL, task: _Task) -> tuple[float, float]:
+def _differences(native: ctypes.CDLL, task: Task) -> tuple[float, float]:
     """Between three compiled and three stacked steps.
 
     Returns:
@@ -311,13 +203,13 @@ def _differences(native: ctypes.CDLL, task: _Task) -> tuple[float, float]:
 
 @pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "in fp32"])
 @of_both_kinds
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MIXTURES)
 def test_losses_and_parameters_of_three_steps_are_those_of_stacked_training(
     native: ctypes.CDLL, name: str, is_mixed: bool, is_quantized: bool
 ) -> None:
-    model = _with_dropout(MODELS[name], 0.5)
+    model = with_dropout(MODELS[name], 0.5)
     tasks = [
-        _Task(model, seed, is_quantized=is_quantized, is_mixed=is_mixed) for seed in range(N_SEEDS)
+        Task(model, seed, is_quantized=is_quantized, is_mixed=is_mixed) for seed in range(N_SEEDS)
     ]
     by_seed = [_differences(native, task) for task in tasks]
     # A code that flips, in one seed of a hundred, is more often one of a weight by now.
@@ -332,11 +224,11 @@ def test_losses_and_parameters_of_three_steps_are_those_of_stacked_training(
 
 @pytest.mark.parametrize("seed", [4, 5])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", [*MIXTURES, "int1 ()", "int8 (16, 8)", "fp32 (16,)"])
+@pytest.mark.parametrize("name", [*MIXTURES, "int1 ()", "int8 (16, 8)", "fp32 (16, 8)"])
 def test_a_mixture_of_two_clips_trains_like_a_clip_that_was_mixed_before(
     native: ctypes.CDLL, name: str, precision: Precision, seed: int
 ) -> None:
-    task = _Task(_with_dropout(MODELS[name], 0.4), seed, is_mixed=True)
+    task = Task(with_dropout(MODELS[name], 0.4), seed, is_mixed=True)
     examples = task.batches(5)
     rows = task.rows()
     first, second = rows.x[examples.row.clamp_min(0)].double(), rows.x[examples.partner].double()
@@ -358,13 +250,14 @@ def test_a_mixture_of_two_clips_trains_like_a_clip_that_was_mixed_before(
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 @of_both_kinds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", MIXTURES)
 def test_many_steps_lower_the_loss_like_stacked_training(
     native: ctypes.CDLL, name: str, precision: Precision, is_mixed: bool
 ) -> None:
-    task = _Task(MIXTURES[name], 7, is_mixed=is_mixed)
+    task = Task(MIXTURES[name], 7, is_mixed=is_mixed)
     examples = steps(task.batches(1), [0] * 60)
     stacked = task.stacked(task.mixture()).train(examples, [1e-2] * 60)
     compiled = task.compiled(native, task.mixture(), precision).train(examples, [1e-2] * 60)
@@ -381,14 +274,14 @@ def _bits(parts: list[Tensor], losses: np.ndarray) -> bytes:
 
 @of_both_kinds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", [*MIXTURES, "int8 (16, 8)", "fp32 (16,)"])
+@pytest.mark.parametrize("name", [*MIXTURES, "int8 (16, 8)", "fp32 (16, 8)"])
 def test_a_fold_alone_takes_the_steps_that_it_takes_in_a_stack_bit_for_bit(
     native: ctypes.CDLL, name: str, precision: Precision, is_mixed: bool
 ) -> None:
-    model = _with_dropout(MODELS[name], 0.4)
+    model = with_dropout(MODELS[name], 0.4)
 
     def train(folds: range) -> tuple[list[Tensor], np.ndarray, Tensor]:
-        task = _Task(model, 4, folds, n_rows=30, is_mixed=is_mixed)
+        task = Task(model, 4, folds, n_rows=30, is_mixed=is_mixed)
         mixture = task.mixture()
         compiled = task.compiled(native, mixture, precision)
         losses = compiled.train(task.batches(5), [1e-2] * 5)
@@ -409,7 +302,7 @@ def test_a_fold_alone_takes_the_steps_that_it_takes_in_a_stack_bit_for_bit(
 def test_steps_at_once_and_one_by_one_give_the_same_bits(
     native: ctypes.CDLL, precision: Precision, is_mixed: bool
 ) -> None:
-    task = _Task(_with_dropout(MIXTURES["top-2"], 0.4), 5, is_mixed=is_mixed)
+    task = Task(with_dropout(MIXTURES["top-2"], 0.4), 5, is_mixed=is_mixed)
     examples, rates = task.batches(6), [1e-2, 9e-3, 8e-3, 5e-3, 2e-3, 0.0]
     runs = []
     for cuts in ([0, 6], [0, 6], [0, 1, 4, 6]):
@@ -424,7 +317,7 @@ def test_steps_at_once_and_one_by_one_give_the_same_bits(
 
 
 def test_an_expert_that_gets_no_clip_only_decays(native: ctypes.CDLL) -> None:
-    task = _Task(ModelConfig(("int1", "int4"), (16,)), 0)
+    task = Task(ModelConfig(("int1", "int4"), (16,)), 0)
     mixture = task.mixture()
     assert mixture.router is not None
     with torch.no_grad():
@@ -438,11 +331,11 @@ def test_an_expert_that_gets_no_clip_only_decays(native: ctypes.CDLL) -> None:
 
 
 @of_both_kinds
-@pytest.mark.parametrize("name", [*MIXTURES, "int8 (16,)"])
+@pytest.mark.parametrize("name", [*MIXTURES, "int8 (16, 8)"])
 def test_a_fold_without_rows_in_a_step_goes_on_by_its_moments(
     native: ctypes.CDLL, name: str, is_mixed: bool
 ) -> None:
-    task = _Task(MODELS[name], 3, is_quantized=False, is_mixed=is_mixed)
+    task = Task(MODELS[name], 3, is_quantized=False, is_mixed=is_mixed)
     index = task.index(3)
     index[1, 1] = -1
     examples = task.examples(index)
@@ -461,7 +354,7 @@ def test_a_fold_without_rows_in_a_step_goes_on_by_its_moments(
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 def test_of_equally_likely_experts_those_listed_first_win(native: ctypes.CDLL, top_k: int) -> None:
     model = ModelConfig(("int1", "int4", "int8", "fp32"), (16,), top_k=top_k)
-    task = _Task(model, 0)
+    task = Task(model, 0)
     one, two = task.mixture(), task.mixture()
     for mixture in (one, two):
         assert mixture.router is not None
@@ -478,13 +371,14 @@ def test_of_equally_likely_experts_those_listed_first_win(native: ctypes.CDLL, t
         assert is_used == [place < top_k for place in range(4)]
 
 
+@pytest.mark.slow
 def test_processes_at_once_give_the_bits_of_one(
     native: ctypes.CDLL, gaussians: Callable[..., EmbeddingSet]
 ) -> None:
     data = gaussians(0)
     config = TrialConfig(
         data=DataConfig(normalization="layer", n_folds=3),
-        model=_with_dropout(MIXTURES["top-2"], 0.1),
+        model=with_dropout(MIXTURES["top-2"], 0.1),
         train=TrainConfig(epochs=12, batch_size=16, learning_rate=0.01),
     ).canonical()
     folds = make_folds(data, config.data)

@@ -10,9 +10,10 @@ import pytest
 
 from qwave.export.card import model_card
 from qwave.export.facts import Facts
-from qwave.export.markdown import code_block, table
 from qwave.runtime import PackedClassifier
 from qwave.text import for_markdown
+from qwave.text import markdown_code_block as code_block
+from qwave.text import markdown_table as table
 
 from .examples import rows_of, section_of
 
