@@ -24,6 +24,8 @@ from qwave.store import Tracker
 
 from .examples import CARDS, HERE, rows_of, section_of
 
+pytestmark = pytest.mark.slow  # whole exports
+
 Ran = Callable[[TrialConfig, int], Candidate]
 
 

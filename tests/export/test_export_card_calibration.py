@@ -17,6 +17,8 @@ from qwave.scores.evaluate import score_predictions
 
 from .examples import rows_of, section_of
 
+pytestmark = pytest.mark.slow  # whole exports
+
 
 def test_a_calibration_is_told_by_what_it_does_to_folds_that_it_did_not_see(
     facts_of: Callable[..., Facts],

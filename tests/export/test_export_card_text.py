@@ -17,6 +17,8 @@ from qwave.text import markdown_table as table
 
 from .examples import rows_of, section_of
 
+pytestmark = pytest.mark.slow  # whole exports
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "a | b\n\n# heading\x1b[2J",

@@ -31,6 +31,8 @@ from qwave.store import Tracker
 from .examples import CURIOUS, DATA, LINEAR, config_of
 
 # MLflow keeps it from people by itself, which does not help where warnings are errors.
+pytestmark = pytest.mark.slow  # whole exports
+
 Ran = Callable[[TrialConfig, int], Candidate]
 
 CONFIGS = {"linear": config_of(LINEAR), "curious": config_of(CURIOUS)}
