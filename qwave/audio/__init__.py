@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qwave.audio.clips import AUDIO_SUFFIXES, Clip, ClipTable
 from qwave.audio.dataset import open_data
-from qwave.audio.decode import fit_length, read_blocks, read_clip, slide_windows
+from qwave.audio.decode import fit_length, read_blocks, read_clip
 from qwave.audio.encoders import DEFAULT_ENCODER, ENCODERS, embed_waveforms, make_encoder
 from qwave.audio.protocol import Encoder, encoder_identity
 from qwave.audio.sources import is_source, list_clips, read_source
@@ -26,5 +26,4 @@ __all__ = [
     "read_blocks",
     "read_clip",
     "read_source",
-    "slide_windows",
 ]

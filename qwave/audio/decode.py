@@ -10,7 +10,6 @@ Shapes: s samples, w windows.
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import os
 import re
@@ -101,46 +100,6 @@ def fit_length(waveform: np.ndarray, num_samples: int) -> np.ndarray:
     if not len(waveform) or num_samples < 1:
         raise AudioError(f"{len(waveform)} samples cannot be looped or cut to {num_samples}")
     return np.resize(waveform[:num_samples], num_samples)
-
-
-def slide_windows(
-    waveform: np.ndarray, sample_rate: int, window_seconds: float, hop_seconds: float
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Windows that start at 0, one hop, two hops and so on.
-
-    The end of the waveform cuts the last one, and drops it where it adds less than half a hop of
-    new sound, unless it is the only one. A hop longer than a window leaves gaps.
-
-    Args:
-        waveform: Mono [s], s at least 1.
-        sample_rate: In hertz.
-        window_seconds: Length of a window, at least a sample.
-        hop_seconds: From start to start, at least a sample.
-
-    Returns:
-        Starts in seconds, float64 [w], and the windows, views of `waveform`.
-
-    Raises:
-        AudioError: s is 0, or a length is below a sample or not finite.
-    """
-    for key, seconds in (("window_seconds", window_seconds), ("hop_seconds", hop_seconds)):
-        if not (math.isfinite(seconds * sample_rate) and round(seconds * sample_rate) >= 1):
-            raise AudioError(
-                f"{key} must be at least one sample (1/{sample_rate} s), but got {seconds}"
-            )
-    if not len(waveform):
-        raise AudioError("a waveform of 0 samples has no windows")
-    length, hop = round(window_seconds * sample_rate), hop_seconds * sample_rate
-    starts = [0]
-    for index in itertools.count(1):
-        start, heard_to = round(index * hop), round((index - 1) * hop) + length
-        if start >= len(waveform):
-            break
-        n_new = len(waveform) - max(start, heard_to)
-        if start + length <= len(waveform) or n_new >= hop / 2:
-            starts.append(start)
-    windows = [waveform[start : start + length] for start in starts]
-    return np.array(starts) / sample_rate, windows
 
 
 class _Part:

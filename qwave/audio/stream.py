@@ -33,7 +33,10 @@ class Window(NamedTuple):
 def stream_windows(
     blocks: Iterable[np.ndarray], sample_rate: int, window_seconds: float, hop_seconds: float
 ) -> Iterator[Window]:
-    """The windows of `qwave.audio.decode.slide_windows`, each as soon as its last sample is there.
+    """Windows that start at 0, one hop, two hops and so on, each as soon as it is complete.
+
+    The end of the waveform cuts the last window, and drops it where it adds less than half a hop
+    of new sound, unless it is the only one.
 
     Args:
         blocks: A waveform in blocks, mono float32 [s]; some may be empty. Of one without samples

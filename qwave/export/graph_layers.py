@@ -65,7 +65,7 @@ class Graph:
         """Add an operator of the default domain with one output, whose name is returned.
 
         Args:
-            op: Its type; inputs and attributes are those of the ONNX operator of that name.
+            op: Type of the operator; inputs and attributes are those of ONNX.
             name: Another name than the operator's.
         """
         path = self._free_name(name or op)
@@ -110,7 +110,7 @@ class Layer(NamedTuple):
     """A linear layer's scheme and the names of its constants.
 
     Attributes:
-        scheme: Its scheme.
+        scheme: Scheme of the layer.
         codes: [i, o]; int8 or uint8 where activations are quantized, otherwise float.
         zero_points: What stands for 0 among activations and, where 0 does not, in `codes`.
         factor: float [o], scale over denominator; None for fp32.

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from qwave.audio.decode import read_blocks, read_clip, slide_windows
+from qwave.audio.decode import read_blocks, read_clip
 from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
 from qwave.audio.wav import read_wav_header
 from qwave.config import AudioError
+
+from .windows import slide_windows
 
 RATE = 8000
 
