@@ -36,16 +36,16 @@ _FLAGS = (
 
 @functools.cache
 def compiled(source: Path, flags: tuple[str, ...] = ()) -> ctypes.CDLL | None:
-    """The library of a C source; None without a C compiler.
+    """The library of a C source; None if there is no C compiler.
 
-    None as well, with a warning, where the compiler fails, or what it made cannot be loaded.
+    Also None, with a warning, if the compiler fails or the library cannot be loaded.
 
-    It lies in the user's cache folder, under a name that follows from the sources in its folder,
-    the flags, and this processor: it is built for the processor that it runs on.
+    The library is kept in the user's cache folder. Its name follows from the sources, the flags
+    and this processor: it is built for the processor that it runs on.
 
     Args:
-        source: The file; it may include the headers beside it.
-        flags: More of the compiler's, after those of all sources.
+        source: The C file; it may include headers of its folder.
+        flags: Further flags of the compiler, after those of all sources.
     """
     command = shlex.split(os.environ.get("CC") or "cc")
     compiler = shutil.which(command[0])
@@ -112,7 +112,7 @@ def require_sizes(
 
 @functools.cache
 def _note_not_kept() -> None:
-    """Said once, not for every source."""
+    """Warn once, not for every source."""
     _log.warning(
         "note: the cache folder cannot be written: C sources are compiled anew at every start; "
         "XDG_CACHE_HOME may name another one"
@@ -120,7 +120,7 @@ def _note_not_kept() -> None:
 
 
 def _processor() -> bytes:
-    """What tells this kind of processor from others."""
+    """Model and instruction sets of this processor."""
     described = Path("/proc/cpuinfo")
     if not described.exists():
         return " ".join(os.uname()).encode()

@@ -14,6 +14,7 @@ import re
 import shlex
 import unicodedata
 from argparse import ArgumentTypeError
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -22,6 +23,7 @@ from typing import TextIO
 # know them behind a backslash.
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 _TICKS = re.compile("`+")
+_OPEN_PIPE = re.compile(r"(?<!\\)\|")
 
 
 def for_terminal(text: object, *, keeps_lines: bool = False) -> str:
@@ -75,6 +77,24 @@ def markdown_code(text: object) -> str:
     # One space on either side is not shown; without it a backtick would join the fence.
     pad = " " if line.startswith("`") or line.endswith("`") or not line.strip() else ""
     return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; what would end a cell or a row is written so that it does not.
+
+    Args:
+        head: Markdown of the heading's cells.
+        rows: Markdown of the cells; text of other people goes through `for_markdown` first.
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def markdown_code_block(lines: Sequence[str]) -> str:
+    """Lines of code in Markdown, between fences that no line of them ends."""
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([fence, *lines, fence])
 
 
 def for_html(text: object) -> str:
@@ -143,3 +163,7 @@ def typed_encoder(spec: str) -> str:
     """An encoder as typed, ``NAME`` or ``NAME:FOLDER``, the ``~`` of its folder replaced."""
     name, colon, folder = spec.partition(":")
     return f"{name}:{expanded(folder)}" if colon else spec
+
+
+def _cell(text: str) -> str:
+    return " ".join(_OPEN_PIPE.sub(r"\|", text).split())

@@ -51,6 +51,7 @@ def _answer(found: ctypes.CDLL | None) -> int:
     return answer
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_sources_compile_without_a_warning(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -154,6 +155,7 @@ def test_what_a_compiler_complains_of_is_said(
     assert "forty_two" in caplog.text
 
 
+@pytest.mark.slow
 def test_without_a_compiler_training_is_stacked_or_refused(
     cache: Path, gaussians: Callable[..., EmbeddingSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,11 +25,11 @@ class Grid:
     """Levels that a value can take: ``value = code * scale / denominator``.
 
     Attributes:
-        spacing: Distance of neighbouring codes; 2 where the codes are odd numbers.
-        highest: Outermost code; the lowest is its negative.
-        denominator: See above; keeps scales within the range of float16.
-        scale: What a row's scale measures: its largest or its mean absolute value.
-        scale_factor: Factor on that.
+        spacing: Distance of neighbouring codes: 1, or 2 where all codes are odd numbers.
+        highest: The largest code; the smallest code is its negative.
+        denominator: Divisor that keeps scales within the range of float16.
+        scale: The measure of a row of values: its largest or its mean absolute value.
+        scale_factor: Number that the measure is multiplied with to give the scale.
     """
 
     spacing: int
@@ -46,13 +46,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way to store and multiply the weights of a layer.
+    """How the weights of a layer are stored and multiplied.
 
     Attributes:
-        name: As written in YAML, MLflow and the dashboard.
-        bits: Stored bits of one weight; 8/5 where five trits share a byte.
-        weights: Levels of the weights, one scale for each output row; None for floats.
-        activations: Levels of what they are multiplied with, one scale for each sample; None for
+        name: The name in YAML, MLflow and the dashboard.
+        bits: Stored bits of one weight; 8/5 where five ternary digits share a byte.
+        weights: Levels of the weights, with one scale for each output row; None for floats.
+        activations: Levels of the inputs of the layer, with one scale for each sample; None for
             floats.
         aliases: Other names that are accepted as input.
     """
@@ -93,13 +93,13 @@ _BY_ALIAS = {alias: s.name for s in _ALL for alias in (s.name, *s.aliases)}
 
 
 def scheme_name(name: object) -> str:
-    """The one name of a scheme, from any name that is accepted for it.
+    """The name of a scheme, given any name that is accepted for it.
 
     Args:
         name: A scheme's name or alias; whole numbers stand for bits (``4`` is ``int4``).
 
     Raises:
-        ConfigError: Nothing goes by that name.
+        ConfigError: No scheme has that name.
     """
     known = _BY_ALIAS.get(str(name).lower()) if isinstance(name, str | int) else None
     if known is None or isinstance(name, bool):
@@ -112,7 +112,7 @@ def scheme_name(name: object) -> str:
 
 
 def scheme_rank(name: str) -> int:
-    """Place of a scheme in the order of stored bits; ties as listed in `SCHEMES`."""
+    """Position of a scheme in the order of stored bits; equal bits stand as in `SCHEMES`."""
     return _RANK[name]
 
 

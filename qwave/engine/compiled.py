@@ -50,10 +50,10 @@ class CompiledTrainer:
     """Trains all folds of a mixture, one after another.
 
     Args:
-        library: What `training_library` found.
-        task: What is trained, on the CPU; its masks are drawn in C.
-        precision: What AdamW's moments are held in, and gradients are rounded to in products: see
-            `qwave.engine.precision`.
+        library: The library that `training_library` returned.
+        task: Mixtures and data, on the CPU; dropout masks are drawn in C.
+        precision: Type of AdamW's moments and of gradients in products
+            (`qwave.engine.precision`).
     """
 
     def __init__(self, library: ctypes.CDLL, task: TrainingTask, *, precision: FloatName) -> None:
@@ -71,10 +71,8 @@ class CompiledTrainer:
     def train(self, examples: Examples, learning_rates: Sequence[float]) -> np.ndarray:
         """See `Trainer.train`."""
         n_folds, n_steps, n_rows = examples.row.shape
-        assert (n_folds, n_rows) == (len(self.folds), self.n_rows), (
-            "C reads as many folds and rows as it was told"
-        )
-        assert examples.target.shape[3] == self.n_classes, "C reads as many classes as it was told"
+        assert (n_folds, n_rows) == (len(self.folds), self.n_rows), "C reads so many rows"
+        assert examples.target.shape[3] == self.n_classes, "C reads as many classes"
         assert len(learning_rates) == n_steps, "a learning rate a step"
         given = [tensor.contiguous() for tensor in examples]
         rates = torch.tensor(learning_rates, dtype=torch.float32)

@@ -115,11 +115,11 @@ class Inputs:
     """Encoded inputs of a layer, overwritten by every batch.
 
     Attributes:
-        grid: Of the codes; None for floats.
-        mask: How they are dropped.
+        grid: Grid of the codes; None for floats.
+        mask: Dropout mask of the inputs.
         values: Codes, or floats as they are, float32 [b, i].
         narrow: Codes + 128, uint8 [b, i]; None where products are of floats.
-        scale: Value of one code step, float32 [b].
+        scale: Value of one code of each row, float32 [b].
     """
 
     grid: Grid | None
@@ -130,7 +130,7 @@ class Inputs:
 
     @classmethod
     def empty(cls, scheme: Scheme, mask: DropMask) -> Inputs:
-        """Room for the inputs of a layer of this scheme."""
+        """Tensors for the inputs of a layer of this scheme."""
         narrow = torch.empty(mask.shape, dtype=torch.uint8) if is_narrow(scheme) else None
         return cls(
             scheme.activations, mask, torch.empty(mask.shape), narrow, torch.empty(mask.shape[0])
@@ -141,7 +141,7 @@ class Inputs:
         return _Inputs(pointer(self.values), pointer(self.narrow), pointer(self.scale))
 
     def fill_source(self) -> Structure:
-        """The C structure of how they are made of clips."""
+        """The C structure that says how they are computed from clips."""
         return _Source(_mask(self.mask), _grid(self.grid), self.fill())
 
 
@@ -150,19 +150,19 @@ class Layer:
     """A layer of one network of one fold.
 
     Attributes:
-        weight: float32 [o, i], contiguous; updated in place.
-        bias: float32 [o], contiguous; likewise.
+        weight: The weight, float32 [o, i], contiguous; updated in place.
+        bias: The bias, float32 [o], contiguous; updated in place.
         scheme: Grids of weights and activations.
-        inputs: Its encoded inputs.
-        codes: Of the weight as it is, int8 or int16 [o, i]; empty for floats.
-        scale: float32 [o], exact in float16; empty for floats.
-        code_sum: int32 [o].
-        moments: Of the weight, [o, i]: two of float32, or one of int32 whose halves are both as
-            bfloat16.
+        inputs: Encoded inputs of the layer.
+        codes: Codes of the current weight, int8 or int16 [o, i]; empty for floats.
+        scale: Scale of each row of the weight, float32 [o], exact in float16; empty for floats.
+        code_sum: Sum of each row of codes, int32 [o].
+        moments: Moments of the weight, [o, i]: two tensors of float32, or one of int32 whose
+            halves hold both as bfloat16.
         bias_mean: First moment of the bias, [o].
-        bias_square: Its second moment.
-        made: How inputs were made of another layer's results: standardised values, slopes
-            [b, i] and reciprocal deviations [b]; empty for a first layer.
+        bias_square: Second moment of the bias, [o].
+        made: Standardised outputs of the layer before [b, i], derivatives of ReLU and mask [b, i]
+            and reciprocal deviations [b], for the backward pass; empty for a first layer.
     """
 
     weight: Tensor
@@ -241,12 +241,12 @@ def fill_network(layers: ctypes.Array[Structure] | None) -> Structure:
 
 
 def address(array: ctypes.Array[Structure]) -> int:
-    """Where an array begins."""
+    """Address of an array."""
     return ctypes.addressof(array)
 
 
 def pointer(tensor: Tensor | None) -> int | None:
-    """Where a contiguous tensor's values begin."""
+    """Address of the values of a contiguous tensor."""
     if tensor is None:
         return None
     assert tensor.is_contiguous(), "C code takes rows to lie one after another"

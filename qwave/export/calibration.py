@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and the one from which on an answer counts as sure.
+"""Calibrated probabilities, and the probability from which on an answer counts as sure.
 
 Both are fitted on a trial's out-of-fold predictions. A temperature T divides the logits, which
 changes no answer (Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599).
@@ -38,10 +38,10 @@ _SMALLEST_SCALE, _LARGEST_FLOAT = 2.0**-14, 65504.0  # of a packed file
 
 
 class Calibration(NamedTuple):
-    """What is fitted.
+    """The two numbers that are fitted.
 
     Attributes:
-        temperature: T, what logits are divided by: below 1 where probabilities were too timid.
+        temperature: Divisor T of the logits; below 1 where probabilities were too far from 1.
         sure_probability: A prediction is sure if its largest probability is not below it.
     """
 
@@ -126,7 +126,7 @@ def cross_fit(probabilities: np.ndarray, y: np.ndarray, fold: np.ndarray) -> Cro
     Args:
         probabilities: Out-of-fold, [n, c].
         y: Classes, int64 [n].
-        fold: Of each clip [n]; at least two.
+        fold: Fold of each clip, [n]; at least two folds.
     """
     found = CrossFitted(np.empty(probabilities.shape), np.empty(len(y), dtype=bool))
     for left_out in np.unique(fold):

@@ -10,12 +10,18 @@ import numpy as np
 
 from qwave.export import card_evaluation
 from qwave.export.calibration import CALIBRATED_TOLERANCE
+from qwave.export.card_evaluation import percent
 from qwave.export.facts import Facts
-from qwave.export.markdown import code_block, percent, table
-from qwave.export.sources import source_of
+from qwave.export.record import source_of
 from qwave.export.verify import TOLERANCE, Agreement
 from qwave.packing import packed_size_parts
-from qwave.text import for_markdown, for_terminal, markdown_code
+from qwave.text import (
+    for_markdown,
+    for_terminal,
+    markdown_code,
+    markdown_code_block,
+    markdown_table,
+)
 
 
 def model_card(facts: Facts) -> str:
@@ -63,7 +69,7 @@ def _details(facts: Facts) -> str:
         "training": f"{train.mode}, {train.epochs} epochs, batches of {train.batch_size}, "
         f"learning rate {train.learning_rate:.4g}, distillation {train.distillation:g}",
     }
-    return table(("", ""), rows.items())
+    return markdown_table(("", ""), rows.items())
 
 
 def _use(facts: Facts) -> str:
@@ -91,21 +97,21 @@ def _training_data(facts: Facts) -> str:
         "recordings": recordings,
         "licence": source_of(facts.config.data.path, full.encoder).licence,
     }
-    return f"{_what_it_saw(facts)}\n\n{table(('', ''), values.items())}"
+    return f"{_what_it_saw(facts)}\n\n{markdown_table(('', ''), values.items())}"
 
 
 def _training_rows(facts: Facts) -> np.ndarray:
     """Rows of the file, or of the search for a model of the first fold, that trained."""
     if facts.is_refitted:
         return np.arange(len(facts.data.full.y))
-    return np.flatnonzero(facts.said.fold != 0)
+    return np.flatnonzero(facts.out_of_fold.fold != 0)
 
 
 def _what_it_saw(facts: Facts) -> str:
     data, held_out = facts.data, facts.config.data.holdout_fold
     n_full, n_searched = len(data.full.y), len(data.searched.y)
     if not facts.is_refitted:
-        n_unseen = int((facts.said.fold == 0).sum())
+        n_unseen = int((facts.out_of_fold.fold == 0).sum())
         return (
             f"This is the model of the first fold of the cross-validation. It has not seen that "
             f"fold: {n_unseen} of the {n_searched} clips of the search."
@@ -128,9 +134,9 @@ def _size_and_speed(facts: Facts) -> str:
     times = [(str(batch), f"{us:.3g}") for batch, us in facts.latency_us.items()]
     return "\n\n".join(
         [
-            table(("part", "bytes"), [*sizes, ("all", str(sum(parts.values())))]),
+            markdown_table(("part", "bytes"), [*sizes, ("all", str(sum(parts.values())))]),
             f"One prediction reads {active:.0f} bytes on average.",
-            table(("clips at once", "microseconds, median"), times),
+            markdown_table(("clips at once", "microseconds, median"), times),
             f"Embeddings to probabilities with `qwave.load_packed`, one thread of "
             f"{facts.provenance.processor}; on another device it takes another time.",
         ]
@@ -159,7 +165,7 @@ def _routing(facts: Facts) -> str:
     )
     return "\n\n".join(
         [
-            table(("expert", "weight", "clips sent to it"), load),
+            markdown_table(("expert", "weight", "clips sent to it"), load),
             "Over all clips of the file. Curiosity is the mutual information of the router under "
             f"MC-dropout ({n_samples} samples): {seen.mutual_information.mean():.3g} nats on "
             f"average; {low:.3g} counts as none and {high:.3g} as full. {tilt} How well it finds "
@@ -229,4 +235,4 @@ def _provenance(facts: Facts) -> str:
         f"{header.mc_seed}",
     }
     settings = [for_terminal(f"{key}={value}") for key, value in facts.config.flat().items()]
-    return "\n\n".join([table(("", ""), rows.items()), code_block(settings)])
+    return "\n\n".join([markdown_table(("", ""), rows.items()), markdown_code_block(settings)])

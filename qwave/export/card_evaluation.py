@@ -8,10 +8,9 @@ from __future__ import annotations
 from qwave.data import EmbeddingSet, choose_folds
 from qwave.export.calibration import SURE_SHARE
 from qwave.export.facts import Facts
-from qwave.export.markdown import percent, table
 from qwave.export.record import OutOfFold, Scores
 from qwave.scores.evaluate import score_predictions
-from qwave.text import for_markdown
+from qwave.text import for_markdown, markdown_table
 
 # Score to its name, and whether it is a share.
 _SCORES = {
@@ -26,9 +25,14 @@ _SCORES = {
 }
 
 
+def percent(share: float) -> str:
+    """A share of 1 in hundredths, with two decimals."""
+    return f"{100 * share:.2f} %"
+
+
 def evaluation(facts: Facts) -> str:
     """Scores of the out-of-fold predictions, as the trial made them."""
-    searched, said = facts.data.searched, facts.said
+    searched = facts.data.searched
     return "\n\n".join(
         [
             f"{_folds(facts)} Each clip was predicted by the packed model that did not see its "
@@ -36,9 +40,11 @@ def evaluation(facts: Facts) -> str:
             f"bootstrap). The search went by the mean of the folds' accuracies, "
             f"{percent(facts.point.accuracy)}. Losses and calibration error are those before the "
             "calibration below.",
-            table(("score", "value", "95 % interval"), _score_rows(facts.scores)),
+            markdown_table(("score", "value", "95 % interval"), _score_rows(facts.scores)),
             _own_accuracy(facts),
-            table(("class", "clips", "recall", "precision"), _by_class(searched, said)),
+            markdown_table(
+                ("class", "clips", "recall", "precision"), _by_class(searched, facts.out_of_fold)
+            ),
         ]
     )
 
@@ -79,8 +85,8 @@ def _own_accuracy(facts: Facts) -> str:
             "These are scores of the folds' models, of the same configuration. **The accuracy of "
             "this model has not been measured**: it was trained on all clips."
         )
-    unseen = facts.said.fold == 0
-    is_right = facts.said.probabilities.argmax(axis=1) == facts.data.searched.y
+    unseen = facts.out_of_fold.fold == 0
+    is_right = facts.out_of_fold.probabilities.argmax(axis=1) == facts.data.searched.y
     return (
         f"This very model was right on {percent(is_right[unseen].mean())} of the "
         f"{int(unseen.sum())} clips that it has not seen; the other folds have models of their "
@@ -88,8 +94,8 @@ def _own_accuracy(facts: Facts) -> str:
     )
 
 
-def _by_class(searched: EmbeddingSet, said: OutOfFold) -> list[tuple[str, ...]]:
-    predicted = said.probabilities.argmax(axis=1)
+def _by_class(searched: EmbeddingSet, out_of_fold: OutOfFold) -> list[tuple[str, ...]]:
+    predicted = out_of_fold.probabilities.argmax(axis=1)
     rows: list[tuple[str, ...]] = []
     for label, name in enumerate(searched.class_names):
         is_true, is_claimed = searched.y == label, predicted == label
@@ -116,7 +122,7 @@ def calibration(facts: Facts) -> str:
             "fitted on all out-of-fold predictions (Guo et al. 2017, arXiv 1706.04599); that "
             "changes no answer. What it does to clips that it was not fitted on, each fold's "
             "temperature fitted on the other folds:",
-            table(("score", "before", "after"), rows),
+            markdown_table(("score", "before", "after"), rows),
             _sureness(facts),
         ]
     )
@@ -126,7 +132,7 @@ def _sureness(facts: Facts) -> str:
     sure_probability = facts.calibration.sure_probability
     if sure_probability == 0:
         return "No answer was right: no prediction of this model is called unsure."
-    is_right = facts.said.probabilities.argmax(axis=1) == facts.data.searched.y
+    is_right = facts.out_of_fold.probabilities.argmax(axis=1) == facts.data.searched.y
     is_unsure = ~facts.cross_fitted.is_sure
     shares = [
         f"{percent(is_unsure[rows].mean())} of the {int(rows.sum())} {name} answers"

@@ -19,8 +19,15 @@ from onnx import TensorProto, helper
 
 from qwave.config import unknown_rule
 from qwave.data.normalization import EPSILON, clip_steps
-from qwave.export.graph_builder import Graph
-from qwave.export.graph_layers import BACKEND, Layer, add_layer, add_mask, linear, over_features
+from qwave.export.graph_layers import (
+    BACKEND,
+    Graph,
+    Layer,
+    add_layer,
+    add_mask,
+    linear,
+    over_features,
+)
 from qwave.packing import Header, PackedModel, mc_masks
 from qwave.packing.header import header_to_text
 from qwave.runtime import expert_cost

@@ -1,4 +1,4 @@
-"""Linear layers of every scheme in an ONNX graph, with the numbers of `qwave.runtime`.
+"""An ONNX graph in the making; linear layers of every scheme, as in `qwave.runtime`.
 
 Codes enter the products, and sums of quantized layers are whole numbers in int32. What it takes
 for that on every processor:
@@ -20,13 +20,17 @@ Notation: i inputs and o outputs of a layer. Functions take names of tensors and
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
+from numpy.typing import ArrayLike, DTypeLike
+from onnx import helper, numpy_helper
 
 from qwave.config import SCHEMES, Grid, Scheme, unknown_rule
-from qwave.export.graph_builder import Graph
 from qwave.packing import PackedLayer
 from qwave.runtime.arithmetic import SMALLEST_SAMPLE_SCALE, row_factor
 
@@ -36,11 +40,77 @@ _HIGHEST_SIGNED = 64  # see above
 _HIGHEST_BYTE, _HIGHEST_SHORT = 127, 32767
 
 
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX graph in the making: nodes in the order of their execution, and their constants.
+
+    Names are paths such as ``expert_0/layer_1/codes``, which viewers show as a tree. The name of a
+    node is that of its one output: its scope and operator, numbered from the second on.
+
+    Attributes:
+        scope: Path before the names of what is added, with its slash, or nothing.
+        nodes: Name to node.
+        initializers: Name to constant. Both are shared with the graphs that `within` returns.
+    """
+
+    scope: str = ""
+    nodes: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def within(self, name: str) -> Graph:
+        """The same graph, adding under ``scope/name``."""
+        return dataclasses.replace(self, scope=f"{self.scope}{name}/")
+
+    def node(self, op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Add an operator of the default domain with one output, whose name is returned.
+
+        Args:
+            op: Type of the operator; inputs and attributes are those of ONNX.
+            name: Another name than the operator's.
+        """
+        path = self._free_name(name or op)
+        self.nodes[path] = helper.make_node(op, inputs, [path], name=path, **attributes)
+        return path
+
+    def pair(self, op: str, *inputs: str, **attributes: Any) -> tuple[str, str]:
+        """Add an operator with two outputs."""
+        path = self._free_name(op)
+        outputs = f"{path}:0", f"{path}:1"
+        self.nodes[path] = helper.make_node(op, inputs, outputs, name=path, **attributes)
+        return outputs
+
+    def cast(self, x: str, dtype: DTypeLike) -> str:
+        """Add a conversion of `x` to another type of elements."""
+        return self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def constant(self, array: np.ndarray, name: str) -> str:
+        """Add an array under a name of its own, which is returned with its scope."""
+        path = f"{self.scope}{name}"
+        assert path not in self.initializers, f"two constants are named {path}"
+        self.initializers[path] = numpy_helper.from_array(array, path)
+        return path
+
+    def value(self, value: ArrayLike, dtype: DTypeLike = np.float32) -> str:
+        """A number or a short list, named by itself and kept once a graph."""
+        array = np.asarray(value, dtype)
+        name = f"{array.dtype}({array.tolist()})"
+        self.initializers[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def _free_name(self, name: str) -> str:
+        path = first = f"{self.scope}{name}"
+        count = 1
+        while path in self.nodes:
+            count += 1
+            path = f"{first}_{count}"
+        return path
+
+
 class Layer(NamedTuple):
     """A linear layer's scheme and the names of its constants.
 
     Attributes:
-        scheme: Its scheme.
+        scheme: Scheme of the layer.
         codes: [i, o]; int8 or uint8 where activations are quantized, otherwise float.
         zero_points: What stands for 0 among activations and, where 0 does not, in `codes`.
         factor: float [o], scale over denominator; None for fp32.

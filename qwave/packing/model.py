@@ -42,7 +42,7 @@ class PackedLayer:
     """A linear layer.
 
     Attributes:
-        scheme: Its scheme's name.
+        scheme: Name of the scheme.
         codes: [o, i]; whole numbers on the scheme's grid, of any number type (int8 or int16 where
             they were read from a file), or the float32 weights of fp32.
         scale: float16 [o], or None for fp32.
@@ -57,13 +57,13 @@ class PackedLayer:
 
 @dataclass(frozen=True)
 class LayerShape:
-    """Place, scheme and shape of a layer, known from the configuration alone.
+    """Name, scheme and shape of a layer, known from the configuration alone.
 
     Attributes:
         name: ``e0.1`` is layer 1 of expert 0, ``r.0`` layer 0 of the router.
-        scheme: Its scheme's name.
-        out_features: o.
-        in_features: i.
+        scheme: Name of the scheme.
+        out_features: Number of outputs o.
+        in_features: Number of inputs i.
     """
 
     name: str
@@ -79,13 +79,14 @@ class Header:
     Attributes:
         model: Canonical model configuration.
         normalization: Name of the normalisation.
-        in_features: d, at least 1.
-        class_names: c names, at least one.
+        in_features: Number of features d, at least 1.
+        class_names: Names of the c classes, at least one.
         mc_seed: Seed of the MC-dropout masks, 0 to 2^32 - 1.
-        data_digest: Of the embeddings that trained it, 16 hexadecimal digits.
-        config_digest: Of the trial configuration, likewise.
-        encoder: What makes its inputs from audio, ``name@digest``
-            (`qwave.audio.encoder_identity`); empty where that is not known.
+        data_digest: Digest of the embeddings that the model was trained on, 16 hexadecimal
+            digits.
+        config_digest: Digest of the trial configuration, 16 hexadecimal digits.
+        encoder: The encoder that makes the inputs from audio, ``name@digest``
+            (`qwave.audio.encoder_identity`); empty where it is not known.
         sure_probability: A prediction is sure if its largest probability is not below it, 0 to
             below 1, stored to 2^-16; 0 where none was fitted.
 
@@ -132,9 +133,10 @@ class PackedModel:
     """One trained and quantized mixture.
 
     Attributes:
-        header: Its description.
-        layers: Name to layer, in the order of `layer_shapes`.
-        offset, factor: float16 [d] constants of the normalisation, or None.
+        header: Everything that is not an array.
+        layers: Layers by name, in the order of `layer_shapes`.
+        offset: Offset of each feature in the normalisation, float16 [d], or None.
+        factor: Factor of each feature in the normalisation, float16 [d], or None.
         curiosity_range: Mutual information that counts as none and as full, fitted on training
             rows; None for a single expert.
     """

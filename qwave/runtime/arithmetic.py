@@ -22,10 +22,10 @@ SMALLEST_SAMPLE_SCALE = np.float32(2.0**-100)
 
 
 class NumpyNetwork:
-    """See `qwave.runtime.kernels.Network`.
+    """A network computed in numpy; a `qwave.runtime.kernels.Network`.
 
     Args:
-        normalizer: What is done to raw clips first.
+        normalizer: Normalisation of the raw clips.
         layers: At least one.
     """
 
@@ -125,7 +125,7 @@ def quantise_samples(x: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]
 
 
 def standardise(x: np.ndarray) -> np.ndarray:
-    """Hidden units of each clip [n, i] to mean 0 and deviation 1: a LayerNorm of no parameters."""
+    """Hidden units [n, i], each clip with mean 0 and deviation 1: LayerNorm without parameters."""
     centred, variance = centre(x)
     return (centred / np.sqrt(variance + HIDDEN_EPSILON)).astype(np.float32)
 
@@ -137,7 +137,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def refuse_not_finite(x: np.ndarray) -> None:
-    """Raise a `QwaveError` that names the first value of x [n, d] that is not finite."""
+    """Raise a `QwaveError` that names the first value of clips x [n, d] that is not finite."""
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise QwaveError(f"x must be finite, but x[{row}, {column}] is {x[row, column]}")

@@ -1,4 +1,4 @@
-"""Predictions from a packed model: routes, mixtures and curiosity around its networks.
+"""Predictions of a packed model: routing, mixing and curiosity around its networks.
 
 Shapes: n clips, d features, e experts, s MC-dropout samples, c classes.
 """
@@ -25,14 +25,15 @@ _MOST_ROWS, _MOST_PROBABILITIES = 512, 2**22
 
 
 class Prediction(NamedTuple):
-    """Everything a model says about clips.
+    """Predictions of a model for clips.
 
     Attributes:
         probabilities: float32 [n, c], rows sum to 1.
         gates: Weight of each expert, float32 [n, e], rows sum to 1 (all ones for one expert).
-        mutual_information: Curiosity, float32 [n], in nats. Of the router of a mixture, of the
-            prediction of a plain network.
-        variance: Mean variance of the same probabilities over MC samples, float32 [n].
+        mutual_information: Curiosity, float32 [n], in nats: the mutual information of the router
+            of a mixture, or of the class probabilities of a plain network, under MC-dropout.
+        variance: Variance over MC-dropout samples of the same probabilities, averaged over experts
+            or classes, float32 [n].
     """
 
     probabilities: np.ndarray
@@ -42,12 +43,12 @@ class Prediction(NamedTuple):
 
 
 class PackedClassifier:
-    """A packed model, ready to predict. It is not changed afterwards, and threads may share it.
+    """A packed model, ready to predict; it never changes, and threads may share it.
 
     Args:
         packed: The model.
-        kernel: How its networks are computed: see `qwave.runtime.kernels`. The predictions are the
-            same to rounding.
+        kernel: What computes the networks (`qwave.runtime.kernels`). Predictions of the kernels
+            are the same to rounding.
     """
 
     def __init__(self, packed: PackedModel, kernel: Kernel = "auto") -> None:
@@ -106,7 +107,7 @@ class PackedClassifier:
         return Prediction(self._mix(x, gates), gates, information, variance)
 
     def expert_probabilities(self, x: ArrayLike) -> np.ndarray:
-        """What each expert would say of raw embeddings [n, d] if all went to it: [e, n, c]."""
+        """Probabilities of each expert alone for raw embeddings [n, d], float32 [e, n, c]."""
         x = self._checked(x)
         return np.stack([expert.probabilities(x) for expert in self._experts])
 
@@ -183,7 +184,7 @@ def load_packed(path: str | os.PathLike[str], kernel: Kernel = "auto") -> Packed
 
     Args:
         path: The file.
-        kernel: See `qwave.runtime.kernels`.
+        kernel: What computes the networks (`qwave.runtime.kernels`).
 
     Raises:
         ConfigError: The kernel is unknown, or what it needs is not there.
@@ -193,7 +194,7 @@ def load_packed(path: str | os.PathLike[str], kernel: Kernel = "auto") -> Packed
 
 
 def expert_cost(schemes: tuple[str, ...]) -> np.ndarray:
-    """Place of each expert between the fewest bits (0) and the most (1), on a log scale."""
+    """Cost of each expert, [e]: 0 for the fewest bits, 1 for the most, on a logarithmic scale."""
     bits = np.log2([float(SCHEMES[scheme].bits) for scheme in schemes])
     span = bits.max() - bits.min()
     cost: np.ndarray = (bits - bits.min()) / span if span > 0 else np.zeros_like(bits)

@@ -88,7 +88,7 @@ def forward_library() -> ctypes.CDLL | None:
 
 
 class CompiledNetwork:
-    """See `qwave.runtime.kernels.Network`."""
+    """A network computed in C; a `qwave.runtime.kernels.Network`."""
 
     def __init__(
         self, library: ctypes.CDLL, normalizer: Normalizer, layers: Sequence[PackedLayer]
@@ -115,15 +115,15 @@ class CompiledNetwork:
         )
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Of clips [n, d], float32 [n, c]."""
+        """Logits of clips [n, d], float32 [n, c]."""
         return self._call(x, False)
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Of clips [n, d], float32 [n, c]."""
+        """Probabilities of clips [n, d], float32 [n, c]."""
         return self._call(x, True)
 
     def sample(self, x: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities under each mask, float32 [s, n, c]."""
+        """Probabilities of clips [n, d] under masks [s, i] of each layer, float32 [s, n, c]."""
         held = [np.ascontiguousarray(mask, dtype=np.float32) for mask in masks]
         addresses = (ctypes.c_void_p * len(held))(*(mask.ctypes.data for mask in held))
         out = np.empty((len(held[0]), len(x), self.n_classes), dtype=np.float32)

@@ -15,9 +15,11 @@ import pytest
 import soundfile
 from qwave.audio.wav import read_wav_header
 
-from qwave.audio.decode import read_blocks, read_clip, slide_windows
+from qwave.audio.decode import read_blocks, read_clip
 from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
 from qwave.config import AudioError
+
+from .windows import slide_windows
 
 RATE = 8000
 

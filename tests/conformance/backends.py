@@ -22,6 +22,7 @@ from qwave.engine.refit import FittedModel, fit_model
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import TrainingTask, rows_on_device
 from qwave.export.graph import onnx_model
+from qwave.nn.mixture import StackedLinear
 from qwave.packing import from_bytes, to_bytes
 from qwave.runtime import Kernel, PackedClassifier
 from qwave.runtime.compiled import forward_library
@@ -157,11 +158,11 @@ def by_definition(case: Case) -> np.ndarray:
     return _softmax(logits)
 
 
-def _network(x: np.ndarray, layers: list[tuple[torch.nn.Module, int]]) -> np.ndarray:
+def _network(x: np.ndarray, layers: list[tuple[StackedLinear, int]]) -> np.ndarray:
     for depth, (layer, member) in enumerate(layers):
         weight = layer.weight[0, member].detach().double().numpy()
         bias = layer.bias[0, member].detach().double().numpy()
-        scheme = SCHEMES[str(layer.scheme)]
+        scheme = SCHEMES[layer.scheme]
         if depth > 0:
             x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
             x = np.maximum(x, 0)
@@ -175,8 +176,9 @@ def _network(x: np.ndarray, layers: list[tuple[torch.nn.Module, int]]) -> np.nda
 
 def _quantized(values: np.ndarray, grid: Grid, *, is_stored: bool) -> np.ndarray:
     """Rows of values on the nearest level of a grid; stored scales are rounded to float16."""
-    measures = {"absmax": np.max, "absmean": np.mean}
-    scale = measures[grid.scale](np.abs(values), axis=1, keepdims=True) * grid.scale_factor
+    sizes = np.abs(values)
+    measured = {"absmax": sizes.max(1, keepdims=True), "absmean": sizes.mean(1, keepdims=True)}
+    scale = measured[grid.scale] * grid.scale_factor
     if is_stored:
         half = np.clip(scale, 2.0**-14, 65504).astype(np.float16)
         if grid.scale == "absmax":  # a largest weight must not lose half a level

@@ -23,7 +23,7 @@ from qwave import cli
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import pack_fold, train_folds
 from qwave.engine.crossval import cross_validate
-from qwave.export import latency
+from qwave.export import facts
 from qwave.packing import to_bytes
 from qwave.space import load_sweep, parse_config
 from qwave.store import Tracker, report_folder
@@ -151,7 +151,7 @@ def test_a_packed_model_answers_the_same(form: str, tmp_path: Path) -> None:
 @pytest.fixture
 def _short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a prediction takes is measured in every export, and matters here in none."""
-    monkeypatch.setattr(latency, "_SECONDS", 0.01)
+    monkeypatch.setattr(facts, "_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

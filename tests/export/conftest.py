@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet, leave_out, load_embeddings
 from qwave.engine.crossval import cross_validate
-from qwave.export import Candidate, Search, export_model, latency
+from qwave.export import Candidate, Search, export_model, facts
 from qwave.export.facts import Facts
 from qwave.packing import packed_size_bytes, to_bytes
 from qwave.scores import FrontPoint
@@ -32,7 +32,7 @@ SWEEP_NAME = "clouds"
 @pytest.fixture(autouse=True)
 def _short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a model takes is measured in every export, and matters in none of these."""
-    monkeypatch.setattr(latency, "_SECONDS", 0.01)
+    monkeypatch.setattr(facts, "_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

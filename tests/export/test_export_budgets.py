@@ -57,18 +57,6 @@ def test_the_best_that_fits_is_the_most_accurate(budget_bytes: int, number: int)
     assert best.number == number
 
 
-def test_nothing_fits_below_the_smallest_or_without_a_front() -> None:
-    assert best_within(FRONT, 1737) is None
-    assert best_within([], 10**9) is None
-    assert budget_aliases([]) == {}
-
-
-def test_of_equally_accurate_ones_the_smaller_is_the_best() -> None:
-    best = best_within([point(1, 0.9, 500), point(2, 0.9, 400)], 1000)
-    assert best is not None
-    assert best.number == 2
-
-
 @pytest.mark.parametrize(
     ("budget_bytes", "alias"),
     [

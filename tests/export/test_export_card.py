@@ -17,13 +17,14 @@ from qwave.data import EmbeddingSet, load_embeddings
 from qwave.export import Candidate, export_model
 from qwave.export.card import model_card
 from qwave.export.facts import Facts
-from qwave.export.record import OutOfFold, SearchedData, cross_validated_scores
-from qwave.export.sources import source_of
+from qwave.export.record import OutOfFold, SearchedData, cross_validated_scores, source_of
 from qwave.export.verify import Agreement
 from qwave.scores import Interval
 from qwave.store import Tracker
 
 from .examples import CARDS, HERE, rows_of, section_of
+
+pytestmark = pytest.mark.slow  # whole exports
 
 Ran = Callable[[TrialConfig, int], Candidate]
 
@@ -100,8 +101,10 @@ def test_a_class_that_is_never_predicted_has_no_precision(
 ) -> None:
     facts = facts_of("linear")
     data = facts.data.searched
-    said = OutOfFold(np.eye(3)[np.zeros(len(data.y), dtype=int)], facts.said.fold)
-    silent = dataclasses.replace(facts, said=said, scores=cross_validated_scores(data, said))
+    never = OutOfFold(np.eye(3)[np.zeros(len(data.y), dtype=int)], facts.out_of_fold.fold)
+    silent = dataclasses.replace(
+        facts, out_of_fold=never, scores=cross_validated_scores(data, never)
+    )
     rows = rows_of(model_card(silent), "Evaluation")
     assert rows["sea"] == ["20", "0.00 %", "never predicted"]
     assert rows["dog"] == ["20", "100.00 %", "33.33 %"]

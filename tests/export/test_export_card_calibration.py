@@ -17,14 +17,16 @@ from qwave.scores.evaluate import score_predictions
 
 from .examples import rows_of, section_of
 
+pytestmark = pytest.mark.slow  # whole exports
+
 
 def test_a_calibration_is_told_by_what_it_does_to_folds_that_it_did_not_see(
     facts_of: Callable[..., Facts],
 ) -> None:
     facts = facts_of("linear")
-    y, said = facts.data.searched.y, facts.said.probabilities
+    y, said = facts.data.searched.y, facts.out_of_fold.probabilities
     assert facts.calibration == fit_calibration(facts.model.packed, said, y)
-    wanted = cross_fit(said, y, facts.said.fold)
+    wanted = cross_fit(said, y, facts.out_of_fold.fold)
     assert np.array_equal(facts.cross_fitted.probabilities, wanted.probabilities)
     rows = rows_of(model_card(facts), "Calibration")
     after = score_predictions(y, wanted.probabilities)
@@ -58,10 +60,10 @@ def test_shares_of_unsure_answers_are_those_of_right_and_of_wrong_ones(
     facts = facts_of("linear")
     y = facts.data.searched.y
     is_right, is_sure = (np.resize(np.array(v, dtype=bool), len(y)) for v in (right, sure))
-    said = OutOfFold(np.eye(3)[np.where(is_right, y, (y + 1) % 3)], facts.said.fold)
+    said = OutOfFold(np.eye(3)[np.where(is_right, y, (y + 1) % 3)], facts.out_of_fold.fold)
     made_up = dataclasses.replace(
         facts,
-        said=said,
+        out_of_fold=said,
         calibration=Calibration(0.5, 0.75),
         cross_fitted=CrossFitted(said.probabilities, is_sure),
     )

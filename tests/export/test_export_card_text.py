@@ -10,11 +10,14 @@ import pytest
 
 from qwave.export.card import model_card
 from qwave.export.facts import Facts
-from qwave.export.markdown import code_block, table
 from qwave.runtime import PackedClassifier
 from qwave.text import for_markdown
+from qwave.text import markdown_code_block as code_block
+from qwave.text import markdown_table as table
 
 from .examples import rows_of, section_of
+
+pytestmark = pytest.mark.slow  # whole exports
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -18,7 +18,7 @@ from qwave.packing import FORMAT_VERSION, layer_shapes, packed_length, to_bytes
 
 from ..packing.models import CLASS_NAMES, draw_model, make_data, make_model, small_model
 
-every_seed = pytest.mark.parametrize("seed", range(20))
+every_seed = pytest.mark.parametrize("seed", range(10))
 
 
 def tensor_shape(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -30,18 +30,15 @@ def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 @every_seed
-@pytest.mark.parametrize("curiosity", [True, False])
-def test_graphs_are_valid_and_their_shapes_follow(seed: int, curiosity: bool) -> None:
+def test_graphs_are_valid_and_their_shapes_follow(seed: int) -> None:
     config, data, model = draw_model(seed)
-    graph = onnx_model(model, curiosity=curiosity)
+    graph = onnx_model(model)
     onnx.checker.check_model(graph, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
     assert [(value.name, tensor_shape(value)) for value in inferred.graph.input] == [
         ("embeddings", ["clips", data.x.shape[1]])
     ]
     wanted: dict[str, list[int | str]] = {"probabilities": ["clips", data.num_classes]}
-    if curiosity:
-        wanted["mutual_information"] = ["clips"]
     if config.model.num_experts > 1:
         wanted["gates"] = ["clips", config.model.num_experts]
     outputs = inferred.graph.output
@@ -79,14 +76,6 @@ def test_every_name_is_a_path_and_every_constant_is_used(seed: int) -> None:
         assert re.fullmatch(place + r"\w+", name), name
 
 
-def test_layers_lie_under_their_expert_or_the_router() -> None:
-    names = set(arrays(onnx_model(small_model("int1", "int8"))))
-    layers = [f"expert_{e}/layer_{i}" for e in range(2) for i in range(2)] + ["router/layer_0"]
-    wanted = {f"{layer}/{part}" for layer in layers for part in ("codes", "factor", "bias")}
-    assert wanted <= names
-    assert {"normalization/offset", "normalization/factor"} <= names
-
-
 @pytest.mark.parametrize("class_names", CLASS_NAMES)
 def test_metadata_hold_the_names_of_the_classes(class_names: tuple[str, ...]) -> None:
     config = TrialConfig(model=ModelConfig(("int4",), ())).canonical()
@@ -114,7 +103,7 @@ def test_codes_take_as_many_bytes_as_in_the_packed_file(scheme: str) -> None:
     config = TrialConfig(model=ModelConfig((scheme,), (64,), dropout=0.3)).canonical()
     data = make_data(101, ("dog", "rain", "sea"))
     model = make_model(np.random.default_rng(2), config, data)
-    graph = onnx_model(model, curiosity=False)
+    graph = onnx_model(model)
     sizes = {name: array.nbytes for name, array in arrays(graph).items()}
     for index, shape in enumerate(layer_shapes(config.model, 101, 3)):
         count = shape.in_features * shape.out_features

@@ -58,14 +58,6 @@ def test_the_file_predicts_in_onnxruntime_what_the_packed_model_predicts(
     assert agreement.largest_difference == np.abs(found - expected).max()
 
 
-def test_clips_beyond_one_run_are_compared_too(
-    model: Callable[[str], PackedClassifier], data: EmbeddingSet, tmp_path: Path
-) -> None:
-    x = np.tile(data.x, (9, 1))
-    assert len(x) > 512
-    assert write_onnx(model("linear"), x, tmp_path / "model.onnx").n_clips == len(x)
-
-
 def test_a_graph_of_another_model_is_refused(
     model: Callable[[str], PackedClassifier],
     data: EmbeddingSet,
@@ -124,15 +116,3 @@ def test_missing_libraries_are_named_with_the_extra_that_brings_them(
     message = rf"^--onnx needs {named}.*not installed: pip install 'qwave\[onnx\]'$"
     with pytest.raises(ConfigError, match=message):
         require_onnx("--onnx")
-
-
-def test_nothing_is_refused_where_the_libraries_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def find(name: str) -> Any:
-        asked.append(name)
-        return find_spec(name)
-
-    monkeypatch.setattr(onnx_file, "find_spec", find)
-    require_onnx("--onnx")
-    assert asked == ["onnx", "onnxruntime"]

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
 
-from qwave.export import latency
-from qwave.export.latency import measure_latency, processor_name
-from qwave.export.provenance import git_commit, present_provenance
+from qwave.export import facts
+from qwave.export.facts import git_commit, measure_latency, present_provenance, processor_name
 from qwave.runtime import PackedClassifier
 
 from ..packing.models import small_model
@@ -77,19 +75,6 @@ def test_the_present_provenance_is_of_here_and_now() -> None:
 # --- latency ---
 
 
-def test_every_batch_is_timed_with_as_many_clips_as_it_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = PackedClassifier(small_model("int1"))
-    seen: list[np.ndarray] = []
-    monkeypatch.setattr(model, "predict_proba", seen.append)
-    monkeypatch.setattr(latency, "_SECONDS", 0.0)
-    x = np.arange(15, dtype=np.float32).reshape(3, 5)
-    assert set(measure_latency(model, x)) == {1, 64}
-    assert [len(batch) for batch in seen] == [1] * 6 + [64] * 6  # one run that does not count
-    np.testing.assert_array_equal(seen[-1], np.tile(x, (22, 1))[:64])
-
-
 def test_the_median_is_of_single_runs_in_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     left = [50.0, 3.0, 1.0, 2.0, 9.0, 4.0]  # seconds a run; the first does not count
@@ -101,20 +86,6 @@ def test_the_median_is_of_single_runs_in_microseconds(monkeypatch: pytest.Monkey
     model = PackedClassifier(small_model("int1"))
     monkeypatch.setattr(model, "predict_proba", run)
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    monkeypatch.setattr(latency, "_SECONDS", 0.0)
-    monkeypatch.setattr(latency, "BATCHES", (1,))
+    monkeypatch.setattr(facts, "_SECONDS", 0.0)
+    monkeypatch.setattr(facts, "BATCHES", (1,))
     assert measure_latency(model, np.zeros((1, 5), dtype=np.float32)) == {1: 3e6}
-
-
-def test_one_thread_computes_while_it_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    n_threads: list[int] = []
-    model = PackedClassifier(small_model("int1"))
-    monkeypatch.setattr(
-        model,
-        "predict_proba",
-        lambda x: n_threads.extend(pool["num_threads"] for pool in threadpool_info()),
-    )
-    monkeypatch.setattr(latency, "_SECONDS", 0.0)
-    with threadpool_limits(2):
-        measure_latency(model, np.zeros((2, 5), dtype=np.float32))
-    assert set(n_threads) == {1}

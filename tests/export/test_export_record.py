@@ -69,13 +69,6 @@ def test_data_that_changed_are_refused_with_both_digests(
         load_searched(config_on(changed), search_of(data.digest))
 
 
-def test_rows_that_the_search_did_not_have_are_another_set(
-    clouds: Path, data: EmbeddingSet
-) -> None:
-    with pytest.raises(DataError, match="has changed since the search"):
-        load_searched(config_on(clouds, holdout_fold=1), search_of(data.digest))
-
-
 def test_data_that_are_gone_are_refused_with_the_digest_to_look_for(tmp_path: Path) -> None:
     gone = tmp_path / "gone.npz"
     message = (
@@ -162,16 +155,6 @@ def test_damaged_predictions_are_refused(
         read_out_of_fold(_edited(recorded, edit, tmp_path), data)
 
 
-def test_predictions_with_a_missing_column_are_damaged(
-    recorded: Path, data: EmbeddingSet, tmp_path: Path
-) -> None:
-    def edit(rows: list[list[str]]) -> None:
-        del rows[9][5]
-
-    with pytest.raises(StoreError, match=r"edited\.csv is damaged"):
-        read_out_of_fold(_edited(recorded, edit, tmp_path), data)
-
-
 # --- scores ---
 
 
@@ -219,11 +202,3 @@ def test_a_class_that_got_no_probability_has_a_finite_loss(data: EmbeddingSet) -
     scores = cross_validated_scores(data, OutOfFold(probabilities, np.zeros(len(data.y), int)))
     assert np.isfinite(scores.intervals["nll"].estimate)
     assert scores.intervals["nll"].estimate == pytest.approx(scores.values["nll"])
-
-
-def test_without_recordings_every_clip_is_one(data: EmbeddingSet) -> None:
-    said = OutOfFold(np.full((60, 3), 1 / 3), np.zeros(60, int))
-    alone = cross_validated_scores(dataclasses.replace(data, group=None), said)
-    grouped = cross_validated_scores(data, said)
-    assert alone.values == grouped.values
-    assert alone.intervals["accuracy"] != grouped.intervals["accuracy"]

@@ -89,22 +89,6 @@ def test_header_of_a_gigabyte_is_refused_unread(length: int, tmp_path: Path) -> 
     assert_refused_unread(file, match)
 
 
-def test_largest_header_of_zeros_is_refused(tmp_path: Path) -> None:
-    file = sparse_file(tmp_path, (1_000_000).to_bytes(8, "little"))
-    match = f"^{file}: not a readable packed model: the header is no JSON: "
-    assert_refused_unread(file, match, most_bytes=4_000_000)
-
-
-@pytest.mark.parametrize("schemes", [MIXTURE, PLAIN], ids=["mixture", "plain"])
-def test_gigabyte_after_a_model_is_refused_unread(
-    schemes: tuple[str, ...], tmp_path: Path
-) -> None:
-    content = to_bytes(small_model(*schemes))
-    file = sparse_file(tmp_path, content)
-    match = f"^{file}: not a readable .*: {GIGABYTE} bytes, but .* file of {len(content)}$"
-    assert_refused_unread(file, match)
-
-
 def test_gigabyte_that_its_header_asks_for_is_refused_unread(tmp_path: Path) -> None:
     text = header_to_text(small_model(*PLAIN, hidden=()).header)
     features = (GIGABYTE - 12) // 3

@@ -16,12 +16,14 @@ from qwave.packing import FORMAT_VERSION
 
 from . import fuzz
 from .models import outcome
-from .mutations import CORPUS, MUTATIONS, random_mutations
+from .mutations import CORPUS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 
 N_RANDOM = 1_500
 # Kind, which, number of files: linear models, a hidden layer of floats, a mixture.
+pytestmark = pytest.mark.slow
+
 CHUNKS: list[tuple[str, str | int, int]] = [
     *(("random", seed, N_RANDOM) for seed in range(8)),
     *(
@@ -60,19 +62,6 @@ def test_hostile_files_are_refused_or_predict(
 
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def test_every_mutation_is_drawn_and_changes_files() -> None:
-    changed = {mutation.__name__: 0 for mutation in MUTATIONS}
-    contents = set(CORPUS.values())
-    for what, content in random_mutations(0, 600):
-        changed[what.split(": ")[1].split()[0]] += content not in contents
-    assert min(changed.values()) > 5, changed
-
-
-def test_random_files_follow_from_their_seed() -> None:
-    assert list(random_mutations(3, 50)) == list(random_mutations(3, 50))
-    assert list(random_mutations(3, 50)) != list(random_mutations(4, 50))
 
 
 def test_corpus_is_that_of_the_golden_files_of_every_version() -> None:

@@ -29,28 +29,6 @@ def test_text_read_is_the_header_that_was_written(seed: int) -> None:
     assert list(header_to_text(found).items()) == list(text.items()), f"seed {4000 + seed}"
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_model_that_was_read_is_the_canonical_one(seed: int) -> None:
-    config, _, model = draw_model(3000 + seed)
-    found = header_from_text(header_to_text(model.header)).model
-    for key in ("schemes", "hidden", "head_scheme", "top_k"):
-        assert getattr(found, key) == getattr(config.model, key), f"seed {seed}: {key}"
-    assert found.curiosity == config.model.curiosity
-    if config.model.num_experts > 1:
-        rate = in_file(config.model.router.dropout)
-        assert found.router == dataclasses.replace(config.model.router, dropout=rate)
-    else:
-        assert found.dropout == in_file(config.model.dropout)
-        assert found.input_dropout == in_file(config.model.input_dropout)
-    # What training alone needs is not stored.
-    assert found.load_balance_weight == ModelConfig().load_balance_weight
-
-
-def test_order_in_which_keys_are_read_does_not_matter() -> None:
-    text = text_of(*MIXTURE)
-    assert header_from_text(dict(sorted(text.items()))) == header_from_text(text)
-
-
 @pytest.mark.parametrize("rate", [0.0, 2**-18, 2**-17, 0.1, 1 / 3, 0.5, 1 - 2**-17, 1 - 2**-53])
 def test_rounded_rate_is_the_nearest_65536th_below_one(rate: float) -> None:
     assert rounded_rate(rate) == in_file(rate) < 1

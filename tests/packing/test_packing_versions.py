@@ -6,7 +6,6 @@ import dataclasses
 import math
 import re
 
-import numpy as np
 import pytest
 
 from qwave.config import ConfigError, ModelConfig, PackedFileError, TrialConfig
@@ -22,7 +21,6 @@ from .models import (
     draw_model,
     join,
     make_data,
-    make_model,
     small_model,
     split,
 )
@@ -67,14 +65,6 @@ def test_missing_version_is_refused() -> None:
     text = header_to_text(small_model(*MIXTURE).header)
     del text["qwave"]
     refused(text, "^format version None; this qwave reads versions 1 and 2$")
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_text_of_one_version_is_none_of_the_other(seed: int) -> None:
-    _, _, model = draw_model(6000 + seed)
-    first, second = header_to_text(model.header, 1), header_to_text(model.header)
-    refused({**first, "qwave": "2"}, "the header has no 'sure'$|'digests'$")
-    refused({**second, "qwave": "1"}, "the header has no '(normalization|data)'$")
 
 
 # --- the first ----------------------------------------------------------------------------------
@@ -165,13 +155,3 @@ def test_other_names_of_encoders_are_refused_before_training_and_when_read(encod
 def test_probabilities_that_are_none_below_one_are_refused(value: float) -> None:
     with pytest.raises(ConfigError, match=r"^`0 <= sure_probability < 1` must hold, but got "):
         dataclasses.replace(HEADER, sure_probability=value)
-
-
-def test_another_encoder_is_another_file_of_the_same_arrays() -> None:
-    config = TrialConfig(model=LINEAR).canonical()
-    contents = [
-        to_bytes(make_model(np.random.default_rng(3), config, make_data(9, ("a", "b"), encoder)))
-        for encoder in ENCODERS
-    ]
-    assert len(set(contents)) == len(ENCODERS)
-    assert len({split(content)[1] for content in contents}) == 1
