@@ -1,4 +1,4 @@
-"""What a file is by its bytes, and how much memory there is."""
+"""The kind of a file, known by its bytes, and the memory that reading it may take."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _KINDS = (
 
 
 def refuse_other_kinds(file: Path, source: str, expected: str) -> None:
-    """Refuse a file that certainly is of another kind than its name says.
+    """Refuse a file that is certainly of another kind than its name.
 
     Args:
         file: A regular file that is not empty.
-        source: Where it is: the beginning of every message.
-        expected: ``zip``, ``parquet`` or ``text``.
+        source: Name of the file; every message begins with it.
+        expected: Kind that the file must have: ``zip``, ``parquet`` or ``text``.
 
     Raises:
         DataError: The file is a Git LFS pointer, a web page, a download that was cut off, or of
@@ -60,7 +60,7 @@ def refuse_other_kinds(file: Path, source: str, expected: str) -> None:
 
 
 def memory_bytes() -> int | None:
-    """Memory of this machine; None where the system does not say."""
+    """Memory of this machine in bytes; None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on Windows
@@ -68,7 +68,12 @@ def memory_bytes() -> int | None:
 
 
 def require_memory(n_bytes: int, source: str, what: str) -> None:
-    """Refuse what would take more than half of this machine's memory.
+    """Refuse to read data that would take more than half of this machine's memory.
+
+    Args:
+        n_bytes: Memory that reading would take.
+        source: Name of the file; the message begins with it.
+        what: The data, for the message.
 
     Raises:
         DataError: More than half of the memory would be needed.
@@ -83,7 +88,7 @@ def require_memory(n_bytes: int, source: str, what: str) -> None:
 
 
 def _kind(head: bytes, tail: bytes) -> tuple[str, str] | None:
-    """A name and what to say; None where the bytes are of no kind that is known here."""
+    """Name and description of the kind of a file; None for bytes of no known kind."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):
         return "lfs", (
@@ -102,11 +107,11 @@ def _kind(head: bytes, tail: bytes) -> tuple[str, str] | None:
         return "zip", "a zip archive, as .npz files are; give it the suffix .npz, or unpack it"
     if head.startswith(b"PK\x05\x06"):
         return "empty zip", "an empty zip archive: it holds nothing"
-    for magic, kind, said in _KINDS:
+    for magic, kind, description in _KINDS:
         if head.startswith(magic):
             if kind == "parquet" and tail != b"PAR1":
                 return "cut off", (
                     "a Parquet file without its end; the download was cut off: download it again"
                 )
-            return kind, said
+            return kind, description
     return None

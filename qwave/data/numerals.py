@@ -28,7 +28,7 @@ _BETWEEN = "\x1f"  # stands in no cell that is a number
 
 
 class NumberColumns:
-    """Rows of numbers, as they are read."""
+    """Collects rows of numbers that are read one by one; columns are numbered from 0."""
 
     def __init__(self, names: Sequence[str], source: str) -> None:
         self._names, self._source = names, source
@@ -40,6 +40,11 @@ class NumberColumns:
         self._booleans: dict[int, int] = {}  # column to number of rows
 
     def add(self, line: int, cells: Sequence[str]) -> None:
+        """Add the cells [d] of one row, which begins on `line`.
+
+        Raises:
+            DataError: A cell is no number, or decimal points and commas are mixed.
+        """
         joined, numbers = _BETWEEN.join(cells), cells
         if "." in joined and self._point is None:
             self._point = self._first(line, cells, ".")
@@ -74,7 +79,11 @@ class NumberColumns:
         )
 
     def finish(self) -> np.ndarray:
-        """All rows, float64 [n, d]."""
+        """All rows, float64 [n, d]; empty cells are NaN.
+
+        Raises:
+            DataError: Commas may be decimal or separators, or a column is only partly boolean.
+        """
         if not self._n_rows:
             return np.zeros((0, len(self._names)))
         if self._comma is not None and not self._is_decimal:
@@ -96,7 +105,7 @@ class NumberColumns:
         return f"{self._source}, row {line}, column {self._names[column]!r}"
 
     def _first(self, line: int, cells: Sequence[str], mark: str) -> tuple[int, int, str] | None:
-        """The first number with a mark in it; words may have such marks as well."""
+        """The first cell of digits that holds a mark; words may hold such marks as well."""
         for column, cell in enumerate(cells):
             if mark in cell and _DIGITS.fullmatch(cell):
                 return line, column, cell.strip()
@@ -118,7 +127,7 @@ class NumberColumns:
         )
 
     def _slowly(self, line: int, column: int, number: str, cell: str) -> float:
-        """A cell as it is read (`number` has the decimal point), with all care."""
+        """The value of one cell (`number` has a decimal point), or an error with its position."""
         bare = number.strip()
         if not bare:
             return np.nan
@@ -146,10 +155,10 @@ def _is_other(cells: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def typed(cells: Sequence[str], *, is_code: bool = False) -> np.ndarray:
-    """A column of labels, folds or groups [n]: whole numbers, numbers, or strings as they are.
+    """A column of labels, folds or groups [n] as whole numbers, numbers, or unchanged strings.
 
-    Words such as ``None`` and ``NA`` are strings; beside numbers alone they are NaN. Codes, such
-    as labels, are strings where one of them begins with a zero, as ``01`` does.
+    Words such as ``None`` and ``NA`` are NaN if all other cells are numbers, else strings. If
+    `is_code` is true, as for labels, a cell with a leading zero (``01``) makes all cells strings.
     """
     if all(_WHOLE.fullmatch(cell) for cell in set(cells)):
         # 07 and 7 are one number and two names.
