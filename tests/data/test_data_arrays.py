@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -42,17 +40,6 @@ def test_arrays_give_what_a_file_of_them_gives(tmp_path: Path) -> None:
     assert data.fold.tolist() == [3, 3, 3, 7, 7, 7]
 
 
-@pytest.mark.parametrize(
-    "like",
-    [torch.tensor, np.ndarray.tolist, lambda a: pd.DataFrame(a).squeeze("columns")],
-    ids=["torch", "lists", "pandas"],
-)
-def test_whatever_is_like_an_array_is_taken(like: Callable[[np.ndarray], Any]) -> None:
-    fold = np.array([1, 2] * 3)
-    expected = embeddings_from_arrays(X, Y, fold=fold)
-    assert embeddings_from_arrays(like(X), like(Y), fold=like(fold)).digest == expected.digest
-
-
 def test_strings_are_labels_too() -> None:
     data = embeddings_from_arrays(X, ["sea", "dog", "sea", "dog", "dog", "rain"])
     assert data.class_names == ("dog", "rain", "sea")
@@ -68,12 +55,6 @@ def test_published_names_give_folds_and_recordings() -> None:
     assert data.fold.tolist() == [1, 2, 3, 4, 5, 1]
     assert data.group is not None
     assert data.group.tolist() == ["900", "900", "901", "901", "902", "902"]
-
-
-def test_labels_with_gaps_are_mapped_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match=r"^arrays: class labels 2, 5 were mapped to 0\.\.1"):
-        data = embeddings_from_arrays(X, [5, 2] * 3)
-    assert data.y.tolist() == [1, 0] * 3
 
 
 def test_later_changes_to_what_was_given_do_not_show() -> None:

@@ -86,11 +86,6 @@ def test_labels_in_categories_are_read() -> None:
     assert embeddings_from_frame(frame).digest == embeddings_from_frame(frame_of()).digest
 
 
-def test_columns_may_be_numbers() -> None:
-    frame = pd.DataFrame(np.eye(4, 3)).assign(class_id=[0, 1, 0, 1])
-    np.testing.assert_array_equal(embeddings_from_frame(frame).x, np.eye(4, 3, dtype=np.float32))
-
-
 @pytest.mark.parametrize("as_cell", [list, tuple, np.array])
 def test_a_column_of_lists_is_all_features(as_cell: Callable[[Any], Any], tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
@@ -148,11 +143,8 @@ def test_values_that_are_no_finite_numbers_are_refused_with_their_place(
     refused(frame_of().assign(f0=[{"a": 1}] * 4), ", row 0, column 'f0': {'a': 1} is not a number")
 
 
-@pytest.mark.parametrize("column", ["Unnamed: 0", "__index_level_0__"])
-def test_an_index_that_was_written_along_is_refused(
-    refused: Callable[..., None], column: str
-) -> None:
-    frame = frame_of().assign(**{column: range(4)})
+def test_an_index_that_was_written_along_is_refused(refused: Callable[..., None]) -> None:
+    frame = frame_of().assign(__index_level_0__=range(4))
     refused(frame, ": column 8 has no name; if it is an index that was written along, drop it")
 
 
@@ -176,21 +168,6 @@ def test_lists_of_different_lengths_are_refused(refused: Callable[..., None]) ->
     refused(frame, ", row 2, column 'embedding[1]': nan is not a finite float32; 1 such values")
 
 
-def test_lists_beside_other_columns_are_refused(refused: Callable[..., None]) -> None:
-    frame = frame_of().assign(embedding=[[1.0]] * 4)
-    refused(
-        frame,
-        ": column 'embedding' holds lists, which must then be all features of a clip, but there "
-        "are other columns: f0, f1; drop these",
-    )
-
-
-def test_two_columns_of_one_name_are_refused() -> None:
-    frame = frame_of().set_axis([*frame_of().columns[:-1], "f0"], axis="columns")
-    with pytest.raises(DataError, match="^frame has several columns named 'f0'; drop all"):
-        embeddings_from_frame(frame)
-
-
 def test_what_is_no_frame_is_refused() -> None:
     with pytest.raises(DataError, match="^frame: must be a pandas DataFrame, but is a list; q"):
         embeddings_from_frame([])
@@ -199,7 +176,7 @@ def test_what_is_no_frame_is_refused() -> None:
 # --- damaged files ---
 
 
-@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" * 9, b"class_id,f0\n0,1\n1,2\n"])
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" * 9, b"<html>Sign in</html>"])
 def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "some.parquet"
     path.write_bytes(content)
@@ -208,6 +185,7 @@ def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> N
         load_embeddings(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_damaged_parquet_file_is_no_crash(tmp_path: Path, seed: int) -> None:
     path = parquet(frame_of(), tmp_path)

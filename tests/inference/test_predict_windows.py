@@ -72,21 +72,6 @@ def test_a_window_that_the_encoder_cannot_hear_whole_is_noted(
     assert err == ("note: the encoder hears 5 s: of each window of 8 s the rest is left out\n")
 
 
-def test_a_name_that_is_no_text_has_a_picture_too(
-    predict: Predict, model: Path, tmp_path: Path
-) -> None:
-    clip = tmp_path / os.fsdecode(b"\xff$x$.wav")
-    try:
-        clip.touch()
-    except OSError:
-        pytest.skip("this file system takes names in UTF-8 only")
-    write_clip(tmp_path / "a.wav", 0, seconds=2.0).replace(clip)
-    picture = tmp_path / "t.png"
-    code, _, err = predict(model, clip, "--window", 1, "--timeline", picture)
-    assert (code, err) == (0, "")
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
 def test_several_recordings_have_a_file_each(predict: Predict, model: Path, clips: Path) -> None:
     labels = clips.parent / "labels.txt"
     assert predict(model, clips, "--window", 5, "--audacity", labels)[0] == 0
@@ -143,7 +128,6 @@ def test_a_stream_without_options_is_cut_into_clips(
     ("content", "message"),
     [
         (b"", "stdin is no WAV stream: it is empty"),
-        (b"OggS" + bytes(30), "stdin is no WAV stream: it begins with b'OggS"),
         (wav_bytes(0)[:44], "stdin: the stream has no samples"),
     ],
 )
@@ -155,6 +139,7 @@ def test_a_stream_that_is_no_sound_is_wrong_input(
     assert f"error: {message}" in err
 
 
+@pytest.mark.slow
 def test_live_sound_is_answered_as_it_arrives_and_ctrl_c_ends_it(
     model: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +172,7 @@ def test_live_sound_is_answered_as_it_arrives_and_ctrl_c_ends_it(
     assert labels.read_text() == "0.000000\t5.000000\thum\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_it_without_a_word(model: Path, clips: Path) -> None:
     command = ["predict", str(model), str(clips)]
     code = f"import sys; from qwave.cli import main; sys.exit(main({command!r}))"
