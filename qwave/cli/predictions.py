@@ -43,26 +43,26 @@ def make_columns(
         columns.append(Column("clip", width, lambda clip, _: for_terminal(clip)))
     if has_windows:
         columns += [
-            Column("start (s)", 9, lambda _, said: f"{said.start_seconds:9.2f}"),
-            Column("  end (s)", 9, lambda _, said: f"{said.end_seconds:9.2f}"),
+            Column("start (s)", 9, lambda _, one: f"{one.start_seconds:9.2f}"),
+            Column("  end (s)", 9, lambda _, one: f"{one.end_seconds:9.2f}"),
         ]
     width = max(len(for_terminal(name)) for name in model.class_names)
     columns += [
-        Column("label", width, lambda _, said: for_terminal(said.label)),
-        Column("probability (%)", 15, lambda _, said: f"{100 * said.probability:15.1f}"),
+        Column("label", width, lambda _, one: for_terminal(one.label)),
+        Column("probability (%)", 15, lambda _, one: f"{100 * one.probability:15.1f}"),
     ]
     if header.sure_probability > 0:
-        columns.append(Column("unsure", 6, lambda _, said: "unsure" if said.is_unsure else ""))
+        columns.append(Column("unsure", 6, lambda _, one: "unsure" if one.is_unsure else ""))
     columns.append(
-        Column("curiosity (nats)", 16, lambda _, said: f"{said.mutual_information:16.4f}")
+        Column("curiosity (nats)", 16, lambda _, one: f"{one.mutual_information:16.4f}")
     )
     if header.model.num_experts > 1:
         top_k = header.model.top_k
         longest = sorted(map(len, header.model.schemes))[-top_k:]
         width = sum(longest) + len(" 0.00") * top_k + len(" + ") * (top_k - 1)
-        columns.append(Column("route", width, lambda _, said: _route_text(model, said)))
+        columns.append(Column("route", width, lambda _, one: _route_text(model, one)))
     if n_top > 1:
-        columns.append(Column("also (%)", 0, lambda _, said: _others_text(model, said, n_top)))
+        columns.append(Column("also (%)", 0, lambda _, one: _others_text(model, one, n_top)))
     return columns
 
 

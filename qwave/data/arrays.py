@@ -225,11 +225,10 @@ def _checked_group(group: np.ndarray, source: str, lines: Sequence[int]) -> np.n
 
 
 def _checked_encoder(arrays: Mapping[str, Any], source: str) -> str:
-    encoder = arrays.get("encoder", "")
+    value = np.asarray(arrays.get("encoder", ""))
+    encoder = value.item() if value.shape == () else value
     text = encoder.decode("ascii", "replace") if isinstance(encoder, bytes) else str(encoder)
-    if np.shape(encoder) == () and np.asarray(encoder).dtype.kind == "S":
-        text = bytes(np.asarray(encoder)[()]).decode("ascii", "replace")
-    if np.shape(encoder) != () or (text and not is_encoder_identity(text)):
+    if value.shape != () or (text and not is_encoder_identity(text)):
         raise DataError(
             f"{source}: 'encoder' must be a name and eight hexadecimal digits such as "
             f"efficientnet-lite0@1a2b3c4d, as `qwave embed` writes it, but is {text!r}; leave it "

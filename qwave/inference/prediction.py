@@ -59,7 +59,7 @@ def predict_clip(
         model: A model that was trained on embeddings of this encoder.
         encoder: The encoder; `qwave.inference.encoder_of` makes the one that a model names.
         file: Path of a recording, or a stream of its bytes.
-        name: What errors call the recording.
+        name: Name of the recording in errors.
 
     Raises:
         AudioError: The clip cannot be decoded.

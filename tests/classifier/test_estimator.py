@@ -213,24 +213,6 @@ def test_a_model_without_dropout_warns_that_it_knows_no_uncertainty(
 # --- data ---
 
 
-def test_features_of_the_wrong_width_or_not_finite_are_refused(data: EmbeddingSet) -> None:
-    fitted = _estimator().fit(data.x, data.y)
-    for method in (fitted.predict, fitted.predict_proba, fitted.uncertainty):
-        with pytest.raises(ValueError, match="X has 3 features, but .* is expecting 7 features"):
-            method(data.x[:, :3])
-        for value, says in [
-            (np.nan, "Input X contains NaN"),
-            (-np.inf, "Input X contains infinity or a value too large for dtype"),
-            (1e39, "Input X contains infinity or a value too large for dtype"),
-        ]:
-            x = data.x.astype(np.float64)
-            x[1, 2], x[3, 2] = value, -value
-            with pytest.raises(ValueError, match=says):
-                method(x)
-            with pytest.raises(ValueError, match=says):
-                _estimator().fit(x, data.y)
-
-
 def test_labels_that_are_no_classes_are_refused(data: EmbeddingSet) -> None:
     one = np.full(len(data.y), "rain")
     with pytest.raises(DataError, match="at least 2 classes, but got 1 class: rain"):

@@ -44,14 +44,6 @@ def _counts_one_by_one(shares: list[Fraction]) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_whole_weights_say_how_often(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    weights = rng.integers(0, 6, 30).astype(float)
-    y = rng.integers(0, 3, 30)
-    assert repetitions(weights, y, "w").tolist() == weights.tolist(), f"seed {seed}"
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 def test_shares_are_counted_as_in_exact_arithmetic(seed: int) -> None:
     rng = np.random.default_rng(seed)
     # Fractions of a power of two up to another, with which floats reckon exactly.
@@ -154,16 +146,6 @@ def test_weighted_rows_train_the_file_of_repeated_rows(
     assert _file(repeated) != _file(_estimator(distillation=0.5).fit(data.x, data.y))
 
 
-def test_rows_of_weight_zero_are_as_if_they_were_not_there(data: EmbeddingSet) -> None:
-    x, weight = data.x.copy(), np.ones(len(data.y))
-    x[::3] *= 1e4
-    weight[::3] = 0
-    kept = weight > 0
-    with_them = _estimator().fit(x, data.y, weight)
-    without = _estimator().fit(x[kept], data.y[kept])
-    assert _file(with_them) == _file(without)
-
-
 def test_constant_weights_change_nothing_unless_they_repeat(data: EmbeddingSet) -> None:
     plain = _file(_estimator().fit(data.x, data.y))
     for constant in (1, 0.3, 1 / len(data.y)):
@@ -199,14 +181,6 @@ def test_class_weights_are_the_sample_weights_that_scikit_learn_makes_of_them(
         by_row = _estimator().fit(x, y, compute_sample_weight(class_weight, y))
         assert _file(by_class) == _file(by_row), class_weight
         assert _file(by_class) != _file(_estimator().fit(x, y)), class_weight
-
-
-def test_balanced_classes_are_repeated_to_the_size_of_the_largest() -> None:
-    y = np.repeat([0, 1, 2], [30, 20, 7])
-    x = np.arange(57, dtype=np.float32)[:, None]
-    rows = training_rows(x, y, np.arange(3), None, "balanced")
-    assert np.bincount(y[rows]).tolist() == [30, 30, 30]
-    assert len(np.unique(rows)) == 57
 
 
 @pytest.mark.parametrize(
