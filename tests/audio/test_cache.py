@@ -194,15 +194,6 @@ def test_a_file_that_may_change_within_a_tick_is_read_every_time(
         assert counts(file)["files"] == 0
 
 
-def test_a_name_that_is_no_text_is_kept_too(file: Path, tmp_path: Path) -> None:
-    clip = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav"))
-    known = write(clip, b"one")
-    with open_cache() as cache:
-        cache.content_of(clip)
-        write(clip, b"two")
-        assert cache.content_of(clip) == known
-
-
 # --- damage ---
 
 
@@ -220,14 +211,6 @@ def test_what_is_no_database_is_named_and_left_alone(file: Path) -> None:
     with pytest.raises(AudioError, match=refused(file, "file is not a database")), open_cache():
         pass
     assert file.read_bytes() == content
-
-
-def test_tables_of_another_form_are_named(file: Path) -> None:
-    file.parent.mkdir(parents=True)
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("CREATE TABLE embeddings (something)")
-    with open_cache() as cache, pytest.raises(AudioError, match=refused(file, "no such column.*")):
-        cache.find(CONTENT, ENCODER, 8)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -71,15 +70,6 @@ def test_names_of_columns_are_known_in_any_case(table: Callable[..., Path]) -> N
     assert _said(read_source(file).clips) == [("a.wav", "x", 1, "r1"), ("b.wav", "y", 2, "r2")]
     table("Path,Class ID,mean\na.wav,0,1.5\n")
     assert not is_source(file), "a table of embeddings"
-
-
-def test_names_in_a_csv_file_may_say_folds(table: Callable[..., Path]) -> None:
-    file = table("path,label\n1-7-A-0.wav,dog\n2-8-A-0.wav,rain\n")
-    for name in ("1-7-A-0.wav", "2-8-A-0.wav"):
-        shutil.copy(file.parent / "a.wav", file.parent / name)
-    assert [(clip.fold, clip.group) for clip in read_source(file).clips] == [(1, "7"), (2, "8")]
-    file.write_text("path,label,fold\n1-7-A-0.wav,dog,4\n2-8-A-0.wav,rain,5\n")
-    assert [(clip.fold, clip.group) for clip in read_source(file).clips] == [(4, "7"), (5, "8")]
 
 
 @pytest.mark.parametrize(

@@ -48,14 +48,6 @@ def test_the_feature_maps_are_those_of_the_published_architecture(name: str) -> 
         assert error < 1e-4, (name, height, width, error)
 
 
-def test_an_unknown_network_is_refused_with_the_nearest() -> None:
-    message = (
-        r"no network 'efficientnet-lite5' \(did you mean 'efficientnet-lite\d'\?\); there are"
-    )
-    with pytest.raises(QwaveError, match=message):
-        read_efficientnet_lite("efficientnet-lite5", {})
-
-
 def test_weights_of_another_network_are_refused() -> None:
     state = published("efficientnet-lite1", 5).state_dict()
     message = re.escape(

@@ -76,14 +76,6 @@ def test_silence_and_offsets_are_no_sound_that_could_cancel() -> None:
         np.testing.assert_array_equal(_mixed(frames), frames.mean(axis=1))
 
 
-def test_a_warning_comes_once_for_a_recording(noise: Noise) -> None:
-    x = noise(30_000)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        _mixed(np.hstack([x, -x]), 1000)
-    assert len(caught) == 1
-
-
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_a_file_and_a_stream_of_it_are_the_same(noise: Noise, encode: Encode, rate: int) -> None:
     x = noise(3 * 4096 + 17)

@@ -220,16 +220,6 @@ def test_folds_and_recordings_come_from_names_only_if_all_say_them(
     assert {(clip.fold, clip.group) for clip in table.clips} == {(None, None)}
 
 
-def test_recordings_without_folds_and_folds_without_recordings(write_clips: WriteClips) -> None:
-    table = read_source(write_clips(["dog/100032-3-0-0.wav", "horn/100648-1-0-0.wav"], "a"))
-    assert [(clip.fold, clip.group) for clip in table.clips] == [
-        (None, "100032"),
-        (None, "100648"),
-    ]
-    table = read_source(write_clips(["dog/fold2/a.wav", "horn/fold1/b.wav"], "b"))
-    assert [(clip.fold, clip.group) for clip in table.clips] == [(2, None), (1, None)]
-
-
 def test_other_files_and_hidden_ones_are_left_out(write_clips: WriteClips) -> None:
     source = write_clips(
         ["dog/a.wav", "rain/b.wav", "dog/._a.wav", "rain/.x/c.wav", "__MACOSX/d.wav", ".git/e.wav"]

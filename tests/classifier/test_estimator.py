@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import qwave
@@ -235,19 +234,6 @@ def test_features_that_the_file_cannot_hold_are_refused_in_its_words(data: Embed
     with pytest.raises(DataError, match="^normalization: standard cannot store feature column 2"):
         _estimator().fit(x, data.y)
     assert _estimator(normalization="layer").fit(x, data.y).n_features_in_ == 7
-
-
-def test_a_data_frame_keeps_the_names_of_its_features(data: EmbeddingSet) -> None:
-    frame = pd.DataFrame(data.x, columns=[f"f{column}" for column in range(7)])
-    labels = pd.Series(["a", "b", "c"]).take(data.y).astype("category")
-    fitted = _estimator().fit(frame, labels)
-    assert fitted.feature_names_in_.tolist() == list(frame.columns)
-    assert fitted.classes_.tolist() == ["a", "b", "c"]
-    assert _file(fitted) == _file(_estimator().fit(data.x, np.array(["a", "b", "c"])[data.y]))
-    with pytest.raises(ValueError, match="feature names should match"):
-        fitted.predict(frame[frame.columns[::-1]])
-    with pytest.warns(UserWarning, match="does not have valid feature names"):
-        fitted.predict(data.x)
 
 
 # --- copies ---

@@ -107,15 +107,6 @@ def test_the_encoder_of_a_file_is_read_and_stays_with_parts(tmp_path: Path, name
     assert take_classes(data, ["0", "2"]).encoder == name
 
 
-def test_a_file_that_names_no_encoder_has_none(tmp_path: Path) -> None:
-    np.savez(tmp_path / "some.npz", x=X, y=Y)
-    data = load_embeddings(tmp_path / "some.npz")
-    assert data.encoder == ""
-    # What made the rows is no part of them.
-    np.savez(tmp_path / "named.npz", x=X, y=Y, encoder=MADE_BY)
-    assert load_embeddings(tmp_path / "named.npz").digest == data.digest
-
-
 @pytest.mark.parametrize(
     "encoder",
     ["logmel", "logmel@1a2b3c4", "logmel@1a2b3c4d5", "logmel@1A2B3C4D", "Logmel@1a2b3c4d"]

@@ -115,11 +115,6 @@ def test_whole_numbers_beside_numbered_features_are_noted() -> None:
     embeddings_from_frame(own)
 
 
-def test_a_coarse_class_id_as_text_takes_its_names() -> None:
-    table = frame(class_id=Y.astype(str))
-    assert embeddings_from_frame(table).class_names == ("dog", "rain", "siren", "wind")
-
-
 # --- indexes ---
 
 
@@ -138,11 +133,6 @@ def test_levels_of_an_index_that_have_a_role_are_used(form: str, tmp_path: Path)
     assert data.fold is not None
     assert data.fold.tolist() == (np.arange(N) // 4 % 2).tolist()
     assert data.names[:2] == ("c0", "c1")
-
-
-def test_a_column_goes_before_a_level_of_the_index() -> None:
-    data = embeddings_from_frame(frame().set_index(pd.Index(WORDS[::-1], name="label")))
-    assert data.digest == embeddings_from_frame(frame()).digest
 
 
 def test_columns_of_several_levels_are_refused_and_the_advice_works() -> None:
@@ -174,10 +164,6 @@ REFUSED: dict[str, tuple[Callable[[], list[str]], str]] = {
         ],
         " has a row 'label', but no such column: each column seems to be a clip; transpose the ",
     ),
-    "a title of one cell": (
-        lambda: ["Table 1", *lines()],
-        "; leave out lines above the names, or",
-    ),
     "a title of all cells": (
         lambda: ["Table 1,,,,,,", *lines()],
         " has no column 'class_id', but row 1 below its first names one (label, f0, f1, f2, ...)",
@@ -197,10 +183,6 @@ REFUSED: dict[str, tuple[Callable[[], list[str]], str]] = {
     "a total": (
         lambda: [*lines(), "Total,1,1,1,1,1,1"],
         ", row 42: 'Total' seems to be a summary of the rows above it, and no clip; leave such ",
-    ),
-    "means and deviations": (
-        lambda: [*lines(), "mean,1,1,1,1,1,1", "Std. ".strip(". ") + ",1,1,1,1,1,1"],
-        ", row 43: 'Std' seems to be a summary of the rows above it, and no clip; leave such rows",
     ),
     "spaces between quoted cells": (
         lambda: ['"' + line.replace(",", '" "') + '"' for line in lines()],

@@ -74,14 +74,6 @@ def test_an_npz_file_gives_its_arrays_back(npz: Callable[..., Path]) -> None:
     assert data.num_classes == 3
 
 
-def test_an_npz_file_needs_x_and_y_only(npz: Callable[..., Path]) -> None:
-    data = load_embeddings(str(npz()))
-    assert data.fold is None
-    assert data.group is None
-    assert data.class_names == ("0", "1", "2")
-    assert data.names == tuple("012345")
-
-
 @pytest.mark.parametrize(
     ("features", "labels"),
     [("X", "labels"), ("embeddings", "label"), ("features", "target"), ("x", "class_id")],
@@ -333,16 +325,6 @@ def test_the_digest_changes_where_something_is_left_out(
     changed = _all_content()
     del changed[key]
     assert load_embeddings(npz(**changed)).digest != before
-
-
-def test_the_digest_changes_with_the_order_of_rows_and_with_the_shape(
-    npz: Callable[..., Path],
-) -> None:
-    digests = {load_embeddings(npz()).digest}
-    order = np.array([1, 0, 2, 3, 4, 5])
-    digests.add(load_embeddings(npz(x=X[order], y=Y[order])).digest)
-    digests.add(load_embeddings(npz(x=X.reshape(6, 3)[:, :2])).digest)
-    assert len(digests) == 3
 
 
 def test_an_address_is_no_path() -> None:

@@ -35,15 +35,6 @@ def windows_of(waveform: np.ndarray, window: float, hop: float) -> list[Window]:
     return list(stream_windows([waveform], RATE, window, hop))
 
 
-@pytest.mark.parametrize("label", range(3))
-def test_tones_are_told_apart(model: PackedClassifier, label: int, tmp_path: Path) -> None:
-    path = write_tones(tmp_path / "tone.wav", [label])
-    said = predict_clip(model, ENCODER, path)
-    assert said.label == CLASS_NAMES[label]
-    assert said.probability == said.probabilities.max() > 0.5
-    assert (said.start_seconds, said.end_seconds) == (0.0, 1.0)
-
-
 def test_a_clip_is_the_examination_of_its_embedding(
     model: PackedClassifier, tmp_path: Path
 ) -> None:

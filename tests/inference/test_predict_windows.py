@@ -55,15 +55,6 @@ def test_windows_segments_labels_and_the_picture_of_a_long_recording(
     assert [float(row.split()[1]) for row in rows] == starts
 
 
-def test_windows_follow_each_other_where_no_hop_is_given(
-    predict: Predict, model: Path, tmp_path: Path
-) -> None:
-    clip = write_clip(tmp_path / "a.wav", 2, seconds=9.0)
-    said = json.loads(predict(model, clip, "--window", 3, "--json")[1])
-    places = [(window["start"], window["end"]) for window in said["clips"][0]["windows"]]
-    assert places == [(0.0, 3.0), (3.0, 6.0), (6.0, 9.0)]
-
-
 def test_a_window_that_the_encoder_cannot_hear_whole_is_noted(
     predict: Predict, model: Path, tmp_path: Path
 ) -> None:
