@@ -1,9 +1,9 @@
-"""Text of other people at the edges where it could be taken for something else.
+"""Escapes text of other people, such as names of files and classes, where it leaves qwave.
 
-Names of files and classes are kept as they are everywhere inside, and escaped once, where they
-leave: for a terminal, for a command to be pasted, for Markdown, for HTML. Files for programs (CSV,
-JSON, ``.npz``) hold them unchanged: their formats quote, and what is read back has to be what was
-written. The last functions read paths as a person types them on a command line.
+Inside, names are kept unchanged. They are escaped once, for a terminal, for a command to be
+pasted, for Markdown, for HTML. Files for programs (CSV, JSON, ``.npz``) hold them unchanged,
+because their formats quote, and must give back what was written. The last functions read paths as
+a person types them on a command line.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-# Marks of Markdown: "_" only where no letters are on both sides, so that class names stay readable
-# in the source; ":" and "." only where an address would become a link. Not < > &: few renderers
-# know them behind a backslash.
+# Marks of Markdown: "_" only without letters on both sides, so that class names stay readable in
+# the source; ":" and "." only where an address would become a link. < > & are not among them: few
+# renderers know them after a backslash.
 _MARKS = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 _TICKS = re.compile("`+")
 _OPEN_PIPE = re.compile(r"(?<!\\)\|")
 
 
 def for_terminal(text: object, *, keeps_lines: bool = False) -> str:
-    """Text that a terminal shows and does not obey, on one line.
+    """Text on one line that a terminal shows and does not obey.
 
-    Letters of every script and spaces stay. Control characters, line breaks, what turns the
-    direction of writing or has no width, and the bytes of a path that are no text become escapes
-    such as ``\\x1b`` and ``\\u202e``.
+    Letters of every script and spaces stay. Control characters, line breaks, characters that
+    change the direction of writing or have no width, and bytes of a path that are no text become
+    escapes such as ``\\x1b`` and ``\\u202e``.
 
     Args:
-        text: A name, a path, or anything else with a text.
+        text: A name, a path, or another value with a text.
         keeps_lines: Whether line breaks stay, for messages of several lines. Lines after the
-            first are indented, so that none of them passes for a message of its own.
+            first are indented, so that none of them looks like another message.
     """
     if not keeps_lines:
         return _visible(text)
@@ -68,13 +68,13 @@ def for_markdown(text: object) -> str:
 
 
 def markdown_code(text: object) -> str:
-    """Text as code within a line of Markdown, shown as it is; in a table, `|` apart.
+    """Text as code within a line of Markdown; not for a table, where `|` would end the cell.
 
-    The fence is one backtick longer than the longest run of them in the text.
+    The fence is one backtick longer than the longest run of backticks in the text.
     """
     line = for_terminal(text)
     fence = "`" * (1 + max(map(len, _TICKS.findall(line)), default=0))
-    # One space on either side is not shown; without it a backtick would join the fence.
+    # One space on each side is not shown; without it a backtick would join the fence.
     pad = " " if line.startswith("`") or line.endswith("`") or not line.strip() else ""
     return f"{fence}{pad}{line}{pad}{fence}"
 
@@ -109,8 +109,8 @@ def for_html(text: object) -> str:
 def escape_what_cannot_be_encoded(stream: TextIO) -> None:
     """Let a stream write escapes for letters that its encoding lacks, instead of an error.
 
-    stdout of a terminal that is not in UTF-8, and of Windows in a pipe. A stream that cannot be
-    told stays as it is.
+    Such streams are the stdout of a terminal that is not in UTF-8, and of a pipe on Windows. A
+    stream that cannot be reconfigured stays as it is.
     """
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
@@ -129,7 +129,7 @@ def _shell_word(text: str) -> str:
 
 
 def _visible(text: object, kept: str = "") -> str:
-    """Escapes in place of what does not print, spaces of all scripts and `kept` apart."""
+    """Text with escapes in place of characters that do not print; spaces and `kept` stay."""
     return "".join(
         letter
         if letter.isprintable() or letter in kept or unicodedata.category(letter) == "Zs"
@@ -141,15 +141,15 @@ def _visible(text: object, kept: str = "") -> str:
 def expanded(text: str) -> str:
     """A path with its leading ``~`` or ``~user`` replaced, which a shell does not do after ``=``.
 
-    The path as it is where there is no such user or no home, and where it exists as typed and
-    the home folder has nothing of that name.
+    The path stays if there is no such user or home, or if it exists as typed and not in the home
+    folder.
     """
     full = os.path.expanduser(text)
     return text if os.path.lexists(text) and not os.path.lexists(full) else full
 
 
 def typed_path(text: str) -> Path:
-    """A path from the command line, its ``~`` replaced: a `type` for argparse.
+    """A path from the command line, with ``~`` replaced; a `type` for argparse.
 
     Raises:
         ArgumentTypeError: The text is empty, as a shell leaves a variable that is not set.
@@ -160,7 +160,7 @@ def typed_path(text: str) -> Path:
 
 
 def typed_encoder(spec: str) -> str:
-    """An encoder as typed, ``NAME`` or ``NAME:FOLDER``, the ``~`` of its folder replaced."""
+    """An encoder as typed, ``NAME`` or ``NAME:FOLDER``, with ``~`` in the folder replaced."""
     name, colon, folder = spec.partition(":")
     return f"{name}:{expanded(folder)}" if colon else spec
 

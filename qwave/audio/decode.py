@@ -38,7 +38,7 @@ _FORMATS = "wav, flac, ogg, opus, mp3 or aiff"
 _BLOCK_SAMPLES = 2**18  # of all channels: a mebibyte
 # Less than a hundredth is lost to padding and tags that were counted in, more to damage.
 _MIN_PRESENT = 0.99
-# libsndfile reads what is left of a file that was cut off, and says so in its log only.
+# libsndfile reads the rest of a file that was cut off, and reports it in its log only.
 _CUT_OFF = re.compile(r"^ ?(?:data|SSND) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _UNKNOWN_FRAMES = 2**62
 
@@ -49,7 +49,7 @@ def read_clip(
     """A whole recording of at most an hour: mono float32 [s], s at least 1, finite.
 
     Silence is a waveform of zeros and no error. A clip shorter than a sample of `sample_rate` is
-    its mean. A file that ends early is an error where its header says how long it is (wav, flac,
+    its mean. A file that ends early is an error where its header holds the length (wav, flac,
     aiff, mp3 with a Xing header, all within one in a hundred), and for an ogg that ends within a
     page. An mp3 of variable rate without a Xing header may be cut short: libsndfile guesses its
     length.
@@ -58,7 +58,7 @@ def read_clip(
         file: A wav, flac, ogg (Vorbis, Opus), mp3 or aiff file, whatever its suffix; or a stream
             of its bytes that can seek, which is read from its start and left open.
         sample_rate: Rate of the waveform, in hertz; the file's own may be 100 Hz to 768 kHz.
-        name: What errors call the recording; by default the file's name.
+        name: Name of the recording in errors; by default that of the file.
 
     Raises:
         AudioError: There is no such file, or it cannot be decoded; it ends early, is empty, too

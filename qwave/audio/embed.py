@@ -105,7 +105,7 @@ def embed_source(
     Raises:
         AudioError: The source, the encoder or the cache cannot be used; no clip of a class can be
             decoded; a process was killed; or, if strict, one clip cannot be decoded.
-        DataError: What the source says about its clips cannot be used, or they cannot be split.
+        DataError: Labels, folds or recordings in the source are wrong, or clips cannot be split.
     """
     n_workers = worker_count(workers)
     table = read_source(source)
@@ -296,12 +296,12 @@ def parted_twins(data: EmbeddingSet, contents: Sequence[str]) -> list[str]:
     found = []
     for rows in twins.values():
         sides = data.fold if data.fold is not None else data.group
-        places = {(data.y[row], row if sides is None else sides[row]) for row in rows}
-        if len(places) > 1:
-            found.append(" = ".join(f"{data.names[r]} ({_place(data, r)})" for r in rows))
+        if len({(data.y[row], row if sides is None else sides[row]) for row in rows}) > 1:
+            found.append(" = ".join(_described(data, row) for row in rows))
     return found
 
 
-def _place(data: EmbeddingSet, row: int) -> str:
-    label = data.class_names[data.y[row]]
-    return label if data.fold is None else f"{label}, fold {data.fold[row]}"
+def _described(data: EmbeddingSet, row: int) -> str:
+    """Name, class and official fold of a clip, for a warning."""
+    fold = "" if data.fold is None else f", fold {data.fold[row]}"
+    return f"{data.names[row]} ({data.class_names[data.y[row]]}{fold})"

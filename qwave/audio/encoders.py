@@ -125,5 +125,5 @@ def embed_waveforms(encoder: Encoder, waveforms: np.ndarray) -> np.ndarray:
 def _check_finite(rows: np.ndarray, what: str, column: str) -> None:
     is_finite = np.isfinite(rows)
     if not is_finite.all():
-        row, place = np.argwhere(~is_finite)[0]
-        raise AudioError(f"{what} {row}: {column} {place} is not a finite number")
+        row, number = np.argwhere(~is_finite)[0]
+        raise AudioError(f"{what} {row}: {column} {number} is not a finite number")

@@ -45,7 +45,7 @@ def require_file(path: Path, name: str | None = None) -> None:
 
     Args:
         path: File of the recording.
-        name: What errors call the recording; the path by default.
+        name: Name of the recording in errors; the path by default.
 
     Raises:
         AudioError: The path is a folder, a pipe, a device or a socket.
@@ -116,7 +116,7 @@ def xing_header(stream: Readable, start: int = 0) -> tuple[int, int | None] | No
 
     Returns:
         First byte of that frame, and the number of bytes from there to the end of the last one
-        where the header says it; None for an mp3 without such a header.
+        where the header holds it; None for an mp3 without such a header.
     """
     head = _read_at(stream, start, 10)
     if head.startswith(b"ID3"):  # ten bytes and a length of four times seven bits

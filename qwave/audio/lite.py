@@ -207,8 +207,8 @@ def _block_sizes(width: float, depth: float) -> list[tuple[int, int, int, int]]:
         is_fixed = stage in (_STAGES[0], _STAGES[-1])
         n_blocks = stage.n_blocks if is_fixed else math.ceil(stage.n_blocks * depth)
         channels = _round_channels(stage.num_channels * width)
-        for place in range(n_blocks):
-            stride = stage.stride if place == 0 else 1
+        for block in range(n_blocks):
+            stride = stage.stride if block == 0 else 1
             sizes.append((stage.kernel_size, stride, stage.expansion, channels))
     return sizes
 

@@ -11,15 +11,13 @@ from __future__ import annotations
 import difflib
 import os
 import posixpath
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from qwave.audio.clips import Clip, ClipTable, make_table, some_of, with_published_names
 from qwave.config import DataError, nearest
-from qwave.data.column_names import meaning_of, plain_name, role_of
-from qwave.data.columns import stem_of
+from qwave.data.columns import meaning_of, plain_name, role_of, scheme_sizes
 from qwave.data.delimited import open_table, peek_names, read_cells
 
 
@@ -155,8 +153,7 @@ def is_clip_csv(file: Path) -> bool:
     """
     columns = peek_names(file) if os.path.isfile(file) else []
     plain = {plain_name(column) for column in columns}
-    stems = Counter(map(stem_of, columns))
-    is_numbered = any(stem is not None and count > 1 for stem, count in stems.items())
+    is_numbered = max(scheme_sizes(columns), default=0) > 1
     return "path" in plain and "classid" not in plain and not is_numbered
 
 
@@ -173,10 +170,7 @@ def _read_table(
             name that is needed or known.
     """
     table = open_table(file, str(file))
-    columns = list(table.names)
-    while columns and not columns[-1]:  # separators at the end of the header
-        columns.pop()
-    columns = [plain if (plain := plain_name(column)) in known else column for column in columns]
+    columns = [plain if (plain := plain_name(name)) in known else name for name in table.names]
     for column in {*needed, *known}:
         if columns.count(column) > 1:
             raise DataError(f"{file} has several columns {column!r}; drop all but one")

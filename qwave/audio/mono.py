@@ -34,7 +34,7 @@ def mix_down(blocks: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
     Args:
         blocks: Finite samples, all blocks with the same number of channels. One channel passes
             unchanged; with several, up to 4095 frames are held back.
-        name: What the warning calls the recording.
+        name: Name of the recording in the warning.
     """
     energy: _Energy | None = None
     rest = np.zeros((0, 0), dtype=np.float32)

@@ -67,7 +67,8 @@ class PictureEncoder:
     Attributes:
         name: Name of the encoder, as ``--encoder`` takes it.
         network: Function from a picture, float32 [1, 3, h, w], to features, float32 [1, d].
-        network_parameters: What decides the features besides the network's weights; JSON-able.
+        network_parameters: Everything besides the network's weights that decides the features;
+            JSON-able.
         num_features: Number of features, d.
         weights_digest: `digest_weights` of the network's weights.
         picture: Size and normalisation of the picture.

@@ -105,7 +105,7 @@ def wav_blocks(stream: BinaryIO, sample_rate: int, *, name: str = "stdin") -> It
     Args:
         stream: A WAV stream at its first byte.
         sample_rate: Rate of the blocks, in hertz.
-        name: What errors call the stream.
+        name: Name of the stream in errors.
 
     Raises:
         AudioError: The stream is no WAV, or its header or samples cannot be used.
@@ -124,7 +124,7 @@ def raw_blocks(
         stream: A stream that holds samples and nothing else.
         raw_rate: Rate of the samples in hertz, which nothing in the stream tells.
         sample_rate: Rate of the blocks, in hertz.
-        name: What errors call the stream.
+        name: Name of the stream in errors.
 
     Raises:
         AudioError: `raw_rate` is not in 100 to 768,000 Hz.
@@ -214,7 +214,7 @@ def read_samples(
         stream: The stream, at its first sample.
         pcm: How the samples are written.
         n_bytes: Number of bytes of samples; None: all up to the end of the stream.
-        name: What errors call the stream.
+        name: Name of the stream in errors.
 
     Raises:
         AudioError: A sample is NaN, infinite, or far from any sound.

@@ -1,7 +1,7 @@
 """`QuantizedMoEClassifier`: the engine behind scikit-learn's interface.
 
-Prediction is that of the packed file. Only `fit` imports the engine, so that a fitted estimator is
-unpickled and used without torch.
+Predictions are those of the packed file. Only `fit` imports the engine, so that a fitted estimator
+is unpickled and used without torch.
 
 Shapes: n rows, d features, c classes.
 """
@@ -41,22 +41,23 @@ _PICKLED = "a pickled QuantizedMoEClassifier"
 class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
     """A mixture of quantized experts, trained and packed as one trial of a study is.
 
-    The defaults are those of `qwave.config`, but for `hidden`: a linear expert, which is as
+    The defaults are those of `qwave.config`, except `hidden`: experts are linear, which is as
     accurate as any on few rows of pretrained embeddings.
 
-    Training rows are put in an order of their own, so that the same rows in another order, and
-    rows with whole `sample_weight` in place of repeated rows, give the same file, bit by bit.
+    Training rows are sorted, so that the same rows in another order, and rows with a whole
+    `sample_weight` in place of repeated rows, give the same file, bit by bit.
 
     Args:
-        schemes: Scheme of each expert, or the one scheme; any name that a sweep takes.
+        schemes: Scheme of each expert, or one scheme for a plain network; any name that a sweep
+            takes.
         hidden: Widths of every expert's hidden layers; empty for linear experts.
         head_scheme: Scheme of the last layer of experts with hidden layers; None: the expert's.
         top_k: Number of experts that a row is sent to.
-        dropout: Rate on hidden units.
-        input_dropout: Rate on features.
+        dropout: Dropout rate of hidden units, 0 to 1.
+        input_dropout: Dropout rate of features, 0 to 1.
         router_hidden: Width of the router's hidden layer; 0 for a linear router.
         router_scheme: Scheme of the router's layers.
-        router_dropout: Rate on the router's inputs and hidden units.
+        router_dropout: Dropout rate of the router's inputs and hidden units, 0 to 1.
         load_balance_weight: Weight of the load-balancing loss.
         curiosity_alpha: Tilt of uncertain rows toward experts with more bits; 0 is off.
         mc_samples: Number of MC-dropout passes of `uncertainty`.
@@ -65,22 +66,22 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
             ``standard``.
         mode: ``qat`` trains through the quantizer, ``ptq`` quantizes after training.
         epochs: Passes over the training rows.
-        batch_size: Largest number of rows of a step.
-        learning_rate: AdamW's, at the start of a cosine schedule.
-        weight_decay: AdamW's.
-        label_smoothing: Share of the target spread evenly over the classes.
-        distillation: Share of the target that a teacher says, an ensemble trained on the same
-            rows; 0 trains in about a tenth of the time.
-        class_weight: Label to weight, ``balanced``, or None, as of other scikit-learn classifiers.
+        batch_size: Largest number of rows in a step.
+        learning_rate: Learning rate of AdamW at the start of a cosine schedule.
+        weight_decay: Weight decay of AdamW.
+        label_smoothing: Share of the target that is spread evenly over the classes.
+        distillation: Share of the target that comes from a teacher, an ensemble trained on the
+            same rows; 0 trains in about a tenth of the time.
+        class_weight: Weights by label, ``balanced``, or None, as in scikit-learn's classifiers.
         random_state: Seed (`TrialConfig.seed`), a `RandomState` to draw it from, or None for a
             fresh one at each fit.
         device: ``cpu``, ``cuda`` or ``mps``, for training.
 
     Attributes:
         classes_: Labels, sorted, [c].
-        n_features_in_: d.
-        feature_names_in_: Names of the features, where X had them.
-        config_: What was trained, a `qwave.config.TrialConfig`.
+        n_features_in_: Number of features, d.
+        feature_names_in_: Names of the features, if X had names.
+        config_: Configuration that was trained, a `qwave.config.TrialConfig`.
         model_: The packed model, a `qwave.runtime.PackedClassifier`.
         size_bytes_: Length of the file that `save` writes.
     """
@@ -137,24 +138,23 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on all rows, and pack.
+        """Train on all rows, and pack the model.
 
         Args:
             X: Numbers of shape [n, d], or a data frame.
-            y: Labels of any one type, [n].
-            sample_weight: [n], 0 or above. Whole weights are repetitions of rows, 0 leaves a row
-                out, others count by their ratios (`qwave.classifier.weights.repetitions`).
-                Training takes as many times longer as there are more rows.
+            y: Labels [n], all of one type.
+            sample_weight: Weights [n], 0 or above. Whole weights are repetitions of rows, 0 leaves
+                a row out, others count by their ratios (`qwave.classifier.weights.repetitions`).
+                Training takes longer in proportion to the repeated rows.
 
         Raises:
             ConfigError: A parameter is impossible, or training diverged.
-            DataError: X, y or weights are not what scikit-learn's own validation takes, X is not
-                numbers, labels are of several types, or fewer than two classes have rows (with
-                weight).
-            DeviceError: The device is not there.
+            DataError: scikit-learn's validation refuses X, y or the weights, X is not numbers,
+                labels have several types, or fewer than two classes have rows with weight.
+            DeviceError: The device does not exist.
         """
         x, y = self._validated(X, y=y)
-        # -0.0 is 0: equal numbers are the same bytes, by which rows are put in order.
+        # -0.0 becomes 0: rows are sorted by their bytes, which must be equal for equal numbers.
         x = np.add(x, np.float32(0), order="C")
         classes, codes = _classes_of(np.asarray(y))
         weight = None if sample_weight is None else _checked_weight(sample_weight, len(x))
@@ -184,9 +184,10 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Probability of each class in `classes_`, float32 [n, c], rows sum to 1.
+        """Probability of each class in `classes_`, float32 [n, c]; each row sums to 1.
 
-        They are those of the packed file. A class that had no rows with weight has 0 everywhere.
+        The packed file gives the same numbers. A class without rows of weight above 0 has
+        probability 0 everywhere.
 
         Raises:
             DataError: X is not numbers, has another number of features than in `fit`, or is not
@@ -198,7 +199,7 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
         return probabilities
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """The likeliest label of each row, [n]; among equals the first in `classes_`."""
+        """The likeliest label of each row, [n]; the first in `classes_` among equals."""
         likeliest = self.predict_proba(X).argmax(axis=1)
         labels: np.ndarray = self.classes_[likeliest]
         return labels
@@ -206,9 +207,9 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
     def uncertainty(self, X: ArrayLike) -> np.ndarray:
         """Epistemic uncertainty of each row: mutual information in nats, float32 [n], 0 or above.
 
-        Of the router of a mixture, of the prediction of a single expert, under MC-dropout at the
-        rates of training. The same row has the same value alone and among others. Without any
-        dropout it is 0, with a warning.
+        It is that of the router in a mixture, and that of the prediction in a plain network, under
+        MC-dropout at the rates of training. A row has the same value alone and among others.
+        Without any dropout all values are 0, with a warning.
         """
         x = self._checked(X)
         model = self.model_.packed.header.model
@@ -228,24 +229,25 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> int:
         """Write the packed file; returns its length in bytes.
 
-        `qwave.load_packed` reads it, as a classifier whose classes are the labels' text.
+        `qwave.load_packed` reads the file as a classifier whose classes are the labels as text.
         """
         check_is_fitted(self)
         return save_packed(self.model_, path)
 
     def _checked(self, X: ArrayLike) -> np.ndarray:
-        """Features to predict from, float32 [n, d]."""
+        """X as float32 [n, d], checked for prediction."""
         check_is_fitted(self)
         x: np.ndarray = self._validated(X, reset=False)
         return x
 
     def _validated(self, X: ArrayLike, **options: Any) -> Any:
-        """What scikit-learn makes of X, and of y; its errors are those of qwave, and of its types.
+        """X, and y if it is given, checked by scikit-learn, with its errors as errors of qwave.
 
-        Text that spells numbers, dates and masked values it takes for numbers: they are refused.
+        scikit-learn takes text of numbers, dates and masked values for numbers; here they are
+        refused.
         """
         try:
-            # What overflows float32 becomes infinite, and is refused as such: no need to warn.
+            # Values that overflow float32 become infinite, and are refused without a warning.
             with np.errstate(over="ignore", invalid="ignore"):
                 checked = validate_data(self, X, dtype=np.float32, **options)
         except TypeError as error:
@@ -270,11 +272,11 @@ class QuantizedMoEClassifier(ClassifierMixin, BaseEstimator):
 
 
 class _DataTypeError(DataError, TypeError):
-    """Cells of a type that is no number: scikit-learn expects a `TypeError` there."""
+    """Refuses cells of a type that is no number, for which scikit-learn expects a `TypeError`."""
 
 
 def _classes_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes in order [c], and the place in them of each label [n]."""
+    """The sorted classes [c], and for each label [n] the index of its class."""
     try:
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
@@ -307,11 +309,11 @@ def _checked_weight(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:
 def _embedding_set(
     x: np.ndarray, y: np.ndarray, rows: np.ndarray, trained: np.ndarray, labels: np.ndarray
 ) -> EmbeddingSet:
-    """Rows [m] of x, which are of the classes in `trained`: a file knows no others."""
+    """A set of rows [m] of x, with only the classes in `trained`."""
     names = tuple(str(label) for label in labels[trained].tolist())
-    # Classes of the other rows mean nothing; they are not taken.
+    # Classes of the other rows mean nothing; these rows are not taken.
     own = np.searchsorted(trained, y).astype(np.int64)
-    # A pipeline may hand on columns that lie one after another (Fortran order).
+    # A pipeline may give columns that follow each other in memory (Fortran order).
     x = np.ascontiguousarray(x, np.float32)
     return take_rows(EmbeddingSet(x, own, None, None, names, ("",) * len(x), ""), rows)
 

@@ -1,4 +1,4 @@
-"""The estimator's parameters as a trial's configuration."""
+"""The estimator's parameters as the configuration of a trial."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from qwave.config import DEFAULT_N_FOLDS, ConfigError, TrialConfig, nearest
 from qwave.config.trial import Normalization
 
-# Parameter to the key that it sets; `normalization` is resolved first.
+# The key that each parameter sets; `normalization` is resolved first.
 _KEYS = {
     "schemes": "model.schemes",
     "hidden": "model.hidden",
@@ -35,7 +35,7 @@ _KEYS = {
     "distillation": "train.distillation",
 }
 _PARAMETERS = {key: parameter for parameter, key in _KEYS.items()}
-# With fewer, features are likely to be measurements, each with a scale of its own.
+# Fewer features than this are likely to be measurements, each with a scale of its own.
 _FEWEST_EMBEDDED = 64
 
 
@@ -43,9 +43,9 @@ def trial_config(parameters: Mapping[str, Any], x: np.ndarray, seed: int) -> Tri
     """The configuration that an estimator trains.
 
     Args:
-        parameters: As of `get_params`.
+        parameters: Values of the parameters, from `get_params`.
         x: Training rows, float32 [n, d].
-        seed: The configuration's.
+        seed: Seed of the configuration.
 
     Raises:
         ConfigError: A parameter is impossible; the message names keys (see `in_parameters`).
@@ -65,7 +65,7 @@ def trial_config(parameters: Mapping[str, Any], x: np.ndarray, seed: int) -> Tri
 
 
 def in_parameters(message: str) -> str:
-    """A message about keys of the configuration in the estimator's words."""
+    """A message with the keys of the configuration replaced by the estimator's parameters."""
     keys = "|".join(map(re.escape, _PARAMETERS))
     return re.sub(rf"\b(?:{keys})\b", lambda found: _PARAMETERS[found.group()], message)
 
@@ -84,7 +84,7 @@ def _resolve_normalization(normalization: str, x: np.ndarray) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter without numpy's types, which searches over distributions draw."""
+    """A parameter as plain Python values: searches over distributions draw numpy's types."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, list | tuple):

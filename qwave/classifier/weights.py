@@ -1,8 +1,8 @@
 """Weights of rows as repetitions of rows.
 
-A weight says how often a row stands in the training data. Trained on repeated rows, everything
-sees the weights: the normaliser's constants, the centroids that linear experts begin at, the
-teacher and the range of curiosity.
+A weight is the number of times that a row is in the training data. Because rows are repeated, all
+parts of training respect the weights: the normaliser's constants, the centroids at which linear
+experts begin, the teacher and the range of curiosity.
 
 Notation: n rows, d features, c classes, m rows after repetition.
 """
@@ -16,9 +16,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from qwave.config import ConfigError, DataError
 
-# Whole weights are repetitions up to this many a row, on average; beyond it they are shares.
+# Whole weights are repetitions up to this mean over the rows; beyond it they are shares.
 _MOST_WHOLE = 100
-# Shares end in at most this many repetitions a row, on average: that bounds the time of training.
+# Most repetitions a row, on average, that shares become: this limits the time of training.
 _MOST_SHARED = 8
 
 
@@ -31,23 +31,23 @@ def training_rows(
 ) -> np.ndarray:
     """The rows to train on, repeated by their weights.
 
-    Sample weights come first; class weights are those of the rows that they lead to, as if these
-    had been given. Rows come out by class, and within a class in an order of their features:
-    neither the order of the data nor whether rows were repeated or weighted makes a difference.
+    Sample weights are applied first; class weights are then computed on the repeated rows. Rows
+    are sorted by class, then by their features: neither the order of the data, nor whether rows
+    are repeated or weighted, makes a difference.
 
     Args:
-        x: float32 [n, d], finite.
-        y: int64 [n], 0 to c - 1.
-        labels: The classes as a person names them, [c].
-        sample_weight: [n]; None for ones.
-        class_weight: Label to weight, ``balanced``, or None for ones; as of
-            `sklearn.utils.class_weight.compute_sample_weight`.
+        x: Features, float32 [n, d], finite.
+        y: Classes, int64 [n], 0 to c - 1.
+        labels: Names of the classes, as a person gives them, [c].
+        sample_weight: Weights of the rows, [n]; None for ones.
+        class_weight: Weights by label, ``balanced``, or None for ones, as
+            `sklearn.utils.class_weight.compute_sample_weight` takes them.
 
     Returns:
         Indices into x, int64 [m].
 
     Raises:
-        ConfigError: `class_weight` is none of the above.
+        ConfigError: `class_weight` is of another kind.
         DataError: A weight is negative or not finite, or all of them are 0.
         ValueError: A label has no weight, and `class_weight` has other keys instead.
     """
@@ -66,21 +66,21 @@ def training_rows(
 
 
 def repetitions(weights: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
-    """How often each row is to stand in the training data.
+    """How often each row is in the training data.
 
-    Whole weights say it themselves, unless they are more than 100 on average. All others are
-    shares: the lightest row stands once, or less often where that would make more than 8 rows of
-    one. A share that is not whole is rounded up or down, so that the total of any run of rows is
-    within one of its shares' (systematic resampling, from the middle of the first interval). A
-    class whose share is less than a row keeps its heaviest row, the first of them among equals.
+    Whole weights are the repetitions themselves, unless their mean is above 100. All other
+    weights are shares: the lightest row is taken once, or less often if the mean would be above 8
+    rows. A share that is not whole is rounded up or down, so that the total of consecutive rows
+    differs from their shares' by at most one (systematic resampling, from the middle of the first
+    interval). A class with a share of less than a row keeps its heaviest row, the first of equals.
 
     Args:
-        weights: [n]. Rows of weight 0 stand nowhere.
+        weights: Weights of the rows, [n]; rows of weight 0 are left out.
         y: Class of each row, [n].
-        name: Of the weights, for errors.
+        name: Name of the weights, for errors.
 
     Returns:
-        int64 [n]
+        Repetitions of each row, int64 [n].
 
     Raises:
         DataError: A weight is negative or not finite, or all of them are 0.
@@ -96,7 +96,7 @@ def repetitions(weights: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
             f"{name} is zero for all {len(weights)} rows; at least two classes need a row whose "
             "weight is above 0"
         )
-    # Of the heaviest row: sums of weights near the largest float would overflow.
+    # Shares of the heaviest row's weight: sums of weights near the largest float would overflow.
     shares = weights.astype(np.float64) / weights.max()
     n_rows = int(has_weight.sum())
     is_whole = bool((weights == np.rint(weights)).all())
@@ -113,8 +113,8 @@ def repetitions(weights: np.ndarray, y: np.ndarray, name: str) -> np.ndarray:
 
 
 def _canonical_order(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rows by class, then by the bytes of their features; equal rows stand side by side."""
-    # One sort of rows as bytes; by columns of numbers it would take d sorts.
+    """Rows sorted by class, then by the bytes of their features; equal rows are neighbours."""
+    # This is one sort of rows as bytes; by columns of numbers it would take d sorts.
     keys = np.ascontiguousarray(x).view(f"V{x.itemsize * x.shape[1]}").ravel()
     order = np.argsort(keys, kind="stable")
     return order[np.argsort(y[order], kind="stable")]

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Embed the clips, write the file, and say what it holds; returns 0.
+    """Embed the clips, write the file, and print a summary of it; returns 0.
 
     Raises:
         QwaveError: Wrong input.

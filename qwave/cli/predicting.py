@@ -1,4 +1,4 @@
-"""What ``qwave predict`` does: clips in, rows or JSON out."""
+"""The work of ``qwave predict``: clips in, rows or JSON out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from qwave.audio.decode import read_blocks
 from qwave.audio.sources import AUDIO_SUFFIXES, list_clips
 from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
 from qwave.cli.predictions import (
-    RowLayout,
+    Column,
+    make_columns,
     prediction_values,
     segment_values,
+    show_heading,
+    show_row,
     window_values,
 )
 from qwave.config import AudioError, ConfigError
@@ -34,18 +37,20 @@ from qwave.inference import (
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.text import for_terminal
 
-# A clip longer than this many lengths of the encoder has a good part that is not heard.
+# Of a clip longer than this many lengths of the encoder's, a good part is not heard.
 _MUCH_LONGER = 1.5
-_SECONDS = (0.001, 86_400.0)  # of windows and hops: no less than a sample, no more than a day
+_SECONDS = (0.001, 86_400.0)  # range of windows and hops: no less than a sample, at most a day
 
 
 class Job(NamedTuple):
-    """What to predict with, and how.
+    """A model, its encoder, and how recordings are cut.
 
     Attributes:
-        model, encoder: They belong together.
-        window_seconds, hop_seconds: Of windows; None for clips taken whole.
-        arguments: The command line.
+        model: The model that predicts.
+        encoder: The encoder that the model was trained with.
+        window_seconds: Length of the windows; None for clips that are predicted whole.
+        hop_seconds: Time from the start of a window to that of the next; None as above.
+        arguments: The parsed command line.
     """
 
     model: PackedClassifier
@@ -53,6 +58,11 @@ class Job(NamedTuple):
     window_seconds: float | None
     hop_seconds: float | None
     arguments: argparse.Namespace
+
+    def columns(self, clips: Sequence[Path]) -> list[Column]:
+        """The columns of the table of predictions of these clips; none for live sound."""
+        has_windows = self.window_seconds is not None
+        return make_columns(self.model, clips, self.arguments.top, has_windows=has_windows)
 
 
 def predict_and_show(arguments: argparse.Namespace) -> int:
@@ -62,29 +72,33 @@ def predict_and_show(arguments: argparse.Namespace) -> int:
     clips = [] if is_live else find_clips(arguments.clips)
     files = [
         _file_for_each(path, clips, option) if path else {}
-        for option, path in (
-            ("--timeline", arguments.timeline),
-            ("--audacity", arguments.audacity),
-        )
+        for option, path in _files_of(arguments)
     ]
     encoder = encoder_of(model, arguments.encoder)
     window, hop = arguments.window, arguments.hop
     if window is None and (hop is not None or is_live):
         window = encoder.clip_seconds
     job = Job(model, encoder, window, window if hop is None else hop, arguments)
-    _say_once(job)
-    if is_live:
-        return _listen(job)
-    return _predict_clips(job, clips, *files)
+    if not model.packed.header.sure_probability:
+        _note(
+            "the model has no threshold below which it is unsure: none was fitted (`qwave export` "
+            "fits one)"
+        )
+    if window is not None and window > encoder.clip_seconds:
+        _note(
+            f"the encoder hears {encoder.clip_seconds:g} s: of each window of {window:g} s the "
+            "rest is left out"
+        )
+    return _predict_stdin(job) if is_live else _predict_clips(job, clips, *files)
 
 
 def find_clips(arguments: Sequence[str]) -> list[Path]:
-    """Recordings, and those below folders: see `qwave.audio.sources.list_clips`.
+    """The recordings that are named, and those in folders (`qwave.audio.sources.list_clips`).
 
     A file that is named itself is taken whatever its suffix.
 
     Raises:
-        AudioError: A file or folder is not there or has no name, or a folder has no clips.
+        AudioError: A file or folder does not exist or has no name, or a folder has no clips.
     """
     clips: list[Path] = []
     if "" in arguments:  # a shell's unset variable; as a path it would be this folder
@@ -106,7 +120,7 @@ def find_clips(arguments: Sequence[str]) -> list[Path]:
 
 
 def _check(arguments: argparse.Namespace) -> bool:
-    """Refuse arguments that make no sense together; returns whether the sound is live."""
+    """Refuse arguments that do not go together; returns whether the sound comes on stdin."""
     is_live = arguments.clips == ["-"]
     if "-" in arguments.clips and not is_live:
         raise ConfigError("- (sound on stdin) must be the only CLIP")
@@ -120,20 +134,23 @@ def _check(arguments: argparse.Namespace) -> bool:
                 f"{option} must be {_SECONDS[0]:g} to {_SECONDS[1]:g} seconds, but is {seconds:g}"
             )
     has_windows = is_live or arguments.window is not None or arguments.hop is not None
-    for option, path in (("--timeline", arguments.timeline), ("--audacity", arguments.audacity)):
-        if path is None:
-            continue
-        if not has_windows:
+    for option, path in _files_of(arguments):
+        if path is not None and not has_windows:
             raise ConfigError(f"{option} needs windows: --window 5 --hop 2.5, for example")
-        if not os.path.isdir(path.parent):
+        if path is not None and not os.path.isdir(path.parent):
             raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
     if arguments.timeline is not None and arguments.timeline.suffix.lower() != ".png":
         raise ConfigError(f"--timeline {arguments.timeline}: the picture's name must end in .png")
     return is_live
 
 
+def _files_of(arguments: argparse.Namespace) -> list[tuple[str, Path | None]]:
+    """The options that write a file for each recording, with their paths."""
+    return [("--timeline", arguments.timeline), ("--audacity", arguments.audacity)]
+
+
 def _file_for_each(path: Path, clips: Sequence[Path], option: str) -> dict[Path, Path]:
-    """The file of each recording: `path` for one, ``NAME_STEM.png`` where there are several."""
+    """The file of each recording: `path` itself for one recording, else ``NAME_STEM.png``."""
     if len(clips) == 1:
         return {clips[0]: path}
     twice = [stem for stem, n in Counter(clip.stem for clip in clips).items() if n > 1]
@@ -145,23 +162,10 @@ def _file_for_each(path: Path, clips: Sequence[Path], option: str) -> dict[Path,
     return {clip: path.with_name(f"{path.stem}_{clip.stem}{path.suffix}") for clip in clips}
 
 
-def _say_once(job: Job) -> None:
-    if not job.model.packed.header.sure_probability:
-        _note(
-            "the model has no threshold below which it is unsure: none was fitted (`qwave export` "
-            "fits one)"
-        )
-    if job.window_seconds is not None and job.window_seconds > job.encoder.clip_seconds:
-        _note(
-            f"the encoder hears {job.encoder.clip_seconds:g} s: of each window of "
-            f"{job.window_seconds:g} s the rest is left out"
-        )
-
-
 def _predict_clips(
     job: Job, clips: Sequence[Path], pictures: dict[Path, Path], labels: dict[Path, Path]
 ) -> int:
-    layout, n_rows = _layout(job, clips), 0
+    columns, n_rows = job.columns(clips), 0
     values: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     cut: list[Path] = []
@@ -171,7 +175,7 @@ def _predict_clips(
             for prediction in _predictions(job, clip):
                 predictions.append(prediction)
                 if not job.arguments.json:
-                    _write_row(layout, clip, prediction, n_rows)
+                    _write_row(columns, clip, prediction, n_rows)
                     n_rows += 1
         except AudioError as error:
             sys.stderr.write(f"error: {for_terminal(error)}\n")
@@ -179,17 +183,28 @@ def _predict_clips(
             continue
         values.append(_clip_values(job, clip, predictions))
         _write_files(job, predictions, clip.name, pictures.get(clip), labels.get(clip))
-        if job.window_seconds is None and _is_cut(job, predictions[0]):
+        longest = _MUCH_LONGER * job.encoder.clip_seconds
+        if job.window_seconds is None and predictions[0].end_seconds > longest:
             cut.append(clip)
     if cut:
-        seconds, one = f"{job.encoder.clip_seconds:g}", for_terminal(cut[0])
+        heard, one = f"{job.encoder.clip_seconds:g}", for_terminal(cut[0])
         several = f"{len(cut)} of {len(clips)} clips, {one} for one, were"
         _note(
-            f"{several if len(clips) > 1 else f'{one} was'} cut to the {seconds} s that the "
-            f"encoder hears; --window {seconds} hears all of a recording"
+            f"{several if len(clips) > 1 else f'{one} was'} cut to the {heard} s that the "
+            f"encoder hears; --window {heard} hears all of a recording"
         )
     if job.arguments.json:
-        _write_json({**_described(job), "clips": values, "failed": failed})
+        header = job.model.packed.header
+        _write_json(
+            {
+                "model": str(job.arguments.model),
+                "encoder": encoder_identity(job.encoder),
+                "class_names": list(header.class_names),
+                "sure_probability": header.sure_probability,
+                "clips": values,
+                "failed": failed,
+            }
+        )
     if not failed:
         return 0
     if len(clips) > 1:
@@ -198,7 +213,7 @@ def _predict_clips(
 
 
 def _predictions(job: Job, clip: Path) -> Iterator[SoundPrediction]:
-    """One for a clip taken whole, else one a window."""
+    """The prediction of a whole clip, or those of its windows."""
     if job.window_seconds is None or job.hop_seconds is None:
         yield predict_clip(job.model, job.encoder, clip)
         return
@@ -207,7 +222,7 @@ def _predictions(job: Job, clip: Path) -> Iterator[SoundPrediction]:
     yield from predict_windows(job.model, job.encoder, windows)
 
 
-def _listen(job: Job) -> int:
+def _predict_stdin(job: Job) -> int:
     """Predict sound on stdin, each window as soon as it is complete."""
     assert job.window_seconds is not None, "live sound has windows"
     assert job.hop_seconds is not None, "live sound has windows"
@@ -216,8 +231,8 @@ def _listen(job: Job) -> int:
     is_raw = arguments.raw is not None
     blocks = raw_blocks(stdin, arguments.raw, rate) if is_raw else wav_blocks(stdin, rate)
     windows = stream_windows(blocks, rate, job.window_seconds, job.hop_seconds)
-    layout = _layout(job, [])
-    # What a picture needs is kept; a microphone may run for months.
+    columns = job.columns([])
+    # Predictions are kept only for a picture or labels: a microphone may run for months.
     is_kept = arguments.timeline is not None or arguments.audacity is not None
     kept: list[SoundPrediction] = []
     n_windows = 0
@@ -228,7 +243,7 @@ def _listen(job: Job) -> int:
             if arguments.json:
                 _write_json(window_values(job.model, prediction, arguments.top))
             else:
-                _write_row(layout, None, prediction, n_windows)
+                _write_row(columns, None, prediction, n_windows)
             n_windows += 1
     finally:  # Ctrl-C is how live sound ends
         if kept:
@@ -245,7 +260,7 @@ def _write_files(
     picture: Path | None,
     labels: Path | None,
 ) -> None:
-    """The timeline and the label track of one recording, where they were asked for."""
+    """Write the timeline and the label track of one recording, if their paths are given."""
     if labels is not None:
         _write_file(labels, audacity_labels(find_segments(predictions)).encode())
     if picture is not None:
@@ -271,17 +286,13 @@ def _write_file(path: Path, content: bytes) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _layout(job: Job, clips: Sequence[Path]) -> RowLayout:
-    return RowLayout(job.model, clips, job.window_seconds is not None, job.arguments.top)
-
-
 def _write_row(
-    layout: RowLayout, clip: Path | None, prediction: SoundPrediction, n_before: int
+    columns: Sequence[Column], clip: Path | None, prediction: SoundPrediction, n_before: int
 ) -> None:
-    """A row, and the heading before the first one: an error alone needs none."""
+    """Write a row, with the heading before the first one: an error alone needs no heading."""
     if n_before == 0:
-        _write_line(layout.heading())
-    _write_line(layout.row(clip, prediction))
+        _write_line(show_heading(columns))
+    _write_line(show_row(columns, clip, prediction))
 
 
 def _clip_values(job: Job, clip: Path, predictions: Sequence[SoundPrediction]) -> dict[str, Any]:
@@ -297,26 +308,12 @@ def _clip_values(job: Job, clip: Path, predictions: Sequence[SoundPrediction]) -
     }
 
 
-def _described(job: Job) -> dict[str, Any]:
-    header = job.model.packed.header
-    return {
-        "model": str(job.arguments.model),
-        "encoder": encoder_identity(job.encoder),
-        "class_names": list(header.class_names),
-        "sure_probability": header.sure_probability,
-    }
-
-
-def _is_cut(job: Job, prediction: SoundPrediction) -> bool:
-    return prediction.end_seconds > _MUCH_LONGER * job.encoder.clip_seconds
-
-
 def _write_json(value: dict[str, Any]) -> None:
     _write_line(json.dumps(value, allow_nan=False))
 
 
 def _write_line(line: str) -> None:
-    """Flushed: whoever reads along gets it now."""
+    """Write a line and flush it, so that a reader of the pipe gets it at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,84 +11,75 @@ from qwave.runtime import PackedClassifier
 from qwave.text import for_terminal
 
 
-class RowLayout(NamedTuple):
-    """Columns whose widths are known before the first row, so that rows can be shown one by one.
+class Column(NamedTuple):
+    """A column whose width is known before the first row, so that rows are shown one by one.
 
     Attributes:
-        model: Whose predictions they are.
-        clips: Paths, the longest of which is as wide as the first column; empty: no such column.
-        has_windows: Whether rows begin with start and end.
-        n_top: Classes shown, the likeliest among them.
+        heading: Text above the column.
+        width: Least number of characters of a cell.
+        cell: Makes a cell of the path of the clip (None for live sound) and its prediction.
     """
 
-    model: PackedClassifier
-    clips: Sequence[Path]
-    has_windows: bool
-    n_top: int
+    heading: str
+    width: int
+    cell: Callable[[Path | None, SoundPrediction], str]
 
-    def heading(self) -> str:
-        """The first line."""
-        cells = []
-        if self.clips:
-            cells.append("clip".ljust(self._clip_width()))
-        if self.has_windows:
-            cells += [f"{'start (s)':>9}", f"{'end (s)':>9}"]
-        cells += ["label".ljust(self._label_width()), "probability (%)"]
-        if self._has_threshold():
-            cells.append("unsure")
-        cells.append("curiosity (nats)")
-        if self._route_width():
-            cells.append("route".ljust(self._route_width()))
-        if self.n_top > 1:
-            cells.append("also (%)")
-        return _joined(cells)
 
-    def row(self, clip: Path | None, prediction: SoundPrediction) -> str:
-        """The line of one prediction."""
-        top = top_classes(self.model, prediction, self.n_top)
-        cells = []
-        if self.clips:
-            cells.append(for_terminal(clip).ljust(self._clip_width()))
-        if self.has_windows:
-            cells += [f"{prediction.start_seconds:9.2f}", f"{prediction.end_seconds:9.2f}"]
-        cells += [
-            for_terminal(prediction.label).ljust(self._label_width()),
-            f"{100 * prediction.probability:15.1f}",
+def make_columns(
+    model: PackedClassifier, clips: Sequence[Path], n_top: int, *, has_windows: bool
+) -> list[Column]:
+    """The columns of a table of predictions.
+
+    Args:
+        model: The model that predicts.
+        clips: Paths of all clips; empty for live sound, which has no column of paths.
+        n_top: Number of classes shown, the predicted one among them.
+        has_windows: Whether rows begin with the start and end of a window.
+    """
+    header = model.packed.header
+    columns = []
+    if clips:
+        width = max(len(for_terminal(clip)) for clip in clips)
+        columns.append(Column("clip", width, lambda clip, _: for_terminal(clip)))
+    if has_windows:
+        columns += [
+            Column("start (s)", 9, lambda _, one: f"{one.start_seconds:9.2f}"),
+            Column("  end (s)", 9, lambda _, one: f"{one.end_seconds:9.2f}"),
         ]
-        if self._has_threshold():
-            cells.append("unsure" if prediction.is_unsure else "      ")
-        cells.append(f"{prediction.mutual_information:16.4f}")
-        if self._route_width():
-            route = route_of(self.model, prediction)
-            text = " + ".join(f"{scheme} {gate:.2f}" for _, scheme, gate in route)
-            cells.append(text.ljust(self._route_width()))
-        cells.append(
-            ", ".join(f"{for_terminal(name)} {100 * share:.1f}" for name, share in top[1:])
-        )
-        return _joined(cells)
+    width = max(len(for_terminal(name)) for name in model.class_names)
+    columns += [
+        Column("label", width, lambda _, one: for_terminal(one.label)),
+        Column("probability (%)", 15, lambda _, one: f"{100 * one.probability:15.1f}"),
+    ]
+    if header.sure_probability > 0:
+        columns.append(Column("unsure", 6, lambda _, one: "unsure" if one.is_unsure else ""))
+    columns.append(
+        Column("curiosity (nats)", 16, lambda _, one: f"{one.mutual_information:16.4f}")
+    )
+    if header.model.num_experts > 1:
+        top_k = header.model.top_k
+        longest = sorted(map(len, header.model.schemes))[-top_k:]
+        width = sum(longest) + len(" 0.00") * top_k + len(" + ") * (top_k - 1)
+        columns.append(Column("route", width, lambda _, one: _route_text(model, one)))
+    if n_top > 1:
+        columns.append(Column("also (%)", 0, lambda _, one: _others_text(model, one, n_top)))
+    return columns
 
-    def _clip_width(self) -> int:
-        return max(len("clip"), *(len(for_terminal(clip)) for clip in self.clips))
 
-    def _label_width(self) -> int:
-        return max(len("label"), *(len(for_terminal(name)) for name in self.model.class_names))
+def show_heading(columns: Sequence[Column]) -> str:
+    """The first line of a table of predictions."""
+    return _line(columns, [column.heading for column in columns])
 
-    def _route_width(self) -> int:
-        """Characters of the longest route; 0 for a plain network, which has none."""
-        config = self.model.packed.header.model
-        if config.num_experts == 1:
-            return 0
-        longest = sorted(map(len, config.schemes))[-config.top_k :]
-        return sum(longest) + len(" 0.00") * config.top_k + len(" + ") * (config.top_k - 1)
 
-    def _has_threshold(self) -> bool:
-        return self.model.packed.header.sure_probability > 0
+def show_row(columns: Sequence[Column], clip: Path | None, prediction: SoundPrediction) -> str:
+    """The line of one prediction; `clip` is None for live sound."""
+    return _line(columns, [column.cell(clip, prediction) for column in columns])
 
 
 def prediction_values(
     model: PackedClassifier, prediction: SoundPrediction, n_top: int
 ) -> dict[str, Any]:
-    """The keys that clips and windows share."""
+    """The keys that clips and windows share, for JSON."""
     return {
         "label": prediction.label,
         "probability": prediction.probability,
@@ -108,13 +99,13 @@ def prediction_values(
 def window_values(
     model: PackedClassifier, prediction: SoundPrediction, n_top: int
 ) -> dict[str, Any]:
-    """A window: its place, and the keys of a prediction."""
-    place = {"start": prediction.start_seconds, "end": prediction.end_seconds}
-    return {**place, **prediction_values(model, prediction, n_top)}
+    """A window for JSON: its start and end in seconds, and the keys of a prediction."""
+    times = {"start": prediction.start_seconds, "end": prediction.end_seconds}
+    return {**times, **prediction_values(model, prediction, n_top)}
 
 
 def segment_values(segment: Segment) -> dict[str, Any]:
-    """A segment."""
+    """A segment for JSON: start and end in seconds, label, probability, whether it is unsure."""
     return {
         "start": segment.start_seconds,
         "end": segment.end_seconds,
@@ -124,5 +115,19 @@ def segment_values(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _joined(cells: Sequence[str]) -> str:
-    return "  ".join(cells).rstrip()
+def _route_text(model: PackedClassifier, prediction: SoundPrediction) -> str:
+    route = route_of(model, prediction)
+    return " + ".join(f"{scheme} {gate:.2f}" for _, scheme, gate in route)
+
+
+def _others_text(model: PackedClassifier, prediction: SoundPrediction, n_top: int) -> str:
+    others = top_classes(model, prediction, n_top)[1:]
+    return ", ".join(f"{for_terminal(name)} {100 * share:.1f}" for name, share in others)
+
+
+def _line(columns: Sequence[Column], cells: Sequence[str]) -> str:
+    padded = [
+        cell.ljust(max(column.width, len(column.heading)))
+        for column, cell in zip(columns, cells, strict=True)
+    ]
+    return "  ".join(padded).rstrip()

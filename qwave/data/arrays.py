@@ -1,4 +1,4 @@
-"""Arrays become an `EmbeddingSet`, or an error that says which row and column.
+"""Arrays become an `EmbeddingSet`, or an error that names the row and column.
 
 Shapes: n clips, d features.
 """
@@ -15,7 +15,7 @@ from qwave.data.embeddings import EmbeddingSet, content_digest, is_encoder_ident
 from qwave.data.labels import as_text, class_codes, is_empty, is_missing, is_number, is_whole
 from qwave.data.names import parse_clip_name
 
-# What numpy, and the __array__ of other libraries' types, raise at things that are no arrays.
+# Errors of numpy, and of the __array__ of other libraries' types, for values that are no arrays.
 _NO_ARRAY = (ValueError, TypeError, RuntimeError, AttributeError, OverflowError, MemoryError)
 
 
@@ -29,26 +29,25 @@ def embeddings_from_arrays(
     class_names: Sequence[str] | None = None,
     encoder: str = "",
 ) -> EmbeddingSet:
-    """Embeddings that are in memory, checked; all that `numpy.asarray` takes is an array.
+    """A checked set of embeddings that are in memory.
 
-    Equal numbers give equal sets, whatever their type and order in memory.
+    Arguments may be anything that `numpy.asarray` takes; equal numbers give equal sets, whatever
+    their type and order in memory. Labels that are not 0 to k-1 are mapped in ascending order,
+    with a warning. All arguments are copied.
 
     Args:
-        x: Numbers [n, d], finite as float32; booleans count as 0 and 1.
+        x: Features, numbers [n, d], finite as float32; booleans count as 0 and 1.
         y: Labels [n]: whole numbers from 0, or strings, which become classes in alphabetical
             order.
         fold: Official fold of each clip [n], whole numbers.
         group: Recording of each clip [n], numbers or strings.
-        names: One name a clip [n]; by default its row. Folds and recordings that are not given
-            are read from names in a published form (`parse_clip_name`).
+        names: Name of each clip [n]; by default the number of its row. Folds and recordings that
+            are not given are read from names in a published form (`parse_clip_name`).
         class_names: One name a class, where labels are numbers.
-        encoder: What made x from audio, ``name@digest``; empty if that is not known.
-
-    Labels that are not 0 to k-1 are mapped in ascending order, with a warning. Nothing that is
-    given is kept: later changes to it do not show.
+        encoder: Encoder that made x from audio, ``name@digest``; empty if that is not known.
 
     Raises:
-        DataError: A value cannot be used; the message says which.
+        DataError: A value cannot be used; the message names it.
     """
     given = {"x": x, "y": y, "fold": fold, "group": group, "names": names}
     arrays: dict[str, Any] = {}
@@ -57,10 +56,10 @@ def embeddings_from_arrays(
             continue
         try:
             if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
-                place = np.argwhere(np.ma.getmaskarray(value))[0].tolist()
+                masked = np.argwhere(np.ma.getmaskarray(value))[0].tolist()
                 raise DataError(
-                    f"arrays: {key!r} is masked at {place}; leave such rows out, or fill them in: "
-                    "array.filled(VALUE)"
+                    f"arrays: {key!r} is masked at {masked}; leave such rows out, or fill them "
+                    "in: array.filled(VALUE)"
                 )
             is_names = key == "class_names" and not isinstance(value, str)
             arrays[key] = np.asarray(list(value) if is_names else value)
@@ -72,14 +71,13 @@ def embeddings_from_arrays(
 
 
 def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
-    """Check what a file, a frame or a caller holds, and make it of the one form of a set.
+    """Check the arrays of a file, a frame or a caller, and make an `EmbeddingSet` of them.
 
     Args:
         arrays: ``x``, ``y`` and optionally ``fold``, ``group``, ``names``, ``class_names``,
-            ``encoder``; of a table also ``folder`` [n], ``columns`` [d], the features' names,
-            ``lines`` [n], the places of rows for messages, and ``label_of``, class ids to their
-            labels.
-        source: Where they are from: the beginning of every message.
+            ``encoder``; for a table also ``folder`` [n], ``columns`` [d] (names of the features),
+            ``lines`` [n] (numbers of rows in messages) and ``label_of`` (labels by class id).
+        source: Name of the data; every message begins with it.
 
     Raises:
         DataError: A value cannot be used.
@@ -109,12 +107,12 @@ def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
     if "names" in text:
         names = tuple("" if is_missing(value) else str(value) for value in text["names"])
     folders = [str(v) for v in arrays["folder"]] if "folder" in arrays else [""] * n
-    said = [parse_clip_name(name, folder) for name, folder in zip(names, folders, strict=True)]
+    parsed = [parse_clip_name(name, folder) for name, folder in zip(names, folders, strict=True)]
     fold, group = text.get("fold"), text.get("group")
-    if fold is None and all(clip.fold is not None for clip in said):
-        fold = np.array([clip.fold for clip in said])
-    if group is None and all(clip.recording is not None for clip in said):
-        group = np.array([clip.recording for clip in said])
+    if fold is None and all(clip.fold is not None for clip in parsed):
+        fold = np.array([clip.fold for clip in parsed])
+    if group is None and all(clip.recording is not None for clip in parsed):
+        group = np.array([clip.recording for clip in parsed])
     if fold is not None:
         fold = _checked_fold(fold, source, lines)
     if group is not None:
@@ -126,7 +124,7 @@ def checked_embeddings(arrays: Mapping[str, Any], source: str) -> EmbeddingSet:
 
 
 def _flat_remedy(key: str, arrays: Mapping[str, Any], x: np.ndarray) -> str:
-    """How an array gets one value for each row of x."""
+    """What to write so that an array has one value for each row of x."""
     shape = np.shape(arrays[key])
     if len(shape) == 2 and shape[0] == len(x) and shape[1] == 1:
         return f"write {key}={key}.ravel()"
@@ -138,7 +136,7 @@ def _flat_remedy(key: str, arrays: Mapping[str, Any], x: np.ndarray) -> str:
 
 
 def _matrix_remedy(x: np.ndarray) -> str:
-    """How numbers, or what holds them, become a matrix."""
+    """What to write so that x is a matrix of numbers."""
     if hasattr(x.item() if x.size == 1 else None, "toarray"):
         return "write x=x.toarray()"
     if x.dtype.names:
@@ -153,7 +151,7 @@ def _matrix_remedy(x: np.ndarray) -> str:
 
 
 def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
-    """x as float32 [n, d], in C order, a copy."""
+    """A copy of x as float32 [n, d], in C order."""
     raw = np.asarray(arrays["x"])
     if raw.ndim == 2 and raw.dtype == object:
         raw = _numbers(raw, arrays, source)
@@ -180,7 +178,7 @@ def _checked_features(arrays: Mapping[str, Any], source: str) -> np.ndarray:
 
 
 def _numbers(raw: np.ndarray, arrays: Mapping[str, Any], source: str) -> np.ndarray:
-    """An array of Python objects, all of which are numbers, as float64."""
+    """An array of Python numbers as float64; refuses other objects."""
     for (row, column), value in np.ndenumerate(raw):
         if not is_number(value):
             raise DataError(
@@ -219,7 +217,7 @@ def _checked_group(group: np.ndarray, source: str, lines: Sequence[int]) -> np.n
             )
     is_text = any(isinstance(value, str) for value in group)
     if group.dtype.kind in "fO" and not is_text and all(map(is_whole, group)):
-        # 3.0 is 3, as pandas writes a column in which a number was missing.
+        # 3.0 is 3: pandas writes a column of whole numbers so if one was missing.
         return np.array([int(value) for value in group], np.int64)
     if group.dtype.kind in "iu":
         return np.array(group, group.dtype.newbyteorder("="))
@@ -227,11 +225,10 @@ def _checked_group(group: np.ndarray, source: str, lines: Sequence[int]) -> np.n
 
 
 def _checked_encoder(arrays: Mapping[str, Any], source: str) -> str:
-    encoder = arrays.get("encoder", "")
+    value = np.asarray(arrays.get("encoder", ""))
+    encoder = value.item() if value.shape == () else value
     text = encoder.decode("ascii", "replace") if isinstance(encoder, bytes) else str(encoder)
-    if np.shape(encoder) == () and np.asarray(encoder).dtype.kind == "S":
-        text = bytes(np.asarray(encoder)[()]).decode("ascii", "replace")
-    if np.shape(encoder) != () or (text and not is_encoder_identity(text)):
+    if value.shape != () or (text and not is_encoder_identity(text)):
         raise DataError(
             f"{source}: 'encoder' must be a name and eight hexadecimal digits such as "
             f"efficientnet-lite0@1a2b3c4d, as `qwave embed` writes it, but is {text!r}; leave it "

@@ -1,9 +1,9 @@
-"""Tables in text files (CSV) as the world writes them, read in one pass.
+"""Tables in text files (CSV) of all common forms, read in one pass.
 
 Comma, semicolon, tab or ``|`` between cells; decimal points or decimal commas; UTF-8 with or
-without its mark, UTF-16 with it, or Windows-1252; lines that end in LF, CRLF or CR; comments and
-Excel's ``sep=;`` above the header; commas at the ends of rows. What could be read in two ways is
-refused.
+without a byte-order mark, UTF-16 with one, or Windows-1252; lines that end in LF, CRLF or CR;
+comments and Excel's ``sep=;`` above the header; commas at the ends of rows. A table that could be
+read in two ways is refused.
 
 Shapes: n rows, d features.
 """
@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwave.config import DataError
-from qwave.data.column_names import could_be_labels
+from qwave.data.columns import could_be_labels
 from qwave.data.kinds import refuse_other_kinds
 from qwave.data.numerals import NumberColumns, shown
 
@@ -36,11 +36,11 @@ class TextTable(NamedTuple):
     """A text file whose header has been read.
 
     Attributes:
-        names: Names of the columns, without spaces around them.
-        delimiter: What stands between cells.
-        text: The whole file.
-        start: Where the row below the header begins in the text.
-        line: Lines above that row.
+        names: Names of the columns, without spaces around them and without empty ones at the end.
+        delimiter: Character between cells.
+        text: Text of the whole file.
+        start: Position in the text where the first row below the header begins.
+        line: Number of lines above that row.
     """
 
     names: list[str]
@@ -51,11 +51,11 @@ class TextTable(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a table holds below its header.
+    """The rows of a table below its header.
 
     Attributes:
         x: Columns of numbers, float64 [n, d]; empty cells are NaN.
-        texts: Other columns that were asked for, by place: text [n], without spaces around it.
+        texts: Text of other columns, by number of the column: n cells without spaces around them.
         lines: Line of the file on which each row begins, [n], counted from 1.
     """
 
@@ -75,14 +75,14 @@ def open_table(file: Path, source: str) -> TextTable:
 
 
 def peek_names(file: Path) -> list[str]:
-    """Names of a text file's columns, from its beginning alone; none where it has no header."""
+    """Names of a text file's columns, read from its beginning; none where it has no header."""
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEAD)
         is_wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = head.decode("utf-16" if is_wide else "utf-8-sig", "replace")
         return _opened(text, str(file)).names
-    except (OSError, DataError):  # whoever reads the table says what is wrong
+    except (OSError, DataError):  # reading the whole table gives the error
         return []
 
 
@@ -105,13 +105,13 @@ def _opened(text: str, source: str) -> TextTable:
     header = _header(text, start, given, source, line)
     if comments and not (header and could_be_labels(header[0])):
         # numpy.savetxt writes the header as a comment; "#" may be the name of the first column.
-        said = comments[-1].lstrip()
-        if not re.match(r"#[,;\t|]", said):
-            said = said.lstrip("#")
-        above = _header(said, 0, given or (header and header[1]), source, line)
+        comment = comments[-1].lstrip()
+        if not re.match(r"#[,;\t|]", comment):
+            comment = comment.lstrip("#")
+        above = _header(comment, 0, given or (header and header[1]), source, line)
         is_as_wide = above is not None and (header is None or len(header[0]) == len(above[0]))
         if above and is_as_wide and could_be_labels(above[0]):
-            return TextTable(above[0], above[1], text, start, line)
+            return TextTable(_without_end(above[0]), above[1], text, start, line)
     if header is None:
         raise DataError(
             f"{source} cannot be read as a CSV table: it has no header; its first line must name "
@@ -124,7 +124,15 @@ def _opened(text: str, source: str) -> TextTable:
             f"{shown(names[0])}; it must name the columns, with a comma, a semicolon, a tab or | "
             "between them; leave out lines above the names, or begin each with #"
         )
-    return TextTable(names, delimiter, text, start + length, line + n_lines)
+    return TextTable(_without_end(names), delimiter, text, start + length, line + n_lines)
+
+
+def _without_end(names: list[str]) -> list[str]:
+    """The names without empty ones at the end: separators at the end of a header name nothing."""
+    kept = list(names)
+    while kept and not kept[-1]:
+        kept.pop()
+    return kept
 
 
 def read_rows(
@@ -133,21 +141,19 @@ def read_rows(
     """Read the rows below the header.
 
     Args:
-        table: What `open_table` returned.
-        features: Places of the columns that must hold numbers, at least one.
-        others: Places of the columns whose text is needed.
-        source: Where they are from: the beginning of every message.
+        table: The table, as `open_table` returned it.
+        features: Numbers of the columns that must hold numbers, at least one.
+        others: Numbers of the columns whose text is needed.
+        source: Name of the table; every message begins with it.
 
     Raises:
         DataError: A row has too many or too few cells, a feature is no number, or numbers could be
             read in two ways.
     """
     width = len(table.names)
-    while width and not table.names[width - 1]:  # commas at the end of the header
-        width -= 1
-    reader = NumberColumns([table.names[place] for place in features], source)
+    reader = NumberColumns([table.names[column] for column in features], source)
     pick = itemgetter(*features) if len(features) > 1 else lambda cells: (cells[features[0]],)
-    texts: dict[int, list[str]] = {place: [] for place in others}
+    texts: dict[int, list[str]] = {column: [] for column in others}
     seen: dict[str, str] = {}  # labels and folds repeat
     lines = array("q")
     for line, cells in read_cells(table, source):
@@ -158,15 +164,15 @@ def read_rows(
                 f"that hold a {_DELIMITERS.get(table.delimiter, table.delimiter)} in double quotes"
             )
         reader.add(line, pick(cells))
-        for place, column in texts.items():
-            cell = cells[place].strip()
-            column.append(seen.setdefault(cell, cell) if len(seen) < 10_000 else cell)
+        for column, text in texts.items():
+            cell = cells[column].strip()
+            text.append(seen.setdefault(cell, cell) if len(seen) < 10_000 else cell)
         lines.append(line)
     return Rows(reader.finish(), texts, np.array(lines, np.int64))
 
 
 def read_cells(table: TextTable, source: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows below the header that are not empty, each with the line that it begins on.
+    """The rows below the header that are not empty, each with the line on which it begins.
 
     Raises:
         DataError: Quotes are not closed.
@@ -195,8 +201,8 @@ def _header(
 ) -> tuple[list[str], str, int, int] | None:
     """Names, delimiter, length and number of lines of a header; None where there is none.
 
-    The delimiter is the one by which a column could be the label, and of these the one that gives
-    most columns.
+    Among the possible delimiters, one that gives a column of labels is preferred, and of these the
+    one that gives the most columns.
     """
     found: list[tuple[tuple[bool, int], list[str], str, int, int]] = []
     problem: csv.Error | None = None
@@ -212,7 +218,7 @@ def _header(
             )
             cells = [cell.strip() for cell in next(reader, [])]
         except (csv.Error, TypeError, ValueError) as error:
-            # By another delimiter the same quotes may be in order.
+            # With another delimiter the same quotes may be correct.
             problem = problem or csv.Error(str(error))
             continue
         rank = could_be_labels(cells), len(cells)
@@ -230,7 +236,7 @@ def _header(
 
 
 def _decoded(file: Path, source: str) -> str:
-    """The text of a file, without the mark of its encoding."""
+    """The text of a file, without its byte-order mark."""
     try:
         content = file.read_bytes()
     except (OSError, MemoryError) as error:
@@ -273,7 +279,7 @@ def _decoded(file: Path, source: str) -> str:
 
 
 def _foreign_word(text: str) -> str | None:
-    """The first word with a letter beyond ASCII; None where what is beyond it is no writing."""
+    """The first word with a letter beyond ASCII; None if other characters are beyond ASCII too."""
     foreign = set(re.findall(r"[^\x00-\x7f]", text))
     if not foreign or not all(letter.isalpha() or letter in "°’‘“”–—§\xa0" for letter in foreign):
         return None

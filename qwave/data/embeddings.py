@@ -1,4 +1,4 @@
-"""Labelled embeddings, and parts of them.
+"""Sets of labelled embeddings, and subsets of their rows and classes.
 
 Shapes: n clips, d features.
 """
@@ -20,26 +20,26 @@ from qwave.config import DataError, nearest
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingSet:
-    """Labelled embeddings, checked.
+    """Checked embeddings with labels.
 
-    What leaves this package is of one form, whatever it was read from: code below takes rows of x
-    to lie one after another in memory, so anything else is refused here, where sets are made.
+    All sets have one form, whatever they were read from: other code relies on rows of x that
+    follow each other in memory, so that other arrays are refused when a set is made.
 
     Attributes:
-        x: float32 [n, d], finite, in C order.
-        y: int64 [n], classes 0 to ``len(class_names) - 1``, each present.
+        x: Features, float32 [n, d], finite, in C order.
+        y: Classes, int64 [n], 0 to ``len(class_names) - 1``, each present.
         fold: Official fold of each clip [n] (whole numbers), or None.
         group: Recording of each clip [n] (numbers or strings), or None.
-        class_names: One name a class.
-        names: One name a clip.
-        digest: 16 hexadecimal digits over all of the above.
-        encoder: What made x from audio, ``name@digest`` (`qwave.audio.encoder_identity`); empty
-            where the file does not say.
-        feature_names: What a table calls its features, d texts; empty where they have no names.
+        class_names: Name of each class.
+        names: Name of each clip.
+        digest: 16 hexadecimal digits over features, labels, folds, recordings and names.
+        encoder: Encoder that made x from audio, ``name@digest`` (`qwave.audio.encoder_identity`);
+            empty where that is not known.
+        feature_names: Names of the features in a table, d texts; empty where they have no names.
 
     Raises:
-        DataError: x or y is of another type, shape or order in memory; `embeddings_from_arrays`
-            takes these and makes them so.
+        DataError: x or y has another type, shape or order in memory; `embeddings_from_arrays`
+            makes a set of such arrays.
     """
 
     x: np.ndarray
@@ -74,11 +74,11 @@ class EmbeddingSet:
 
 
 def require_embeddings(data: object, caller: str) -> None:
-    """Refuse what is no `EmbeddingSet`, and say which function makes one of it.
+    """Refuse a value that is no `EmbeddingSet`, and name the function that makes one of it.
 
     Args:
-        data: What a caller gave as embeddings.
-        caller: The function that was called, for the message.
+        data: Value that was given as embeddings.
+        caller: Name of the function that was called, for the message.
 
     Raises:
         DataError: The value is no `EmbeddingSet`.
@@ -106,13 +106,13 @@ def is_encoder_identity(text: str) -> bool:
 
 
 def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
-    """These rows [m] as a set of their own, with a digest of its own.
+    """A set of the given rows [m], with a digest of its own.
 
     Raises:
         DataError: A class is left without clips.
     """
     require_embeddings(data, "take_rows")
-    # A slice with a step is a view, whose rows do not lie one after another.
+    # A slice with a step is a view, whose rows do not follow each other in memory.
     x, y = np.ascontiguousarray(data.x[rows]), np.ascontiguousarray(data.y[rows])
     missing = set(range(data.num_classes)) - set(y.tolist())
     if missing:
@@ -126,10 +126,10 @@ def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
 
 
 def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet:
-    """The clips of these classes, relabelled 0 to k - 1 in the order that `data` has them in.
+    """A set of the clips of some classes, relabelled 0 to k - 1 in their order in `data`.
 
     Raises:
-        DataError: A class is unknown, or named twice, or fewer than two are left.
+        DataError: A class is unknown or named twice, or fewer than two classes are left.
     """
     require_embeddings(data, "take_classes")
     for name in class_names:
@@ -145,7 +145,7 @@ def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet
         raise DataError(f"at least 2 classes must be left, but got {len(kept)}")
     rows = np.flatnonzero(np.isin(data.y, kept))
     names = tuple(data.class_names[label] for label in kept)
-    # Labels of the others mean nothing; their clips are not taken.
+    # Labels of clips of other classes mean nothing; these clips are not taken.
     y = np.searchsorted(kept, data.y).astype(np.int64)
     return take_rows(dataclasses.replace(data, y=y, class_names=names), rows)
 

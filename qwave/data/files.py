@@ -1,4 +1,4 @@
-"""A file of embeddings becomes an `EmbeddingSet`, or an error that says which row and column."""
+"""A file of embeddings becomes an `EmbeddingSet`, or an error that names the row and column."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def load_embeddings(
             ``category``, ``fold``, ``group``, and one column a feature, or one column of a
             ``.parquet`` file that holds all of them as a list.
         feature_columns: Names of a table's features, or one string that the names of all features
-            begin with; None: every column that nothing says something else of.
+            begin with; None: every column whose name means nothing else.
 
-    Columns by other people's names (``target``, ``Fold``, ``speaker``, ``filename``) are used for
-    what they are where that is certain, with a note where it is not plain. What is neither
+    Columns with other common names (``target``, ``Fold``, ``speaker``, ``filename``) are used for
+    their role if it is certain, with a warning if it is not obvious. A column that is neither
     certainly a feature nor certainly something else, such as an index or a second label, is
-    refused unless `feature_columns` lists the features. A note names the columns that are not
+    refused unless `feature_columns` lists the features. A warning names the columns that are not
     used.
 
-    Folds and recordings that the file does not hold are read from the clips' names where these
-    are in a published form (`parse_clip_name`). Labels that are not 0 to n-1 are mapped in
-    ascending order, with a warning.
+    Folds and recordings that the file does not hold are read from the clips' names if these are
+    in a published form (`parse_clip_name`). Labels that are not 0 to k-1 are mapped in ascending
+    order, with a warning.
 
     Raises:
         DataError: The file is missing, empty, corrupt, or holds values that cannot be used.
@@ -67,7 +67,7 @@ def load_embeddings(
 
 
 def _require_file(file: Path, source: str, suffix: str) -> None:
-    """Refuse what is no regular file of a known suffix: a pipe would be waited for, for ever."""
+    """Refuse all but regular files of a known suffix: a pipe could block the reader for ever."""
     try:
         exists, is_file = file.exists(), file.is_file()
         size = file.stat().st_size if is_file else 0

@@ -1,4 +1,4 @@
-"""What a file is by its bytes, and how much memory there is."""
+"""The kind of a file, known by its bytes, and the memory that reading it may take."""
 
 from __future__ import annotations
 
@@ -7,39 +7,46 @@ from pathlib import Path
 
 from qwave.config import DataError
 
-_HEAD = 512
-_ZIP = b"PK\x03\x04"
-_KINDS = (
-    (b"PAR1", "parquet", "a Parquet file; give it the suffix .parquet"),
+_HEAD = 512  # bytes at the beginning of a file that tell its kind
+# Beginnings of text, in lower case and without spaces before it.
+_TEXTS = (
+    (
+        (b"version https://git-lfs",),
+        "a Git LFS pointer, which only names the data; fetch them with `git lfs pull`",
+    ),
+    (
+        (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body"),
+        "a web page (HTML or XML), not the data; the download gave a page in its place, perhaps "
+        "one that asks to sign in; download it again",
+    ),
+    ((b"{", b"[{"), "JSON; write a table or a .npz file instead"),
+)
+_BYTES = (
+    (b"PK\x05\x06", "an empty zip archive: it holds nothing"),
     (
         b"\x93NUMPY",
-        "npy",
         "a .npy file, which holds one array and no labels; write both into a .npz file: "
         "numpy.savez(FILE, x=numpy.load(THIS), y=LABELS)",
     ),
-    (b"\x1f\x8b", "gzip", "compressed by gzip; unpack it first (gunzip)"),
-    (b"\xfd7zXZ", "xz", "compressed by xz; unpack it first (unxz)"),
-    (b"BZh", "bzip2", "compressed by bzip2; unpack it first (bunzip2)"),
-    (b"7z\xbc\xaf", "7z", "a 7z archive; unpack it first"),
-    (b"SQLite format 3\x00", "sqlite", "an SQLite database; export the table as CSV"),
-    (b"\x89HDF", "hdf5", "an HDF5 file; write its arrays into a .npz file with numpy.savez"),
-    (
-        b"\xd0\xcf\x11\xe0",
-        "xls",
-        "an old Excel workbook; save it as CSV UTF-8 in Excel, and use that",
-    ),
-    (b"ARROW1", "feather", "a Feather file; write it as Parquet: frame.to_parquet(FILE)"),
-    (b"%PDF", "pdf", "a PDF document, not the data"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it first (gunzip)"),
+    (b"\xfd7zXZ", "compressed by xz; unpack it first (unxz)"),
+    (b"BZh", "compressed by bzip2; unpack it first (bunzip2)"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (b"SQLite format 3\x00", "an SQLite database; export the table as CSV"),
+    (b"\x89HDF", "an HDF5 file; write its arrays into a .npz file with numpy.savez"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save it as CSV UTF-8 in Excel, and use that"),
+    (b"ARROW1", "a Feather file; write it as Parquet: frame.to_parquet(FILE)"),
+    (b"%PDF", "a PDF document, not the data"),
 )
 
 
 def refuse_other_kinds(file: Path, source: str, expected: str) -> None:
-    """Refuse a file that certainly is of another kind than its name says.
+    """Refuse a file that is certainly of another kind than its name.
 
     Args:
         file: A regular file that is not empty.
-        source: Where it is: the beginning of every message.
-        expected: ``zip``, ``parquet`` or ``text``.
+        source: Name of the file; every message begins with it.
+        expected: Kind that the file must have: ``zip``, ``parquet`` or ``text``.
 
     Raises:
         DataError: The file is a Git LFS pointer, a web page, a download that was cut off, or of
@@ -54,13 +61,12 @@ def refuse_other_kinds(file: Path, source: str, expected: str) -> None:
             tail = stream.read(4)
     except OSError as error:
         raise DataError(f"{source} cannot be opened: {error.strerror or error}") from error
-    found = _kind(head, tail)
-    if found and found[0] != expected:
-        raise DataError(f"{source} cannot be read as a {what}: it is {found[1]}")
+    if found := _other_kind(head, tail, expected):
+        raise DataError(f"{source} cannot be read as a {what}: it is {found}")
 
 
 def memory_bytes() -> int | None:
-    """Memory of this machine; None where the system does not say."""
+    """Memory of this machine in bytes; None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on Windows
@@ -68,7 +74,12 @@ def memory_bytes() -> int | None:
 
 
 def require_memory(n_bytes: int, source: str, what: str) -> None:
-    """Refuse what would take more than half of this machine's memory.
+    """Refuse to read data that would take more than half of this machine's memory.
+
+    Args:
+        n_bytes: Memory that reading would take.
+        source: Name of the file; the message begins with it.
+        what: The data, for the message.
 
     Raises:
         DataError: More than half of the memory would be needed.
@@ -82,31 +93,20 @@ def require_memory(n_bytes: int, source: str, what: str) -> None:
         )
 
 
-def _kind(head: bytes, tail: bytes) -> tuple[str, str] | None:
-    """A name and what to say; None where the bytes are of no kind that is known here."""
+def _other_kind(head: bytes, tail: bytes, expected: str) -> str | None:
+    """What a file is that is certainly not of the expected kind; None where it may be."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"version https://git-lfs"):
-        return "lfs", (
-            "a Git LFS pointer, which only names the data; fetch them with `git lfs pull`"
-        )
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
-        return "html", (
-            "a web page (HTML or XML), not the data; the download gave a page in its place, "
-            "perhaps one that asks to sign in; download it again"
-        )
-    if text.startswith((b"{", b"[{")):
-        return "json", "JSON; write a table or a .npz file instead"
-    if head.startswith(_ZIP):
+    for starts, description in _TEXTS:
+        if text.startswith(starts):
+            return description
+    if head.startswith(b"PK\x03\x04"):
         if b"xl/" in head or b"[Content_Types].xml" in head:
-            return "xlsx", "an Excel workbook; save it as CSV UTF-8 in Excel, and use that"
-        return "zip", "a zip archive, as .npz files are; give it the suffix .npz, or unpack it"
-    if head.startswith(b"PK\x05\x06"):
-        return "empty zip", "an empty zip archive: it holds nothing"
-    for magic, kind, said in _KINDS:
-        if head.startswith(magic):
-            if kind == "parquet" and tail != b"PAR1":
-                return "cut off", (
-                    "a Parquet file without its end; the download was cut off: download it again"
-                )
-            return kind, said
-    return None
+            return "an Excel workbook; save it as CSV UTF-8 in Excel, and use that"
+        if expected != "zip":
+            return "a zip archive, as .npz files are; give it the suffix .npz, or unpack it"
+        return None
+    if head.startswith(b"PAR1"):
+        if tail != b"PAR1":
+            return "a Parquet file without its end; the download was cut off: download it again"
+        return None if expected == "parquet" else "a Parquet file; give it the suffix .parquet"
+    return next((kind for magic, kind in _BYTES if head.startswith(magic)), None)

@@ -24,8 +24,8 @@ class LabelColumn(NamedTuple):
     """A column, or an array, that could be the label.
 
     Attributes:
-        name: What it is called where it was read.
-        values: Numbers or strings [n]; what is missing is NaN or None.
+        name: Name of the column or array.
+        values: Numbers or strings [n]; a missing value is NaN or None.
     """
 
     name: str
@@ -33,12 +33,12 @@ class LabelColumn(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """The label of every row, from one column or several that say the same.
+    """The label of every row, from one column or several that agree.
 
     Attributes:
         values: Whole numbers or strings [n], as `class_codes` takes them.
         label_of: Names by class id, from a second column; empty where there is none.
-        left_out: Names of the columns that say the same once more.
+        left_out: Names of the other columns, which repeat the label.
     """
 
     values: np.ndarray
@@ -47,7 +47,7 @@ class Labels(NamedTuple):
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number that an int64 holds, in whatever type."""
+    """Whether a value of any type is a whole number in the range of int64."""
     if isinstance(value, np.datetime64 | np.timedelta64):
         return False
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
@@ -66,7 +66,7 @@ def is_number(value: object) -> bool:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a cell holds nothing: None, or a number that is none."""
+    """Whether a cell is missing: None, NaN, or pandas' NA."""
     try:
         return value is None or bool(value != value)
     except TypeError:  # pandas' own NA compares as neither
@@ -76,12 +76,12 @@ def is_missing(value: object) -> bool:
 
 
 def is_empty(value: object) -> bool:
-    """Whether a cell holds nothing, or an empty text."""
+    """Whether a cell is missing or an empty text."""
     return is_missing(value) or (isinstance(value, str) and not value)
 
 
 def as_text(values: np.ndarray, what: str) -> np.ndarray:
-    """Bytes become text, by UTF-8; strings lose the spaces around them; all else stays.
+    """Values with bytes decoded from UTF-8 and strings stripped; all other values stay.
 
     Raises:
         DataError: Bytes are no UTF-8; `what` begins the message.
@@ -91,33 +91,33 @@ def as_text(values: np.ndarray, what: str) -> np.ndarray:
     if values.dtype.kind not in "UO":
         return values
     cleaned = np.empty(values.shape, object)
-    for place, value in enumerate(values.flat):
+    for row, value in enumerate(values.flat):
         if isinstance(value, bytes):
             try:
                 value = value.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{what}, row {place}: the bytes {value!r} are no text in UTF-8; write "
+                    f"{what}, row {row}: the bytes {value!r} are no text in UTF-8; write "
                     "strings: array.astype(str)"
                 ) from error
-        cleaned.flat[place] = value.strip() if isinstance(value, str) else value
+        cleaned.flat[row] = value.strip() if isinstance(value, str) else value
     return cleaned
 
 
 def choose_labels(
     columns: Sequence[LabelColumn], source: str, lines: Sequence[int], remedy: str = "drop it"
 ) -> Labels:
-    """The label, where several columns could be it.
+    """The label, from one or several columns that could be the label.
 
     Args:
-        columns: The most certain one first. A later one must go with it one to one, and then
-            names the classes if the first holds numbers, or is left out.
-        source: Where they are from: the beginning of every message.
-        lines: Place of each row for messages, [n].
+        columns: Columns, the most certain one first. Every later column must agree with it one to
+            one; it then names the classes if the first holds numbers, or else is left out.
+        source: Name of the table; every message begins with it.
+        lines: Number of each row in messages, [n].
         remedy: What to do with a column that is not the label, for messages.
 
     Raises:
-        DataError: Two of them do not go together one to one, or a cell is empty.
+        DataError: Two columns do not agree one to one, or a cell is empty.
     """
     first, *others = columns
     label_of: dict[int, str] = {}
@@ -144,30 +144,33 @@ def class_codes(
     label_of: Mapping[int, str] | None = None,
     lines: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as 0 to k-1, int64 [n], and the classes' names.
+    """Labels as whole numbers 0 to k-1, int64 [n], and the classes' names.
 
     Args:
         values: Whole numbers from 0, which are mapped in ascending order, with a warning where
             they have gaps; or strings, which become classes in alphabetical order.
-        source: Where they are from: the beginning of every message.
-        class_names: One name a class, or one for each number from 0.
+        source: Name of the data; every message begins with it.
+        class_names: One name a class, or one name for each number from 0.
         label_of: Names by class id.
-        lines: Place of each row for messages; by default rows count from 0.
+        lines: Number of each row in messages; by default rows count from 0.
 
     Raises:
-        DataError: A label is neither, or empty; there is one class only; or two classes have one
-            name.
+        DataError: A label is neither a whole number nor a string, or is empty; there is one class
+            only; or two classes have one name.
     """
-    places = range(len(values)) if lines is None else lines
-    is_text = [isinstance(value, str) for value in values]
-    if any(is_text) and all(
-        text or is_missing(value) for text, value in zip(is_text, values, strict=True)
-    ):
-        _refuse_empty(values, source, places)
+    lines = range(len(values)) if lines is None else lines
+    has_text = any(isinstance(value, str) for value in values)
+    if has_text and all(isinstance(value, str) or is_missing(value) for value in values):
+        for line, value in zip(lines, values, strict=True):
+            if is_empty(value):
+                raise DataError(
+                    f"{source}, row {line}: the label is empty; write the clip's class, or leave "
+                    "the row out"
+                )
         found, y = np.unique(values.astype(str), return_inverse=True)
         names = [str(value) for value in found]
     else:
-        found, y = np.unique(_whole_labels(values, source, places), return_inverse=True)
+        found, y = np.unique(_whole_labels(values, source, lines), return_inverse=True)
         names = [str(value) for value in found]
         if len(found) > 1:
             names = _class_names(found, class_names, label_of or {}, source)
@@ -218,20 +221,11 @@ def _hashable(value: Any) -> Any:
 
 
 def feature_key(source: str) -> str:
-    """How `feature_columns` is given for data of this source, for messages."""
+    """The name of `feature_columns` in messages: a key of a sweep, or an argument in Python."""
     return "data.feature_columns" if source.startswith("data.path") else "feature_columns"
 
 
-def _refuse_empty(values: np.ndarray, source: str, places: Sequence[int]) -> None:
-    for line, value in zip(places, values, strict=True):
-        if is_empty(value):
-            raise DataError(
-                f"{source}, row {line}: the label is empty; write the clip's class, or leave the "
-                "row out"
-            )
-
-
-def _whole_labels(values: np.ndarray, source: str, places: Sequence[int]) -> np.ndarray:
+def _whole_labels(values: np.ndarray, source: str, lines: Sequence[int]) -> np.ndarray:
     if values.dtype.kind in "mMcV":
         raise DataError(
             f"{source}: class labels must be whole numbers from 0 or strings, but are of type "
@@ -239,7 +233,7 @@ def _whole_labels(values: np.ndarray, source: str, places: Sequence[int]) -> np.
         )
     bad = [
         (line, value)
-        for line, value in zip(places, values, strict=True)
+        for line, value in zip(lines, values, strict=True)
         if not is_whole(value) or int(value) < 0
     ]
     if bad:
@@ -277,7 +271,7 @@ def _class_names(
 
 
 def _refuse_one_name(found: np.ndarray, names: Sequence[str], source: str) -> None:
-    """A prediction says a name: two classes of one name could not be told apart."""
+    """Refuse two classes of one name: a prediction names its class, which must be clear."""
     id_of: dict[str, int] = {}
     for class_id, name in zip(found.tolist(), names, strict=True):
         other = id_of.setdefault(name, class_id)

@@ -1,8 +1,8 @@
-"""What gives a class away that will not be there when the model is used.
+"""Leaks: what gives a class away in this data, but not when the model is used.
 
-A label or a row number among the features, a drift of the recordings in the order in which they
-were made class by class, the same clip on both sides of a split: each makes scores that mean
-nothing, and none of it shows in them. The probe is cheap and misses what is subtle.
+A label or a row number among the features, a drift of recordings that were made class by class,
+the same clip on both sides of a split: each makes scores that mean nothing, and none of it shows
+in the scores. The probe is cheap, and misses subtle leaks.
 
 Notation: n clips, m sampled clips, d features.
 """
@@ -16,34 +16,34 @@ import numpy as np
 from qwave.data.embeddings import EmbeddingSet
 from qwave.data.folds import Fold
 
-_MOST_ROWS = 2000  # sampled for the columns: sorting 1536 columns of so many takes half a second
+_MOST_ROWS = 2000  # sampled rows: sorting 1536 columns of 2000 rows takes half a second
 _BLOCK = 128  # columns that are sorted at a time
 _SEED = 0
-_GIVEN_AWAY = 0.9  # skill of a column that nearly gives the classes away
-_ORDINARY = 0.6  # skill that columns beside it may have: more, and the classes are just easy
-_DRIFTING = 0.5  # skill of a column that follows the order of the rows
-_IN_ORDER = 0.9  # rank correlation with the order of the rows, within classes
-_FEWEST_ROWS = 20  # with fewer, some column separates the classes by luck
-_FEWEST_REPEATS = 10  # clips, beside the first of each class, that must bear a column out
-_SHOWN = 5
+_GIVEN_AWAY = 0.9  # least skill of a column that nearly gives the classes away
+_ORDINARY = 0.6  # skill below which the other columns must stay: above it, classes are easy
+_DRIFTING = 0.5  # least skill of a column that follows the order of the rows
+_IN_ORDER = 0.9  # least rank correlation with the order of the rows, within classes
+_FEWEST_ROWS = 20  # with fewer rows, some column separates the classes by luck
+_FEWEST_REPEATS = 10  # clips, besides the first of each class, that must confirm a column
+_SHOWN = 5  # columns named in a message
 
 
 def find_leaks(data: EmbeddingSet, folds: Sequence[Fold]) -> tuple[str, ...]:
-    """Sentences that name suspicious columns and rows, what they do to scores, and what to do.
+    """Messages about suspicious columns and rows: which ones, the effect on scores, the remedy.
 
-    Columns are judged by the skill of a nearest-neighbour classifier that sees one column only, on
-    clips of other folds: 0 is that of guessing the commonest class, 1 is never wrong. Named are
-    those that reach 0.9 where ordinary columns stay below 0.6 (many strong features are just easy
-    classes); those whose values stand for the classes one to one; and those that follow the order
-    of the rows, within each class too, where rows are sorted by class. Of more than 2,000 clips
-    2,000 are drawn, by a fixed seed.
+    A column is judged by the skill of a nearest-neighbour classifier that is given this column
+    only, on clips of other folds: skill 0 is guessing the commonest class, 1 is never wrong. A
+    message names columns that reach 0.9 while ordinary columns stay below 0.6 (many strong
+    features mean that the classes are easy); columns with one value for all clips of a class; and
+    columns that follow the order of the rows, also within each class, if the rows are sorted by
+    class. At most 2,000 clips are used, drawn by a fixed seed.
 
-    Rows are named that are equal to each other in every feature, and names that stand on both
-    sides of a split or at two classes.
+    Other messages name rows that are equal in every feature, and names of clips that are on both
+    sides of a split or in two classes.
 
     Args:
         data: Embeddings with labels.
-        folds: As `make_folds` made them.
+        folds: Folds of these embeddings, made by `make_folds`.
     """
     return (
         *_column_leaks(data, folds),
@@ -70,7 +70,7 @@ def _column_leaks(data: EmbeddingSet, folds: Sequence[Fold]) -> Iterator[str]:
     strong = (skill >= _GIVEN_AWAY) & ~of_class & ~in_order
     others = skill[~strong & ~of_class & ~in_order]
     ordinary = max(float(others.max()), 0.0) if len(others) else 1.0
-    # As many as a table may have beside its features; more are features, of easy classes.
+    # A table may have this many columns besides its features; more are features of easy classes.
     is_few = strong.sum() <= max(1, min(_SHOWN, x.shape[1] // 4))
     advice = (
         "if that was not measured on the clips, scores are worth nothing; leave it out of the "
@@ -92,7 +92,7 @@ def _column_leaks(data: EmbeddingSet, folds: Sequence[Fold]) -> Iterator[str]:
 
 
 def _columns(is_named: np.ndarray, feature_names: Sequence[str]) -> str:
-    """The beginning of a sentence about columns: by name, or by number where they have none."""
+    """The beginning of a sentence about columns, by their names, else by their numbers."""
     numbers = np.flatnonzero(is_named).tolist()
     shown = [repr(feature_names[n]) if feature_names else str(n) for n in numbers[:_SHOWN]]
     listed = ", ".join(shown) + (", ..." if len(numbers) > _SHOWN else "")
@@ -105,10 +105,11 @@ def _columns(is_named: np.ndarray, feature_names: Sequence[str]) -> str:
 
 
 def _skills(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Skill [d] of each column of x [m, d]: clips of a half told by the nearest of the other.
+    """Skill [d] of each column of x [m, d].
 
-    (accuracy - a) / (1 - a), with a the share of the commonest class. Clips whose class the other
-    half lacks are not asked about; 0 where nothing can be.
+    Each clip gets the class of the nearest clip in the other half. The skill is
+    (accuracy - a) / (1 - a), with a the share of the commonest class. Clips whose class is not in
+    both halves are left out; without any other clips the skill is 0.
     """
     both = np.intersect1d(y[half], y[~half])
     is_asked = np.isin(y, both)
@@ -124,22 +125,22 @@ def _skills(x: np.ndarray, y: np.ndarray, half: np.ndarray) -> np.ndarray:
         for side in (half, ~half):
             is_known = ~side[order]
             nearest = _nearest_known(values, is_known)
-            told = np.take_along_axis(y[order], nearest, axis=1)
-            right |= (told == y[order]) & ~is_known
+            predicted = np.take_along_axis(y[order], nearest, axis=1)
+            right |= (predicted == y[order]) & ~is_known
         is_counted = is_asked[order]
         accuracy[start : start + _BLOCK] = (right & is_counted).sum(axis=1) / is_asked.sum()
     return (accuracy - guess) / (1 - guess)
 
 
 def _nearest_known(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:
-    """Place in its row of the known value that is nearest to each of sorted values [k, m].
+    """Index in its row of the known value nearest to each of the sorted values [k, m].
 
-    Of two that are as near the left one is taken. Each row has a known value.
+    Of two equally near values the left one is taken. Each row must have a known value.
     """
     last = values.shape[1] - 1
-    place = np.arange(last + 1)
-    left = np.maximum.accumulate(np.where(is_known, place, -1), axis=1)
-    right = np.minimum.accumulate(np.where(is_known, place, last + 1)[:, ::-1], axis=1)[:, ::-1]
+    index = np.arange(last + 1)
+    left = np.maximum.accumulate(np.where(is_known, index, -1), axis=1)
+    right = np.minimum.accumulate(np.where(is_known, index, last + 1)[:, ::-1], axis=1)[:, ::-1]
     has_left, has_right = left >= 0, right <= last
     left, right = np.maximum(left, 0), np.minimum(right, last)
     below = values - np.take_along_axis(values, left, axis=1)
@@ -149,9 +150,9 @@ def _nearest_known(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:
 
 
 def _are_of_class(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Columns of x [m, d] with one value for all clips of a class, not for all clips, bool [d].
+    """Whether a column of x [m, d] has one value a class, but not one for all clips: bool [d].
 
-    Classes with one clip say nothing.
+    Classes with one clip are left out.
     """
     is_repeated = np.bincount(y)[y] > 1
     x, y = x[is_repeated], y[is_repeated]
@@ -172,19 +173,19 @@ def _drifts(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
     total, spread, spread_rows = np.zeros(x.shape[1]), np.zeros(x.shape[1]), 0.0
     for label in np.unique(y):
         is_label = y == label
-        place = _centred_ranks(rows[is_label][:, None])
+        row_ranks = _centred_ranks(rows[is_label][:, None])
         ranks = _centred_ranks(x[is_label])
-        total += (ranks * place).sum(axis=0)
+        total += (ranks * row_ranks).sum(axis=0)
         spread += (ranks**2).sum(axis=0)
-        spread_rows += float((place**2).sum())
+        spread_rows += float((row_ranks**2).sum())
     correlation: np.ndarray = np.abs(total) / np.sqrt(np.maximum(spread * spread_rows, 1))
     return correlation
 
 
 def _centred_ranks(x: np.ndarray) -> np.ndarray:
-    """Ranks of each column of x [m, d] about their mean; columns without a spread have none.
+    """Ranks of each column of x [m, d] minus their mean; 0 for a column of equal values.
 
-    Equal values are ranked as they come: rows come in random order.
+    Equal values are ranked in the order of the rows, which is random.
     """
     ranks = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0) - (len(x) - 1) / 2
     return np.where(x.max(axis=0) > x.min(axis=0), ranks, 0.0)
@@ -197,7 +198,8 @@ def _equal_rows(data: EmbeddingSet, folds: Sequence[Fold]) -> Iterator[str]:
         return
     crossing = _crossing(contents, folds)
     torn = _torn(contents, data.y)
-    pair = (crossing or torn or _pairs(contents, is_twin))[0]
+    twins = np.flatnonzero(contents == contents[is_twin.argmax()])
+    pair = (*crossing, *torn, (int(twins[0]), int(twins[1])))[0]
     what = (
         f"{is_twin.sum()} of {len(data.y)} clips equal another one in every feature "
         f"({_named(data, *pair)})"
@@ -236,13 +238,13 @@ def _equal_names(data: EmbeddingSet, folds: Sequence[Fold]) -> Iterator[str]:
 
 
 def _ids(values: Sequence[object]) -> np.ndarray:
-    """Equal values to equal numbers from 0, int64 [n]."""
+    """Whole numbers from 0, int64 [n]: equal for equal values."""
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values])
 
 
 def _crossing(ids: np.ndarray, folds: Sequence[Fold]) -> list[tuple[int, int]]:
-    """Rows that are tested, each with the first of its fold's training rows of the same id."""
+    """Tested rows with the id of a training row of their fold, each with the first such row."""
     pairs: list[tuple[int, int]] = []
     for fold in folds:
         known, first = np.unique(ids[fold.train], return_index=True)
@@ -254,27 +256,21 @@ def _crossing(ids: np.ndarray, folds: Sequence[Fold]) -> list[tuple[int, int]]:
 
 
 def _torn(ids: np.ndarray, y: np.ndarray) -> list[tuple[int, int]]:
-    """Rows whose id also stands at another class than theirs, each with the first such row."""
-    is_torn = np.bincount(np.unique(np.stack([ids, y]), axis=1)[0], minlength=len(ids))[ids] > 1
-    rows = np.flatnonzero(is_torn).tolist()
+    """Rows whose id also has a row of another class, each with the first such row."""
     first: dict[int, dict[int, int]] = {}
-    for row in rows:
-        first.setdefault(ids[row], {}).setdefault(y[row], row)
+    for row, (own, label) in enumerate(zip(ids.tolist(), y.tolist(), strict=True)):
+        first.setdefault(own, {}).setdefault(label, row)
     return [
-        (row, next(other for label, other in first[ids[row]].items() if label != y[row]))
-        for row in rows
+        (row, next(other for label, other in first[own].items() if label != y[row]))
+        for row, own in enumerate(ids.tolist())
+        if len(first[own]) > 1
     ]
 
 
-def _pairs(ids: np.ndarray, is_twin: np.ndarray) -> list[tuple[int, int]]:
-    """The first row that has an equal, and that."""
-    row = int(np.flatnonzero(is_twin)[0])
-    return [(row, int(np.flatnonzero(ids == ids[row])[1]))]
-
-
-def _named(data: EmbeddingSet, row: int, other: int) -> str:
-    places = [
-        f"{data.names[place]!r}, row {place}, {data.class_names[data.y[place]]!r}"
-        for place in sorted((row, other))
+def _named(data: EmbeddingSet, *pair: int) -> str:
+    """The two rows of a pair by name, number and class, for a message."""
+    clips = [
+        f"{data.names[row]!r}, row {row}, {data.class_names[data.y[row]]!r}"
+        for row in sorted(pair)
     ]
-    return f"first: {' and '.join(places)}"
+    return f"first: {' and '.join(clips)}"

@@ -1,4 +1,4 @@
-"""What published file names say about a clip: its official fold and its recording.
+"""The official fold and the recording of a clip, read from file names in a published form.
 
 ESC-50 and ESC-10 (Piczak 2015): ``{fold}-{recording}-{take}[-{target}].{ext}``.
 UrbanSound8K (Salamon et al. 2014): ``{fsID}-{classID}-{occurrence}-{slice}.{ext}`` in folders
@@ -16,17 +16,17 @@ _FOLDER = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
 
 
 class ClipName(NamedTuple):
-    """What a name says; None where it says nothing."""
+    """Fold and recording that a name holds; None for each that it does not hold."""
 
     fold: int | None
     recording: str | None
 
 
 def parse_clip_name(name: str, folder: str = "") -> ClipName:
-    """Fold and recording of a clip, from its file name and its folder's name.
+    """Fold and recording of a clip, from its file name and the name of its folder.
 
-    A name in neither published form says nothing about the recording; a folder such as ``fold3``
-    still gives the fold. The fold in an ESC name wins over the folder's.
+    A name in neither published form has no recording; a folder such as ``fold3`` still gives the
+    fold. The fold in an ESC name is taken before that of the folder.
     """
     basename = name.replace("\\", "/").rsplit("/", 1)[-1]
     in_folder = _FOLDER.fullmatch(folder.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 import zipfile
-import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -13,11 +12,11 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from qwave.config import DataError, nearest
-from qwave.data.column_names import could_split, plain_name, role_of
+from qwave.data.columns import could_split, plain_name, role_of
 from qwave.data.kinds import refuse_other_kinds, require_memory
 from qwave.data.labels import LabelColumn, as_text, choose_labels
 
-# First name: ours. The others: the same thing in other people's files.
+# The first name is the documented one; the others have the same meaning in other files.
 _KEYS = {
     "x": ("x", "X", "embeddings", "features"),
     "y": ("y", "labels", "label", "target", "class_id"),
@@ -27,17 +26,12 @@ _KEYS = {
     "class_names": ("class_names", "classes"),
     "encoder": ("encoder",),
 }
-# Names that say the same without case and ``_``; they count where none of those above is there.
+# Plain names with the meaning of class_names, read if there is no array by the names above.
 _CLASS_NAMES = ("classnames", "labelnames", "targetnames")
-# What zipfile, zlib, bz2, lzma and numpy raise at damaged files.
-_DAMAGED = (
-    *(OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError),
-    *(RuntimeError, NotImplementedError, MemoryError, OverflowError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, ImportError),
-)
-# Numbers compress to a half or a tenth. What unpacks to so many times its length is no data.
+# Numbers compress to a half or a tenth. What unpacks to 100 times its length is no data, and can
+# do harm from 256 MiB on.
 _LARGEST_RATIO = 100
-_SMALL_BYTES = 2**28  # below this it does no harm
+_SMALL_BYTES = 2**28
 
 
 class _Header(NamedTuple):
@@ -53,7 +47,7 @@ class _Header(NamedTuple):
 def read_npz(file: Path, source: str) -> dict[str, Any]:
     """The arrays of a ``.npz`` file that are needed, for `checked_embeddings`.
 
-    Others are not read. Nothing is unpickled. Two arrays of one meaning must say the same.
+    Other arrays are not read. Nothing is unpickled. Two arrays of one meaning must be equal.
 
     Raises:
         DataError: The file is damaged or of another kind, lacks x or y, or holds an array of
@@ -65,14 +59,14 @@ def read_npz(file: Path, source: str) -> dict[str, Any]:
             return _read_arrays(archive, source)
     except DataError:
         raise
-    except _DAMAGED as error:
-        is_cut_off = isinstance(error, zipfile.BadZipFile) and "not a zip" in str(error)
-        said = f"{error or type(error).__name__}"
-        if is_cut_off and _begins_as_zip(file):
-            said = "it begins as one, but its end is missing"
+    except Exception as error:  # zipfile, zlib, bz2, lzma and numpy raise errors of every kind
+        is_no_zip = isinstance(error, zipfile.BadZipFile) and "not a zip" in str(error)
+        fault = f"{error or type(error).__name__}"
+        if is_no_zip and _begins_as_zip(file):
+            fault = "it begins as one, but its end is missing"
         raise DataError(
-            f"{source} cannot be read as a .npz file: {said}; write it again with numpy.savez, or "
-            "download it again if the download was cut off"
+            f"{source} cannot be read as a .npz file: {fault}; write it again with numpy.savez, "
+            "or download it again if the download was cut off"
         ) from error
 
 
@@ -136,14 +130,14 @@ def _read_arrays(archive: zipfile.ZipFile, source: str) -> dict[str, Any]:
 
 
 def _also(name: str) -> str | None:
-    """Which of our arrays an array of another name is, where it certainly is one."""
+    """The array of `_KEYS` that an array of another name certainly is; None if it is none."""
     if plain_name(name) in _CLASS_NAMES:
         return "class_names"
     return {"fold": "fold", "group": "group", "name": "names"}.get(role_of(name) or "")
 
 
 def _foreign(held: Collection[str]) -> str | None:
-    """What other libraries wrote, by the names of its parts; None where that is not known."""
+    """Advice for an archive of another library, known by its arrays; None for other archives."""
     if {"indptr", "indices", "format"} <= set(held):
         return (
             "it is a sparse matrix of scipy, without labels; write "
@@ -158,33 +152,33 @@ def _foreign(held: Collection[str]) -> str | None:
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, source: str) -> _Header:
-    """Type and shape of an array, which must fit what the archive says of its length."""
-    place = f"{source}: array {name!r}"
+    """Type and shape of an array; they must agree with its length in the archive."""
+    where = f"{source}: array {name!r}"
     with archive.open(info) as stream:
         try:
             shape, dtype = _read_header(stream)
-        except (*_DAMAGED, RecursionError) as error:
+        except Exception as error:  # numpy evaluates a header's text, which may hold anything
             raise DataError(
-                f"{place} is no array as numpy writes it ({error}); write it again with "
+                f"{where} is no array as numpy writes it ({error}); write it again with "
                 "numpy.savez"
             ) from error
         length = stream.tell()
     if dtype.hasobject:
         raise DataError(
-            f"{place} holds pickled values (arrays of Python objects are refused); write "
+            f"{where} holds pickled values (arrays of Python objects are refused); write "
             f"{name}={name}.astype({'float' if name in _KEYS['x'] else 'str'})"
         )
     header = _Header(dtype, shape, info)
     n_bytes = info.file_size - length
     if dtype.itemsize == 0 or min(shape, default=0) < 0 or header.n_bytes != n_bytes:
         raise DataError(
-            f"{place} says that it is {dtype} of shape {shape}, {header.n_bytes} bytes, but the "
+            f"{where} says that it is {dtype} of shape {shape}, {header.n_bytes} bytes, but the "
             f"file holds {n_bytes} bytes for it; write it again with numpy.savez"
         )
     ratio = info.file_size / max(info.compress_size, 1)
     if ratio > _LARGEST_RATIO and info.file_size > _SMALL_BYTES:
         raise DataError(
-            f"{place} would unpack from {info.compress_size} bytes to {info.file_size} "
+            f"{where} would unpack from {info.compress_size} bytes to {info.file_size} "
             f"({dtype} of shape {shape}), which embeddings never do; write the file again with "
             "numpy.savez (which does not compress) if it is right"
         )
@@ -224,7 +218,7 @@ def _same(names: Sequence[str], arrays: dict[str, np.ndarray], source: str) -> n
 def _labels(
     names: Sequence[str], arrays: dict[str, np.ndarray], n_rows: int, source: str
 ) -> dict[str, Any]:
-    """The label, where several arrays could be it."""
+    """The label of each row, and names by class id, from one array or several that agree."""
     if len(names) == 1:
         return {"y": arrays[names[0]]}
     columns = []

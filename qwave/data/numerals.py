@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,30 +29,36 @@ _BETWEEN = "\x1f"  # stands in no cell that is a number
 
 
 class NumberColumns:
-    """Rows of numbers, as they are read."""
+    """Collects rows of numbers that are read one by one; columns are numbered from 0."""
 
     def __init__(self, names: Sequence[str], source: str) -> None:
         self._names, self._source = names, source
         self._values = array("d")
         self._n_rows = 0
-        self._point: tuple[int, int, str] | None = None  # line, column and cell of the first one
-        self._comma: tuple[int, int, str] | None = None
-        self._is_decimal = False  # a comma that can only be decimal was met
-        self._booleans: dict[int, int] = {}  # column to number of rows
+        # Line, column and text of the first number with a point, and with a comma.
+        self._first: dict[str, tuple[int, int, str]] = {}
+        self._is_decimal = False  # whether a number has a comma that can only be decimal
+        self._booleans: Counter[int] = Counter()  # rows that are true or false, by column
 
     def add(self, line: int, cells: Sequence[str]) -> None:
+        """Add the cells [d] of one row, which begins on `line`.
+
+        Raises:
+            DataError: A cell is no number, or decimal points and commas are mixed.
+        """
         joined, numbers = _BETWEEN.join(cells), cells
-        if "." in joined and self._point is None:
-            self._point = self._first(line, cells, ".")
-        if "," in joined and self._comma is None:
-            self._comma = self._first(line, cells, ",")
-        if self._comma is not None and self._point is not None:
-            raise self._mixed(self._comma, self._point)
-        if "," in joined and self._comma is not None:
-            if not self._is_decimal:
-                self._is_decimal = any(
-                    "," in cell and not _THOUSANDS.fullmatch(cell) for cell in cells
-                )
+        for mark in ".,":
+            if mark in joined and mark not in self._first:
+                for column, cell in enumerate(cells):
+                    if mark in cell and _DIGITS.fullmatch(cell):  # words may hold marks as well
+                        self._first[mark] = line, column, cell.strip()
+                        break
+        if len(self._first) == 2:
+            raise self._mixed()
+        if "," in joined and "," in self._first:
+            self._is_decimal = self._is_decimal or any(
+                "," in cell and not _THOUSANDS.fullmatch(cell) for cell in cells
+            )
             numbers = [cell.replace(",", ".") for cell in cells]
         self._n_rows += 1
         # Python's float takes "1_000" and digits of any script as well.
@@ -74,11 +81,15 @@ class NumberColumns:
         )
 
     def finish(self) -> np.ndarray:
-        """All rows, float64 [n, d]."""
+        """All rows, float64 [n, d]; empty cells are NaN.
+
+        Raises:
+            DataError: Commas may be decimal or separators, or a column is only partly boolean.
+        """
         if not self._n_rows:
             return np.zeros((0, len(self._names)))
-        if self._comma is not None and not self._is_decimal:
-            line, column, cell = self._comma
+        if "," in self._first and not self._is_decimal:
+            line, column, cell = self._first[","]
             raise DataError(
                 f"{self._cell(line, column)}: {cell!r} may be one number with a separator of "
                 "thousands, or a decimal comma; write numbers with a decimal point, and without "
@@ -95,22 +106,14 @@ class NumberColumns:
     def _cell(self, line: int, column: int) -> str:
         return f"{self._source}, row {line}, column {self._names[column]!r}"
 
-    def _first(self, line: int, cells: Sequence[str], mark: str) -> tuple[int, int, str] | None:
-        """The first number with a mark in it; words may have such marks as well."""
-        for column, cell in enumerate(cells):
-            if mark in cell and _DIGITS.fullmatch(cell):
-                return line, column, cell.strip()
-        return None
-
-    def _mixed(self, comma: tuple[int, int, str], point: tuple[int, int, str]) -> DataError:
-        if comma == point:
-            line, column, cell = comma
+    def _mixed(self) -> DataError:
+        """The error for numbers with points and numbers with commas in one table."""
+        (other_line, other, other_cell), (line, column, cell) = sorted(self._first.values())
+        if self._first["."] == self._first[","]:
             return DataError(
                 f"{self._cell(line, column)}: {cell!r} is not a number; write numbers with a "
                 "decimal point, and without separators of thousands"
             )
-        line, column, cell = max(comma, point)
-        other_line, other, other_cell = min(comma, point)
         return DataError(
             f"{self._cell(line, column)}: {cell!r} is not a number beside {other_cell!r} (row "
             f"{other_line}, column {self._names[other]!r}): numbers have decimal points or "
@@ -118,14 +121,14 @@ class NumberColumns:
         )
 
     def _slowly(self, line: int, column: int, number: str, cell: str) -> float:
-        """A cell as it is read (`number` has the decimal point), with all care."""
+        """The value of one cell (`number` has a decimal point), or an error with its position."""
         bare = number.strip()
         if not bare:
             return np.nan
         if _NUMBER.fullmatch(bare):
             return float(bare)
         if bare.lower() in ("true", "false"):
-            self._booleans[column] = self._booleans.get(column, 0) + 1
+            self._booleans[column] += 1
             return float(bare.lower() == "true")
         advice = (
             "write a number, or, if the column is no feature, drop it or list the features with "
@@ -146,27 +149,25 @@ def _is_other(cells: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def typed(cells: Sequence[str], *, is_code: bool = False) -> np.ndarray:
-    """A column of labels, folds or groups [n]: whole numbers, numbers, or strings as they are.
+    """A column of labels, folds or groups [n] as whole numbers, numbers, or unchanged strings.
 
-    Words such as ``None`` and ``NA`` are strings; beside numbers alone they are NaN. Codes, such
-    as labels, are strings where one of them begins with a zero, as ``01`` does.
+    Words such as ``None`` and ``NA`` are NaN if all other cells are numbers, else strings. If
+    `is_code` is true, as for labels, a cell with a leading zero (``01``) makes all cells strings.
     """
-    if all(_WHOLE.fullmatch(cell) for cell in set(cells)):
+    found = set(cells)
+    if all(map(_WHOLE.fullmatch, found)):
         # 07 and 7 are one number and two names.
-        is_plain = all(cell == "0" or not cell.lstrip("+-").startswith("0") for cell in set(cells))
-        if is_plain or (
-            not is_code and len({int(cell) for cell in set(cells)}) == len(set(cells))
-        ):
+        is_plain = all(cell == "0" or not cell.lstrip("+-").startswith("0") for cell in found)
+        if is_plain or (not is_code and len(set(map(int, found))) == len(found)):
             return np.array([int(cell) for cell in cells], np.int64)
         return np.array(cells, object)
-    rest = [cell for cell in set(cells) if not _NUMBER.fullmatch(cell)]
-    numbers = [cell for cell in set(cells) if _NUMBER.fullmatch(cell)]
-    if any(cell.lower() not in _MISSING for cell in numbers) and all(
-        cell.lower() in _MISSING for cell in rest
-    ):
-        return np.array([float(cell) if cell not in rest else np.nan for cell in cells])
+    numbers = {cell for cell in found if _NUMBER.fullmatch(cell)}
+    has_value = any(cell.lower() not in _MISSING for cell in numbers)
+    if has_value and all(cell.lower() in _MISSING for cell in found - numbers):
+        return np.array([float(cell) if cell in numbers else np.nan for cell in cells])
     return np.array(cells, object)
 
 
 def shown(cell: str) -> str:
+    """At most 60 characters of a cell in quotes, for a message."""
     return repr(cell if len(cell) <= 60 else f"{cell[:60]}...")

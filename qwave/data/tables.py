@@ -14,8 +14,14 @@ import numpy as np
 
 from qwave.config import DataError
 from qwave.data.arrays import checked_embeddings
-from qwave.data.column_names import could_be_labels, plain_name, role_of
-from qwave.data.columns import Columns, refuse_transposed, sort_columns
+from qwave.data.columns import (
+    Columns,
+    could_be_labels,
+    plain_name,
+    refuse_transposed,
+    role_of,
+    sort_columns,
+)
 from qwave.data.delimited import open_table, read_cells, read_rows
 from qwave.data.disguised import note_whole_numbers, refuse_disguised, refuse_summaries
 from qwave.data.embeddings import EmbeddingSet
@@ -36,20 +42,19 @@ from qwave.data.numerals import typed
 if TYPE_CHECKING:
     import pandas as pd
 
-# Their labels need no note: they are named as the documentation says.
-_PLAIN_LABELS = ("classid", "label")
+_PLAIN_LABELS = ("classid", "label")  # the documented names, which need no note
 
 
 class _Table(NamedTuple):
-    """A table whose columns have been sorted into what they are.
+    """A table whose columns have been sorted by their role.
 
     Attributes:
         names: Names of all columns.
-        columns: What they are.
+        columns: Roles of all columns.
         x: Features [n, d].
-        feature_names: What the features are called in messages, [d].
-        values: The other columns that are needed, by place, [n] each.
-        lines: Place of each row for messages, [n].
+        feature_names: Names of the features in messages, [d].
+        values: Cells [n] of the other columns that are needed, by number of the column.
+        lines: Number of each row in messages, [n].
     """
 
     names: Sequence[str]
@@ -63,17 +68,18 @@ class _Table(NamedTuple):
 def embeddings_from_frame(
     frame: pd.DataFrame, *, feature_columns: Sequence[str] | str | None = None
 ) -> EmbeddingSet:
-    """Embeddings in a pandas frame, a clip a row.
+    """Embeddings in a pandas frame, one clip a row.
+
+    Labels, folds and recordings are read as by `qwave.load_embeddings`; rows in messages count
+    from 0.
 
     Args:
-        frame: ``class_id`` (whole numbers) or ``label`` (names) or both, optionally ``folder``,
-            ``name``, ``fold``, ``group``; every other column is a feature, or one column holds
-            all features of a clip as a list, as Hugging Face data sets do. Of the index only
-            levels are read that are named as one of the former, where no column is.
+        frame: Columns ``class_id`` (whole numbers) or ``label`` (names) or both, optionally
+            ``folder``, ``name``, ``fold``, ``group``; every other column is a feature, or one
+            column holds all features of a clip as a list, as in Hugging Face data sets. A level
+            of the index is read only if its name is one of these and no column has that role.
         feature_columns: Names of the features, or one string that the names of all features begin
-            with; None: every column that nothing says something else of (see `load_embeddings`).
-
-    Labels, folds and recordings are as in `qwave.load_embeddings`; rows in messages count from 0.
+            with; None: every column whose name means nothing else (see `load_embeddings`).
 
     Raises:
         DataError: A column is missing, is not certainly a feature, or holds values that cannot be
@@ -93,32 +99,27 @@ def embeddings_from_frame(
 def embeddings_from_csv(
     file: Path, source: str, feature_columns: Sequence[str] | str | None = None
 ) -> EmbeddingSet:
-    """Embeddings in a text file (`qwave.data.delimited`); rows in messages are its lines.
+    """Embeddings in a text file (`qwave.data.delimited`); row numbers in messages are its lines.
 
     Raises:
         DataError: The file is no table, or a reason of `embeddings_from_frame`.
     """
     text = open_table(file, source)
-    # Commas at the end of the header name nothing; `read_rows` wants the cells below to be empty.
-    names = list(text.names)
-    while names and not names[-1]:
-        names.pop()
+    names = text.names
     if not could_be_labels(names):
         rows_below = (list(map(str.strip, cells)) for _, cells in read_cells(text, source))
         refuse_transposed(names, rows_below, source)
     columns = sort_columns(names, source, feature_columns)
-    needed = _needed(columns)
-    rows = read_rows(text, columns.features, needed, source)
+    rows = read_rows(text, columns.features, _needed(columns), source)
     if not len(rows.lines):
         raise DataError(f"{source} has a header but no rows; write a row for each clip below it")
-    texts = {place for place in (columns.name, columns.folder) if place is not None}
     values = {
-        place: np.array(cells, object)
-        if place in texts
-        else typed(cells, is_code=place in columns.labels)
-        for place, cells in rows.texts.items()
+        column: np.array(cells, object)
+        if column in (columns.name, columns.folder)
+        else typed(cells, is_code=column in columns.labels)
+        for column, cells in rows.texts.items()
     }
-    feature_names = [names[place] for place in columns.features]
+    feature_names = [names[column] for column in columns.features]
     table = _Table(names, columns, rows.x, feature_names, values, rows.lines)
     return _embeddings(table, source, is_told=feature_columns is not None)
 
@@ -135,7 +136,8 @@ def embeddings_from_parquet(
     try:
         from pyarrow import parquet  # type: ignore[import-untyped]  # comes with MLflow
 
-        # Of one file: pandas and read_table take folders such as "fold=1" above it for columns.
+        # ParquetFile reads the one file: pandas and read_table take a folder such as "fold=1"
+        # above it for a column.
         with parquet.ParquetFile(file) as opened:
             metadata = opened.metadata
             n_cells = metadata.num_rows * metadata.num_columns
@@ -151,7 +153,7 @@ def embeddings_from_parquet(
             frame = opened.read().to_pandas()
     except DataError:
         raise
-    except Exception as error:  # whatever bytes it has; pyarrow and pandas raise of every kind
+    except Exception as error:  # pyarrow and pandas raise errors of every kind at damaged files
         raise DataError(
             f"{source} cannot be read as a Parquet file: {str(error)[:300]}; write it again with "
             "frame.to_parquet(FILE), or download it again"
@@ -161,46 +163,42 @@ def embeddings_from_parquet(
 
 
 def _needed(columns: Columns) -> list[int]:
-    """Places of the columns besides features whose values are needed."""
+    """Numbers of the columns besides features whose values are needed."""
     single = (columns.fold, columns.group, columns.name, columns.folder)
-    return [*columns.labels, *(place for place in single if place is not None)]
+    return [*columns.labels, *(column for column in single if column is not None)]
 
 
 def _embeddings(table: _Table, source: str, *, is_told: bool) -> EmbeddingSet:
-    """The set that a table holds; what was left out, or taken for the label, stands in a note."""
-    names, columns = table.names, table.columns
+    """The set of a table; a warning names columns that were left out or taken for a role."""
+    names, columns, lines = table.names, table.columns, table.lines.tolist()
     labels = [
-        LabelColumn(names[place], as_text(table.values[place], f"{source}: {names[place]!r}"))
-        for place in columns.labels
+        LabelColumn(names[column], as_text(table.values[column], f"{source}: {names[column]!r}"))
+        for column in columns.labels
     ]
-    chosen = _labels(labels, source, table.lines.tolist())
+    chosen = _labels(labels, source, lines)
     arrays: dict[str, Any] = {
         "x": table.x,
         "y": chosen.values,
         "columns": table.feature_names,
-        "lines": table.lines.tolist(),
+        "lines": lines,
         "label_of": chosen.label_of,
     }
     notes = []
     if plain_name(labels[0].name) not in _PLAIN_LABELS:
         notes.append(f"the label is column {labels[0].name!r}")
-    for ours, place in (
-        ("names", columns.name),
-        ("folder", columns.folder),
-        ("fold", columns.fold),
-        ("group", columns.group),
-    ):
-        if place is not None:
-            arrays[ours] = table.values[place]
-            if ours in ("fold", "group") and plain_name(names[place]) not in (ours, f"{ours}s"):
-                notes.append(f"the {ours} is column {names[place]!r}")
-    left_out = [*chosen.left_out, *(names[place] for place in columns.left_out)]
+    roles = {"names": columns.name, "folder": columns.folder}
+    for role, column in {**roles, "fold": columns.fold, "group": columns.group}.items():
+        if column is not None:
+            arrays[role] = table.values[column]
+            if role not in roles and plain_name(names[column]) not in (role, f"{role}s"):
+                notes.append(f"the {role} is column {names[column]!r}")
+    left_out = [*chosen.left_out, *(names[column] for column in columns.left_out)]
     if left_out:
         shown = ", ".join(map(repr, left_out[:12]))
         more = f" and {len(left_out) - 12} more" if len(left_out) > 12 else ""
         notes.append(f"not used: {shown}{more}")
     data = checked_embeddings(arrays, source)
-    refuse_summaries(data.y, data.class_names, arrays["lines"], source)
+    refuse_summaries(data.y, data.class_names, lines, source)
     if not is_told:
         refuse_disguised(data.x, data.y, table.feature_names, source)
         if whole := note_whole_numbers(data.x, table.feature_names, source):
@@ -211,7 +209,7 @@ def _embeddings(table: _Table, source: str, *, is_told: bool) -> EmbeddingSet:
 
 
 def _labels(columns: list[LabelColumn], source: str, lines: list[int]) -> Labels:
-    """The label; a category beside class_id or label may be coarser than these."""
+    """The label of each row; a column category besides class_id or label may be coarser."""
     remedy = f"drop it, or name it as a feature with {feature_key(source)}"
     kinds = [plain_name(column.name) for column in columns]
     if kinds[-1] != "category" or kinds[0] not in _PLAIN_LABELS:
@@ -238,15 +236,12 @@ def _frame_table(
         raise DataError(f"{source} has a header but no rows; write a row for each clip below it")
     lines = np.arange(len(frame))
     x, feature_names = _frame_features(frame, names, columns.features, source)
-    values = {place: _values(frame.iloc[:, place]) for place in _needed(columns)}
+    values = {column: _values(frame.iloc[:, column]) for column in _needed(columns)}
     return _Table(names, columns, x, feature_names, values, lines)
 
 
 def _with_levels(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The frame with levels of its index as columns that are label, fold, group, name or folder.
-
-    Not those that a column is already.
-    """
+    """The frame with index levels that have a role as columns, unless a column has that role."""
     if frame.columns.nlevels > 1:
         raise DataError(
             f"{source}: the columns have {frame.columns.nlevels} levels of names; write one name "
@@ -255,8 +250,8 @@ def _with_levels(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         )
     present = {role_of(str(name).strip()) for name in frame.columns}
     levels = [
-        place
-        for place, name in enumerate(frame.index.names)
+        level
+        for level, name in enumerate(frame.index.names)
         if name is not None and role_of(str(name).strip()) not in {None, *present}
     ]
     return frame.reset_index(level=levels) if levels else frame
@@ -265,12 +260,12 @@ def _with_levels(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 def _frame_features(
     frame: pd.DataFrame, names: Sequence[str], features: Sequence[int], source: str
 ) -> tuple[np.ndarray, list[str]]:
-    """x [n, d], and what its columns are called in messages."""
+    """Features [n, d], and the names of their columns in messages."""
     kinds = [dtype.kind for dtype in frame.dtypes]
-    others = [place for place in features if kinds[place] not in "fiub"]
-    lists = [place for place in others if any(map(_is_list, frame.iloc[:, place]))]
+    others = [column for column in features if kinds[column] not in "fiub"]
+    lists = [column for column in others if any(map(_is_list, frame.iloc[:, column]))]
     if lists and len(features) > 1:
-        rest = ", ".join(names[place] for place in features if place != lists[0])
+        rest = ", ".join(names[column] for column in features if column != lists[0])
         raise DataError(
             f"{source}: column {names[lists[0]]!r} holds lists, which must then be all features "
             f"of a clip, but there are other columns: {rest}; drop these, "
@@ -278,28 +273,30 @@ def _frame_features(
         )
     if lists:
         x = _stacked_lists(frame.iloc[:, lists[0]], names[lists[0]], source)
-        return x, [f"{names[lists[0]]}[{place}]" for place in range(x.shape[1])]
-    for place in others:
-        _require_numbers(frame.iloc[:, place], names[place], source)
+        return x, [f"{names[lists[0]]}[{number}]" for number in range(x.shape[1])]
+    for column in others:
+        _require_numbers(frame.iloc[:, column], names[column], source)
     part = frame.iloc[:, list(features)]
     x = part.to_numpy()
     if x.dtype.kind not in "fiu":  # pandas' own number types, or numbers and booleans
         x = part.to_numpy(np.float64, na_value=np.nan)
-    return x, [names[place] for place in features]
+    return x, [names[column] for column in features]
 
 
 def _require_numbers(column: pd.Series, name: str, source: str) -> None:
-    """Refuse a column that holds anything else than numbers."""
+    """Refuse a column that does not hold numbers only."""
     bad = [
         (row, value)
         for row, value in enumerate(_values(column))
         if column.dtype.kind in "mMc" or not is_number(value)
     ]
     if bad:
-        # Of numbers written as text and other text, the latter is what a person looks for.
+        # Numbers written as text matter less to a person than other text.
         row, value = next((each for each in bad if not _is_numeral(each[1])), bad[0])
+        text = repr(value)
+        found = text if len(text) <= 60 else f"{text[:60]}..."
         raise DataError(
-            f"{source}, row {row}, column {name!r}: {_shown(value)} is not a number; write "
+            f"{source}, row {row}, column {name!r}: {found} is not a number; write "
             "numbers (frame.astype makes them of text), or, if the column is no feature, drop it "
             f"or list the features with {feature_key(source)}"
         )
@@ -313,13 +310,8 @@ def _is_numeral(value: object) -> bool:
     return True
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
 def _values(column: pd.Series) -> np.ndarray:
-    """A column [n]; what is missing is NaN, in pandas' own types too."""
+    """The cells of a column [n]; missing ones are NaN, also in pandas' own types."""
     values = column.to_numpy()
     return column.to_numpy(object, na_value=np.nan) if values.dtype == object else values
 

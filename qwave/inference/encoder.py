@@ -1,7 +1,7 @@
 """The encoder that a packed model was trained with, and no other.
 
-A model knows numbers, not sound: embeddings of another encoder, or of other weights, are as good
-as noise to it, and nothing in its answers would show that.
+To a model, embeddings of another encoder, or of other weights, are as good as noise, and nothing
+in its predictions would show that.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from qwave.runtime import PackedClassifier
 
 
 def encoder_of(model: PackedClassifier, spec: str | None = None) -> Encoder:
-    """The encoder of a model's embeddings, made and checked. No audio is read.
+    """Make the encoder that a model was trained with, and check it. No audio is read.
 
     Args:
-        model: It names its encoder, or was trained on embeddings of unknown origin.
-        spec: ``NAME``, or ``NAME:FOLDER`` with the weights of an encoder from a hub. None: the
-            name in the model. A model without one is believed to fit, with a warning.
+        model: A model, whose header may name its encoder.
+        spec: ``NAME``, or ``NAME:FOLDER`` with a folder of weights. None: the name in the model.
+            If the model names no encoder, the given one is used with a warning.
 
     Raises:
-        AudioError: The encoder cannot be had, or is not the model's.
-        ConfigError: `spec` names another encoder than the model, or is missing where the model
-            has none.
+        AudioError: The encoder cannot be made, or is not the model's.
+        ConfigError: `spec` names another encoder than the model, or neither names one.
     """
     identity = model.packed.header.encoder
     name = identity.partition("@")[0]
@@ -47,10 +46,10 @@ def encoder_of(model: PackedClassifier, spec: str | None = None) -> Encoder:
 
 
 def require_encoder(model: PackedClassifier, encoder: Encoder) -> None:
-    """Check that an encoder makes what a model was trained on; a warning where that is unknown.
+    """Check that a model was trained on embeddings of this encoder; warn if that is not known.
 
     Raises:
-        AudioError: It does not.
+        AudioError: The model names another encoder, or takes another number of features.
     """
     header = model.packed.header
     found = encoder_identity(encoder)

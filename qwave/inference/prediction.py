@@ -18,21 +18,21 @@ from qwave.audio.encoders import embed_waveforms
 from qwave.audio.stream import Window
 from qwave.runtime import PackedClassifier
 
-# Of a long recording: bounds what the encoder holds at once.
-_BATCH_WINDOWS = 8
+_BATCH_WINDOWS = 8  # windows of a long recording that the encoder holds at once
 
 
 class SoundPrediction(NamedTuple):
-    """What a model says of a piece of sound.
+    """The prediction of a model for a piece of sound.
 
     Attributes:
-        start_seconds, end_seconds: Its place in the recording; of a clip, 0 and its length.
-        label: Name of the likeliest class; among equals the first.
-        probability: Of that class.
-        is_unsure: Whether the probability is below the model's threshold; never where none was
-            fitted.
-        mutual_information: Curiosity, in nats.
-        probabilities: Of all classes, float32 [c].
+        start_seconds: Start of the piece in the recording; 0 for a whole clip.
+        end_seconds: End of the piece in the recording; the length of a whole clip.
+        label: Name of the likeliest class; the first one among equals.
+        probability: Probability of the likeliest class.
+        is_unsure: Whether the probability is below the model's threshold; false where no
+            threshold was fitted.
+        mutual_information: Curiosity of the router, in nats.
+        probabilities: Probability of each class, float32 [c].
         gates: Weight of each expert, float32 [e].
     """
 
@@ -53,13 +53,13 @@ def predict_clip(
     *,
     name: str | None = None,
 ) -> SoundPrediction:
-    """What a model says of a clip, looped or cut to the encoder's length as in training.
+    """The prediction for a whole clip, looped or cut to the encoder's length as in training.
 
     Args:
-        model: Trained on embeddings of this encoder: see `qwave.inference.encoder_of`.
-        encoder: It.
-        file: A recording, or the bytes of one.
-        name: Of the recording, for errors.
+        model: A model that was trained on embeddings of this encoder.
+        encoder: The encoder; `qwave.inference.encoder_of` makes the one that a model names.
+        file: Path of a recording, or a stream of its bytes.
+        name: Name of the recording in errors.
 
     Raises:
         AudioError: The clip cannot be decoded.
@@ -77,17 +77,17 @@ def predict_windows(
     *,
     batch_size: int = _BATCH_WINDOWS,
 ) -> Iterator[SoundPrediction]:
-    """What a model says of each window, looped or cut to the encoder's length.
+    """The predictions for windows of sound, each looped or cut to the encoder's length.
 
     Args:
-        model: Trained on embeddings of this encoder.
-        encoder: It.
-        windows: As `qwave.audio.stream.stream_windows` gives them, at the encoder's rate.
-        batch_size: Windows taken before the first of them is answered: 1 for live sound. The
-            answers are the same.
+        model: A model that was trained on embeddings of this encoder.
+        encoder: The encoder; `qwave.inference.encoder_of` makes the one that a model names.
+        windows: Windows from `qwave.audio.stream.stream_windows`, at the encoder's rate.
+        batch_size: Number of windows that are embedded together; 1 for live sound, whose windows
+            are predicted as they arrive. It does not change the predictions.
 
     Raises:
-        AudioError: As the windows raise it.
+        AudioError: The windows cannot be decoded.
     """
     names = model.class_names
     threshold = model.packed.header.sure_probability
@@ -95,37 +95,37 @@ def predict_windows(
     remaining = iter(windows)
     while batch := list(itertools.islice(remaining, batch_size)):
         waveforms = np.stack([fit_length(window.waveform, num_samples) for window in batch])
-        said = model.examine(embed_waveforms(encoder, waveforms))
+        found = model.examine(embed_waveforms(encoder, waveforms))
         for row, window in enumerate(batch):
-            likeliest = int(said.probabilities[row].argmax())
-            probability = float(said.probabilities[row, likeliest])
+            likeliest = int(found.probabilities[row].argmax())
+            probability = float(found.probabilities[row, likeliest])
             yield SoundPrediction(
                 start_seconds=window.start_seconds,
                 end_seconds=window.end_seconds,
                 label=names[likeliest],
                 probability=probability,
                 is_unsure=probability < threshold,
-                mutual_information=float(said.mutual_information[row]),
-                probabilities=said.probabilities[row],
-                gates=said.gates[row],
+                mutual_information=float(found.mutual_information[row]),
+                probabilities=found.probabilities[row],
+                gates=found.gates[row],
             )
 
 
 def top_classes(
     model: PackedClassifier, prediction: SoundPrediction, k: int
 ) -> list[tuple[str, float]]:
-    """The k likeliest classes and their probabilities, the likeliest first; ties in class order.
+    """The k likeliest classes with their probabilities, the likeliest first; ties in class order.
 
-    All classes where there are fewer than k.
+    Models with fewer than k classes give all of them.
     """
     order = np.argsort(-prediction.probabilities, kind="stable")[:k]
     return [(model.class_names[label], float(prediction.probabilities[label])) for label in order]
 
 
 def route_of(model: PackedClassifier, prediction: SoundPrediction) -> list[tuple[int, str, float]]:
-    """The experts that were used: number, scheme and gate, the largest gate first.
+    """The experts that were used, each as number, scheme and gate; the largest gate first.
 
-    Empty for a plain network, which has no route.
+    A plain network has no route: the list is then empty.
     """
     schemes = model.packed.header.model.schemes
     if len(schemes) == 1:

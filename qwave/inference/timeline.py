@@ -1,4 +1,4 @@
-"""A timeline: what is heard when, from the predictions of overlapping windows."""
+"""The timeline of a recording: segments of one class, from predictions of overlapping windows."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import NamedTuple
 
 from qwave.inference.prediction import SoundPrediction
 
-# Starts are rounded to samples: windows that follow each other may miss one by one.
+# Starts are rounded to samples: windows that follow each other may have a gap of a sample.
 _TOUCHING_SECONDS = 0.001
 
 
 class Segment(NamedTuple):
-    """A stretch of a recording in which every window has the same label, as surely.
+    """A part of a recording whose windows all have one label and are all sure, or all unsure.
 
     Attributes:
-        start_seconds, end_seconds: Its place.
-        label: The class.
+        start_seconds: Start of the segment in the recording.
+        end_seconds: End of the segment in the recording.
+        label: Name of the class.
         is_unsure: Whether the windows are unsure.
-        probability: Mean over its windows.
+        probability: Mean probability of the class over the windows.
     """
 
     start_seconds: float
@@ -30,13 +31,13 @@ class Segment(NamedTuple):
 
 
 def window_parts(predictions: Sequence[SoundPrediction]) -> list[tuple[float, float]]:
-    """Start and end in seconds of what each window stands for: parts do not overlap.
+    """Start and end in seconds of the part of a recording that each window is shown for.
 
-    Where two windows do, the border is the middle of what they share, which is the middle between
-    the centres of windows of one length. Gaps between windows are in no part.
+    Parts do not overlap: between two windows that do, the border is the middle of the time that
+    they share. A gap between windows belongs to no part.
 
     Args:
-        predictions: Of one recording, in order of time; may be empty.
+        predictions: Predictions of one recording's windows, in order of time; may be empty.
     """
     borders = [_border(*pair) for pair in itertools.pairwise(predictions)]
     starts = [window.start_seconds for window in predictions[:1]] + [later for _, later in borders]
@@ -45,13 +46,13 @@ def window_parts(predictions: Sequence[SoundPrediction]) -> list[tuple[float, fl
 
 
 def find_segments(predictions: Sequence[SoundPrediction]) -> list[Segment]:
-    """Merge neighbouring windows of one label, sure ones and unsure ones apart.
+    """Merge neighbouring windows of one label; sure and unsure windows are not merged.
 
-    They begin and end with the parts of their windows, and do not overlap. Windows with a gap
-    between them are never merged, since nothing was heard there.
+    Segments begin and end with the parts of their windows (`window_parts`), and do not overlap.
+    Windows with a gap between them are never merged, since nothing was heard there.
 
     Args:
-        predictions: Of one recording, in order of time; may be empty.
+        predictions: Predictions of one recording's windows, in order of time; may be empty.
     """
     parts = window_parts(predictions)
     runs: list[list[int]] = []  # numbers of the windows that are merged
@@ -73,9 +74,10 @@ def find_segments(predictions: Sequence[SoundPrediction]) -> list[Segment]:
 
 
 def audacity_labels(segments: Iterable[Segment]) -> str:
-    """A label track for Audacity (File > Import > Labels): start, end and label, a line each.
+    """A label track for Audacity (File > Import > Labels), one line a segment.
 
-    Seconds with six decimals and a point whatever the locale; an unsure segment says so.
+    A line holds start, end and label. Seconds have six decimals and a decimal point; the label of
+    an unsure segment ends in ``(unsure)``.
 
     References:
         https://manual.audacityteam.org/man/importing_and_exporting_labels.html
@@ -87,7 +89,7 @@ def audacity_labels(segments: Iterable[Segment]) -> str:
 
 
 def _border(earlier: SoundPrediction, later: SoundPrediction) -> tuple[float, float]:
-    """Where one window's part ends and the next one's begins; the same but for a gap."""
+    """End of one window's part and start of the next one's; they differ only at a gap."""
     if later.start_seconds - earlier.end_seconds > _TOUCHING_SECONDS:
         return earlier.end_seconds, later.start_seconds
     middle = (earlier.end_seconds + later.start_seconds) / 2

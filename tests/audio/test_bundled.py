@@ -26,6 +26,7 @@ def recordings() -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_bundled_embeddings_are_made_again_from_the_recordings(recordings: Path) -> None:
     bundled, table = load_embeddings("esc10"), read_source(recordings)
     encoder = make_encoder("efficientnet-lite0")
@@ -44,6 +45,7 @@ def test_the_bundled_embeddings_are_made_again_from_the_recordings(recordings: P
         np.testing.assert_allclose(x, shipped, atol=0.02, err_msg=clip.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("normalization", "least"), [("standard", 0.915), ("layer", 0.92), ("sqrt_layer", 0.93)]
 )

@@ -69,16 +69,7 @@ def test_an_embedding_is_found_again_by_content_and_encoder(file: Path, is_silen
         assert cache.find(CONTENT[::-1], ENCODER, 8) is None
 
 
-def test_the_first_of_two_embeddings_of_one_content_is_kept(file: Path) -> None:
-    with open_cache() as cache:
-        cache.keep(CONTENT, ENCODER, ClipEmbedding(X, False))
-        cache.keep(CONTENT, ENCODER, ClipEmbedding(X * 2, False))
-        found = cache.find(CONTENT, ENCODER, 8)
-    assert found is not None
-    np.testing.assert_array_equal(found.x, X)
-    assert counts(file)["embeddings"] == 1
-
-
+@pytest.mark.slow
 def test_what_is_kept_is_there_when_the_process_is_killed(file: Path) -> None:
     code = (
         "import os, signal\n"
@@ -95,30 +86,7 @@ def test_what_is_kept_is_there_when_the_process_is_killed(file: Path) -> None:
     assert found.x.tolist() == list(range(8))
 
 
-def test_processes_that_start_at_once_share_the_file(file: Path) -> None:
-    code = (
-        "import sys\n"
-        "import numpy as np\n"
-        "from qwave.audio.cache import ClipEmbedding, open_cache\n"
-        "first = int(sys.argv[1])\n"
-        "with open_cache() as cache:\n"
-        "    for row in range(first, first + 200):\n"
-        f"        cache.keep(f'{{row:064x}}', {ENCODER!r}, "
-        "ClipEmbedding(np.full(8, row), False))\n"
-        "        assert cache.find(f'{row:064x}', " + repr(ENCODER) + ", 8) is not None\n"
-    )
-    # Each writes half of what its neighbour writes.
-    command = [sys.executable, "-W", "error", "-c", code]
-    running = [subprocess.Popen([*command, str(100 * place)]) for place in range(4)]
-    assert [process.wait(60) for process in running] == [0] * 4
-    assert counts(file)["embeddings"] == 500
-    with open_cache() as cache:
-        for row in range(500):
-            found = cache.find(f"{row:064x}", ENCODER, 8)
-            assert found is not None
-            assert found.x.tolist() == [row] * 8
-
-
+@pytest.mark.slow
 def test_many_processes_that_open_a_new_file_at_once_all_keep_what_they_make(file: Path) -> None:
     """Also the change to a log, for which SQLite itself does not wait."""
     code = (
@@ -184,14 +152,6 @@ def write(path: Path, content: bytes, mtime_ns: int = LONG_AGO) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_the_content_of_a_file_is_the_sha256_of_its_bytes(file: Path, tmp_path: Path) -> None:
-    clip = tmp_path / "a.wav"
-    with open_cache() as cache:
-        for content in (b"", b"one", bytes(300_000)):
-            expected = write(clip, content)
-            assert cache.content_of(clip) == expected
-
-
 def test_a_file_that_has_not_changed_is_not_read_again(file: Path, tmp_path: Path) -> None:
     clip = tmp_path / "a.wav"
     known = write(clip, b"one")
@@ -207,9 +167,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(file: Path, tmp_path: Pat
         assert cache.content_of(clip) == hashlib.sha256(b"two").hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("content", "mtime_ns"), [(b"longer", LONG_AGO), (b"two", LONG_AGO + 1), (b"", LONG_AGO)]
-)
+@pytest.mark.parametrize(("content", "mtime_ns"), [(b"longer", LONG_AGO), (b"two", LONG_AGO + 1)])
 def test_a_file_of_another_size_or_time_is_read(
     file: Path, tmp_path: Path, content: bytes, mtime_ns: int
 ) -> None:
@@ -221,7 +179,7 @@ def test_a_file_of_another_size_or_time_is_read(
         assert cache.content_of(clip) == expected
 
 
-@pytest.mark.parametrize("seconds", [-1, 1, 3600])
+@pytest.mark.parametrize("seconds", [-1, 3600])
 def test_a_file_that_may_change_within_a_tick_is_read_every_time(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
@@ -236,20 +194,6 @@ def test_a_file_that_may_change_within_a_tick_is_read_every_time(
         assert counts(file)["files"] == 0
 
 
-def test_a_file_that_is_not_there_is_an_error_of_its_own(file: Path, tmp_path: Path) -> None:
-    with open_cache() as cache, pytest.raises(FileNotFoundError):
-        cache.content_of(tmp_path / "none.wav")
-
-
-def test_a_name_that_is_no_text_is_kept_too(file: Path, tmp_path: Path) -> None:
-    clip = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav"))
-    known = write(clip, b"one")
-    with open_cache() as cache:
-        cache.content_of(clip)
-        write(clip, b"two")
-        assert cache.content_of(clip) == known
-
-
 # --- damage ---
 
 
@@ -260,47 +204,32 @@ def refused(file: Path, fault: str) -> str:
     )
 
 
-@pytest.mark.parametrize("content", [b"not a database " * 100, b"\0" * 5000])
-def test_what_is_no_database_is_named_and_left_alone(file: Path, content: bytes) -> None:
+def test_what_is_no_database_is_named_and_left_alone(file: Path) -> None:
     file.parent.mkdir(parents=True)
+    content = b"not a database " * 100
     file.write_bytes(content)
     with pytest.raises(AudioError, match=refused(file, "file is not a database")), open_cache():
         pass
     assert file.read_bytes() == content
 
 
-def test_tables_of_another_form_are_named(file: Path) -> None:
-    file.parent.mkdir(parents=True)
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("CREATE TABLE embeddings (something)")
-    with open_cache() as cache, pytest.raises(AudioError, match=refused(file, "no such column.*")):
-        cache.find(CONTENT, ENCODER, 8)
-
-
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "width", "fault"),
     [
-        ("x = zeroblob(16)", "an embedding does not match its checksum"),
-        ("x = 'text'", "an embedding does not match its checksum"),
-        ("is_silent = 1 - is_silent", "an embedding does not match its checksum"),
-        ("checksum = checksum + 1", "an embedding does not match its checksum"),
+        ("x = 'text'", 8, "an embedding does not match its checksum"),
+        ("is_silent = 1 - is_silent", 8, "an embedding does not match its checksum"),
+        ("x = x", 9, "an embedding has 8 features, not 9"),
     ],
 )
-def test_a_changed_value_is_noticed(file: Path, change: str, fault: str) -> None:
+def test_a_changed_value_is_noticed(file: Path, change: str, width: int, fault: str) -> None:
     filled(file, 1)
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(f"UPDATE embeddings SET {change}")
     with open_cache() as cache, pytest.raises(AudioError, match=refused(file, fault)):
-        cache.find(f"{0:064x}", ENCODER, 8)
+        cache.find(f"{0:064x}", ENCODER, width)
 
 
-def test_an_embedding_of_another_width_is_noticed(file: Path) -> None:
-    filled(file, 1)
-    message = refused(file, "an embedding has 8 features, not 9")
-    with open_cache() as cache, pytest.raises(AudioError, match=message):
-        cache.find(f"{0:064x}", ENCODER, 9)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_damage_anywhere_gives_no_wrong_embedding(file: Path, seed: int) -> None:
     filled(file)
@@ -371,6 +300,7 @@ def test_a_file_that_another_process_holds_is_done_without(
         works_without(cache, tmp_path / "a.wav")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_done_without(file: Path, fresh_python: Callable[..., str]) -> None:
     # No file of this process may be longer than this.
     code = (

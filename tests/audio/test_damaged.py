@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwave.audio import fit_length, read_clip
-from qwave.config import AudioError
-
+pytestmark = pytest.mark.slow
 FORMATS = (
     *(("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM")),
     *(("WAVEX", "PCM_16"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16")),
@@ -87,38 +85,24 @@ def test_no_damage_crashes_hangs_or_fills_the_memory(
     """In a process of its own, with a gibibyte of memory and a minute of time."""
     code = (
         "import pathlib, resource\n"
-        "import soundfile, soxr\n"
+        "import numpy as np, soundfile, soxr\n"
         "from qwave.audio import read_clip\n"
         "from qwave.config import AudioError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
         "decoded = refused = 0\n"
         f"for file in sorted(pathlib.Path({str(damaged[0].parent)!r}).iterdir()):\n"
         "    try:\n"
-        "        read_clip(file, 16_000)\n"
-        "        decoded += 1\n"
-        "    except AudioError:\n"
+        "        waveform = read_clip(file, 16_000)\n"
+        "    except AudioError as error:\n"
         "        refused += 1\n"
+        "        assert str(file) in str(error), (file, error)\n"
+        "        continue\n"
+        "    decoded += 1\n"
+        "    assert waveform.dtype == np.float32 and waveform.ndim == 1, file\n"
+        "    assert len(waveform) and np.isfinite(waveform).all(), file\n"
         "print(decoded, refused)\n"
     )
     decoded, refused = map(int, fresh_python(code, OPENBLAS_NUM_THREADS="1").split())
     assert decoded + refused == len(damaged) >= 300
     assert decoded > 50
     assert refused > 100
-
-
-def test_damaged_recordings_are_sound_or_an_error_that_names_them(damaged: list[Path]) -> None:
-    refused = {}
-    for file in damaged:
-        case = f"{SEED=}, {file}"
-        try:
-            waveform = read_clip(file, 16_000)
-        except AudioError as error:
-            refused[file] = str(error)
-            continue
-        assert waveform.dtype == np.float32, case
-        assert waveform.ndim == 1, case
-        assert np.isfinite(waveform).all(), case
-        fitted = fit_length(waveform, 8_000)
-        assert fitted.shape == (8_000,), case
-        assert np.isfinite(fitted).all(), case
-    assert not [message for file, message in refused.items() if str(file) not in message]

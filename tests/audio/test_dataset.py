@@ -13,8 +13,7 @@ import soundfile
 
 from qwave.audio import open_data
 from qwave.audio.embed import embed_source, save_embeddings
-from qwave.config import AudioError, DataError
-from qwave.data import load_embeddings
+from qwave.config import DataError
 from qwave.export.record import Search, load_searched
 from qwave.space import load_sweep, parse_config
 from qwave.sweep import plan_sweep
@@ -58,23 +57,6 @@ def test_clips_are_what_their_file_of_embeddings_is(place: Path) -> None:
     assert sorted(set(from_clips.fold.tolist())) == [1, 2]
 
 
-def test_a_table_of_clips_and_a_table_of_embeddings_are_told_apart(place: Path) -> None:
-    names = sorted(path.relative_to(place) for path in (place / "clips").rglob("*.wav"))
-    lines = [f"{name},{name.parent.name}" for name in names]
-    (place / "clips.csv").write_text("\n".join(["path,label", *lines]))
-    assert open_data("clips.csv", "logmel").x.shape == open_data("some.npz").x.shape
-    lines = [f"{name},{name.parent.name},{'ab'.index(name.parent.name)},1.5" for name in names]
-    (place / "rows.csv").write_text("\n".join(["path_to,label,class_id,f0", *lines]))
-    with pytest.raises(DataError, match="column 'path_to' may be no feature; name it 'name'"):
-        open_data("rows.csv")
-
-
-def test_embeddings_are_read_as_ever() -> None:
-    assert open_data("esc10").digest == load_embeddings("esc10").digest
-    with pytest.raises(DataError, match=r"no such file: none \(allowed: esc10, .* or clips: a fo"):
-        open_data("none")
-
-
 def test_a_file_of_the_encoder_that_is_asked_for_is_taken(place: Path) -> None:
     assert open_data("some.npz", "logmel").digest == open_data("some.npz").digest
     arrays = dict(np.load("some.npz"))
@@ -107,11 +89,7 @@ def test_a_file_that_does_not_name_its_encoder_is_refused_where_one_is_asked_for
     assert open_data("unnamed.npz").encoder == ""
 
 
-def test_an_unknown_encoder_of_clips_is_refused(place: Path) -> None:
-    with pytest.raises(AudioError, match=r"^no encoder 'log-mel' \(did you mean 'logmel'\?\)"):
-        open_data("clips", "log-mel")
-
-
+@pytest.mark.slow
 def test_reading_embeddings_loads_no_encoder(fresh_python: Callable[..., str]) -> None:
     code = (
         "import sys\n"
@@ -125,13 +103,6 @@ def test_reading_embeddings_loads_no_encoder(fresh_python: Callable[..., str]) -
 # --- what takes data.path ---
 
 FEW = ["data.path=clips", "data.encoder=logmel", "data.n_folds=2"]
-
-
-def test_a_sweep_is_planned_on_clips(place: Path) -> None:
-    sweep = load_sweep(f"{REPOSITORY}/sweeps/moe_pareto.yaml", FEW)
-    data = plan_sweep(sweep).data
-    assert data.digest == open_data("some.npz").digest
-    assert data.encoder.startswith("logmel@")
 
 
 def test_an_export_finds_the_rows_of_clips_and_says_when_they_have_changed(place: Path) -> None:

@@ -66,8 +66,8 @@ def test_a_recording_is_its_channels_mean_resampled_by_soxr(
     assert 0 <= len(waveform) - 9_600 * to / rate <= to / rate * 3_000  # ADPCM fills a block
 
 
-@pytest.mark.parametrize("channels", [1, 3, 8])
-@pytest.mark.parametrize("frames", [2**17, 2**18 - 1, 2**18 + 1, 700_001])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("frames", [2**18 - 1, 700_001])
 def test_blocks_join_without_a_seam(
     encode: Encode, noise: Noise, channels: int, frames: int
 ) -> None:
@@ -77,29 +77,8 @@ def test_blocks_join_without_a_seam(
     assert max(map(len, blocks)) < 2**18
 
 
-def test_a_tone_keeps_its_pitch_and_phase(encode: Encode) -> None:
-    def tone(rate: int) -> np.ndarray:
-        return np.sin(2 * np.pi * 1000 * np.arange(rate) / rate).astype(np.float32)
-
-    heard = read_clip(io.BytesIO(encode(tone(44_100), 44_100, "WAV", "FLOAT")), 32_000)
-    middle = slice(2_000, 30_000)
-    assert np.abs(heard[middle] - tone(32_000)[middle]).max() < 1e-4
-
-
-def test_paths_and_streams_give_the_same(tmp_path: Path, encode: Encode, noise: Noise) -> None:
-    data = encode(noise(), 16_000, "FLAC")
-    file = tmp_path / "Hündin, 狗 (1).flac"
-    file.write_bytes(data)
-    stream = io.BytesIO(data)
-    stream.seek(100)
-    first = read_clip(file, 8_000)
-    assert np.array_equal(first, read_clip(str(file), 8_000))
-    assert np.array_equal(first, read_clip(stream, 8_000))
-    assert not stream.closed
-
-
-@pytest.mark.parametrize("name", ["a.wav", "a.raw", "a.txt", "a.gsm", "a", os.fsdecode(b"\xff.x")])
-@pytest.mark.parametrize("format", ["WAV", "MP3", "OGG", "FLAC"])
+@pytest.mark.parametrize("name", ["a.raw", "a.gsm", os.fsdecode(b"\xff.x")])
+@pytest.mark.parametrize("format", ["WAV", "MP3"])
 def test_the_content_decides_and_not_the_suffix(
     tmp_path: Path, encode: Encode, noise: Noise, name: str, format: str
 ) -> None:
@@ -108,29 +87,16 @@ def test_the_content_decides_and_not_the_suffix(
     assert _is_same(read_clip(tmp_path / name, 16_000), _whole(data, 16_000), format)
 
 
-@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
-def test_silence_is_zeros(encode: Encode, format: str) -> None:
-    waveform = read_clip(io.BytesIO(encode(np.zeros((8000, 2)), 8_000, format)), 16_000)
-    assert np.abs(waveform).max() < 1e-6
-    assert len(waveform) >= 16_000
-
-
-@pytest.mark.parametrize("rate", [100, 8_000, 44_100, 768_000])
-@pytest.mark.parametrize("to", [16_000, 32_000])
-def test_one_sample_is_a_clip(encode: Encode, rate: int, to: int) -> None:
-    waveform = read_clip(io.BytesIO(encode(np.array([0.5]), rate, "WAV", "FLOAT")), to)
-    assert len(waveform) == max(1, round(to / rate))
+@pytest.mark.parametrize("rate", [100, 44_100, 768_000])
+def test_one_sample_is_a_clip(encode: Encode, rate: int) -> None:
+    waveform = read_clip(io.BytesIO(encode(np.array([0.5]), rate, "WAV", "FLOAT")), 16_000)
+    assert len(waveform) == max(1, round(16_000 / rate))
     assert np.isfinite(waveform).all()
 
 
 def test_a_clip_shorter_than_a_sample_is_its_mean(encode: Encode) -> None:
     data = encode(np.array([0.25, 0.75, 0.5]), 768_000, "WAV", "FLOAT")
     assert read_clip(io.BytesIO(data), 16_000).tolist() == [0.5]
-
-
-def test_loud_floats_are_sound(encode: Encode, noise: Noise) -> None:
-    data = encode(noise() * 2**31, 16_000, "WAV", "FLOAT")
-    assert np.array_equal(read_clip(io.BytesIO(data), 16_000), noise()[:, 0] * 2.0**31)
 
 
 @pytest.mark.parametrize("length", [0x7FFF_F000, 0xFFFF_FFFF])
@@ -189,17 +155,10 @@ def test_a_recording_has_the_name_that_is_given(tmp_path: Path) -> None:
         read_clip(io.BytesIO(), 16_000)
 
 
-@pytest.mark.parametrize(
-    "data", [b"{", b"<!DOCTYPE html><html>", b"\0\0\0\x20ftypM4A ", b".snd" + bytes(40)]
-)
+@pytest.mark.parametrize("data", [b"{", b"\0\0\0\x20ftypM4A "])
 def test_what_is_not_sound_is_refused_with_its_first_bytes(data: bytes) -> None:
     message = f"is not wav, flac, ogg, opus, mp3 or aiff: it begins with {data[:16]!r}"
     _refused(data, re.escape(message))
-
-
-@pytest.mark.parametrize("head", [b"RIFF", b"RIFF\0\0\0\0WAVE", b"fLaC", b"OggS", b"ID3", b"FORM"])
-def test_a_header_alone_cannot_be_decoded(head: bytes) -> None:
-    _refused(head + bytes(30), r'cannot be decoded: libsndfile says ".+" \(allowed: wav, flac')
 
 
 def test_a_wav_that_ends_early_says_how_much_is_there(encode: Encode, noise: Noise) -> None:
@@ -229,25 +188,11 @@ def test_a_recording_that_ends_early_is_refused(
     _refused(data[: int(share * len(data))], message)
 
 
-def test_an_mp3_with_a_hole_is_refused(encode: Encode, noise: Noise) -> None:
-    data = encode(noise(64_000), 16_000, "MP3")
-    hole = data[: len(data) // 2] + bytes(2_000) + data[len(data) // 2 + 2_000 :]
-    _refused(hole, "ends early: of 64000 frames|libsndfile says")
-
-
 def test_the_xing_header_of_an_mp3_is_found_behind_a_tag(encode: Encode, noise: Noise) -> None:
     data = encode(noise(64_000), 16_000, "MP3")
     tag = b"ID3\x03\0\0\0\0\x28\x09" + bytes(0x28 * 128 + 9)
     assert _is_same(read_clip(io.BytesIO(tag + data), 16_000), _whole(data, 16_000), "MP3")
     _refused(tag + data[: len(data) // 2], "ends early: of 64000 frames")
-
-
-def test_an_mp3_that_announces_a_year_ends_where_it_ends(encode: Encode, noise: Noise) -> None:
-    data = bytearray(encode(noise(64_000), 16_000, "MP3"))
-    struct.pack_into(">I", data, data.index(b"Xing") + 8, 2**32 - 1)
-    _refused(bytes(data), "s long by its header")
-    with pytest.raises(AudioError, match=r"ends early: of \d{13} frames .* 64\d{3} could be dec"):
-        list(read_blocks(io.BytesIO(data), 16_000))
 
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG"])
@@ -264,17 +209,15 @@ def test_samples_that_are_not_sound_are_named(encode: Encode, noise: Noise) -> N
         _refused(encode(frames, 16_000, "WAV", "FLOAT"), message)
 
 
-@pytest.mark.parametrize("rate", [1, 99, 768_001, 2**31 - 1])
+@pytest.mark.parametrize("rate", [99, 768_001])
 def test_a_rate_that_no_recorder_has_is_refused(encode: Encode, noise: Noise, rate: int) -> None:
     data = bytearray(encode(noise()))
     struct.pack_into("<I", data, 24, rate)
     _refused(bytes(data), rf"says that it has {rate} samples a second \(allowed: 100 to 768000\)")
 
 
-@pytest.mark.parametrize("channels", [65, 1024])
-def test_more_channels_than_any_microphone_has_are_refused(encode: Encode, channels: int) -> None:
-    data = encode(np.zeros((10, channels)))
-    _refused(data, rf"says that it has {channels} channels \(allowed: 1 to 64\)")
+def test_more_channels_than_any_microphone_has_are_refused(encode: Encode) -> None:
+    _refused(encode(np.zeros((10, 65))), r"says that it has 65 channels \(allowed: 1 to 64\)")
 
 
 def _flac_of(data: bytes, frames: int) -> bytes:

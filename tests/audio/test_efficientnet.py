@@ -29,7 +29,9 @@ def published(architecture: str, seed: int) -> EfficientNet:
     return network
 
 
-@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n[-1] != "0" else n for n in SCALES]
+)
 def test_the_feature_maps_are_those_of_the_published_architecture(name: str) -> None:
     network = published(name, seed=len(name))
     blocks = read_efficientnet_lite(name, network.state_dict())
@@ -44,35 +46,6 @@ def test_the_feature_maps_are_those_of_the_published_architecture(name: str) -> 
         assert 0 < (wanted == 0).double().mean() < 0.9
         error = ((found - wanted).norm() / wanted.norm()).item()
         assert error < 1e-4, (name, height, width, error)
-
-
-def test_pictures_channels_last_in_memory_give_the_same_feature_maps() -> None:
-    blocks = read_efficientnet_lite(
-        "efficientnet-lite0", published("efficientnet-lite0", 3).state_dict()
-    )
-    pictures = torch.randn(2, 3, 64, 96)
-    with torch.inference_mode():
-        plain = feature_map(blocks, pictures)
-        last = feature_map(blocks, pictures.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(last, plain, rtol=1e-4, atol=1e-5)
-
-
-def test_the_pictures_are_left_as_they_were() -> None:
-    blocks = read_efficientnet_lite(
-        "efficientnet-lite0", published("efficientnet-lite0", 4).state_dict()
-    )
-    pictures = torch.randn(1, 3, 64, 64)
-    before = pictures.clone()
-    feature_map(blocks, pictures)
-    assert torch.equal(pictures, before)
-
-
-def test_an_unknown_network_is_refused_with_the_nearest() -> None:
-    message = (
-        r"no network 'efficientnet-lite5' \(did you mean 'efficientnet-lite\d'\?\); there are"
-    )
-    with pytest.raises(QwaveError, match=message):
-        read_efficientnet_lite("efficientnet-lite5", {})
 
 
 def test_weights_of_another_network_are_refused() -> None:
@@ -96,10 +69,3 @@ def test_tensors_that_the_network_does_not_have_are_refused() -> None:
         QwaveError, match=r"which has no '_blocks.16._bn0.bias' \(1 such tensors\)"
     ):
         read_efficientnet_lite("efficientnet-lite0", state)
-
-
-def test_the_classifier_may_be_left_out() -> None:
-    state = published("efficientnet-lite0", 7).state_dict()
-    whole = read_efficientnet_lite("efficientnet-lite0", state)
-    without = {key: value for key, value in state.items() if not key.startswith("_fc.")}
-    assert len(read_efficientnet_lite("efficientnet-lite0", without)) == len(whole) == 18

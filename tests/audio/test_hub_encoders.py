@@ -20,6 +20,7 @@ from qwave.audio.protocol import encoder_identity
 from qwave.config import QwaveError
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow  # transformers takes seconds to load
 
 NAMES = ("efficientnet-b3", "clip-vit-b32")
 VISION = {
@@ -115,33 +116,11 @@ def test_an_embedding_is_what_the_model_says_of_the_picture(
     assert np.isfinite(embed_waveforms(encoder, np.zeros((1, 160_000)))).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_clip_has_the_same_embedding_alone_and_among_others(
-    folders: dict[str, Path], name: str
-) -> None:
-    encoder = make_encoder(f"{name}:{folders[name]}")
-    waveforms = noise_of(2, 5)
-    together = encoder.encode(waveforms)
-    np.testing.assert_array_equal(encoder.encode(waveforms[3:4])[0], together[3])
-
-
 def test_the_whole_of_clip_and_its_image_half_are_one_encoder(folders: dict[str, Path]) -> None:
     half = make_encoder(f"clip-vit-b32:{folders['clip-vit-b32']}")
     whole = make_encoder(f"clip-vit-b32:{folders['whole']}")
     np.testing.assert_array_equal(half.encode(noise_of(3)), whole.encode(noise_of(3)))
     assert encoder_identity(half) == encoder_identity(whole)
-
-
-def test_other_weights_are_another_encoder(copied: dict[str, Path]) -> None:
-    folder = copied["clip-vit-b32"]
-    before = encoder_identity(make_encoder(f"clip-vit-b32:{folder}"))
-    model = transformers.CLIPVisionModelWithProjection.from_pretrained(folder)
-    with torch.no_grad():
-        model.visual_projection.weight[3, 4] += 0.01
-    model.save_pretrained(folder)
-    after = encoder_identity(make_encoder(f"clip-vit-b32:{folder}"))
-    assert before != after
-    assert before.startswith("clip-vit-b32@")
 
 
 def test_transformers_writes_nothing_and_keeps_its_settings(
@@ -179,13 +158,6 @@ def test_weights_of_another_encoder_are_refused(folders: dict[str, Path]) -> Non
         make_encoder(f"clip-vit-b32:{folders['efficientnet-b3']}")
 
 
-def test_weights_of_another_size_are_refused(copied: dict[str, Path]) -> None:
-    config = copied["clip-vit-b32"] / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "projection_dim": 48}))
-    with pytest.raises(QwaveError, match="the weights of clip-vit-b32 cannot be read from"):
-        make_encoder(f"clip-vit-b32:{copied['clip-vit-b32']}")
-
-
 def test_weights_that_are_not_whole_are_refused(copied: dict[str, Path]) -> None:
     config = copied["clip-vit-b32"] / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 3}))
@@ -193,15 +165,14 @@ def test_weights_that_are_not_whole_are_refused(copied: dict[str, Path]) -> None
         make_encoder(f"clip-vit-b32:{copied['clip-vit-b32']}")
 
 
-@pytest.mark.parametrize("damage", [b"", b"not safetensors", b"\xff" * 100])
-def test_damaged_weights_are_named(copied: dict[str, Path], damage: bytes) -> None:
+def test_damaged_weights_are_named(copied: dict[str, Path]) -> None:
     folder = copied["efficientnet-b3"]
-    (folder / "model.safetensors").write_bytes(damage)
+    (folder / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(QwaveError, match=f"efficientnet-b3 cannot be read from {folder}: .+"):
         make_encoder(f"efficientnet-b3:{folder}")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_type": "clip", "image_size": "x"}'])
+@pytest.mark.parametrize("text", ["{", '{"model_type": "clip", "image_size": "x"}'])
 def test_a_damaged_configuration_is_named(copied: dict[str, Path], text: str) -> None:
     folder = copied["clip-vit-b32"]
     (folder / "config.json").write_text(text)

@@ -56,17 +56,6 @@ def test_joined_recordings_are_all_heard(
     assert _parts(b"".join(parts)) == list(zip([0, *ends], ends, strict=False))
 
 
-def test_recordings_of_several_formats_may_be_joined(
-    recordings: dict[tuple[str, str], list[bytes]],
-) -> None:
-    parts = [recordings["OGG", "OPUS"][0], recordings["OGG", "VORBIS"][1]]
-    expected = np.concatenate([_heard(part) for part in parts])
-    np.testing.assert_array_equal(_heard(b"".join(parts)), expected)
-    parts = [recordings["WAV", "FLOAT"][0], recordings["MP3", "MPEG_LAYER_III"][1]]
-    expected = np.concatenate([_heard(part) for part in parts])
-    np.testing.assert_array_equal(_heard(b"".join(parts)), expected)
-
-
 @pytest.mark.parametrize("kind", FORMATS)
 def test_one_recording_is_one_part_whatever_follows_it(
     recordings: dict[tuple[str, str], list[bytes]], kind: tuple[str, str]
@@ -129,7 +118,7 @@ def test_an_hour_is_the_longest_clip_all_recordings_together(noise: Noise, encod
         _heard(half + half)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(10))
 def test_any_bytes_are_parts_that_cover_the_file(
     recordings: dict[tuple[str, str], list[bytes]], seed: int
 ) -> None:

@@ -11,9 +11,7 @@ import pytest
 import scipy.signal
 import torch
 
-from qwave.audio.encoders import embed_waveforms
 from qwave.audio.logmel import LogMel, LogMelStatistics, log_mel, mel_filterbank
-from qwave.audio.protocol import encoder_identity
 from qwave.config import QwaveError
 
 SMALL = LogMel(
@@ -80,7 +78,7 @@ def test_the_filters_are_the_triangles_of_a_plain_loop(settings: LogMel) -> None
     np.testing.assert_allclose(filters, plain_filterbank(settings), atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_levels_are_those_of_plain_fourier_sums(seed: int) -> None:
     waveform = noise_of(seed, 400 + 7 * seed)
     levels = levels_of(waveform, SMALL)
@@ -88,15 +86,6 @@ def test_the_levels_are_those_of_plain_fourier_sums(seed: int) -> None:
     np.testing.assert_allclose(
         levels, plain_log_mel(waveform, SMALL), atol=2e-5, err_msg=f"{seed=}"
     )
-
-
-def test_powers_below_the_floor_are_raised_to_it() -> None:
-    waveform = noise_of(2, 800)
-    waveform[400:] *= 1e-6
-    levels = levels_of(1e-4 * waveform, dataclasses.replace(SMALL, top_db=200.0))
-    wanted = plain_log_mel(1e-4 * waveform, dataclasses.replace(SMALL, top_db=200.0))
-    assert (levels == levels.min()).mean() > 0.3
-    np.testing.assert_allclose(levels, wanted, atol=2e-5)
 
 
 def test_the_levels_of_a_whole_clip_are_those_of_scipys_transform() -> None:
@@ -118,29 +107,8 @@ def test_the_levels_of_a_whole_clip_are_those_of_scipys_transform() -> None:
     np.testing.assert_allclose(levels_of(waveform, settings), wanted, atol=2e-5)
 
 
-def test_the_loudest_cell_is_one_and_the_floor_lies_top_db_below() -> None:
-    levels = levels_of(noise_of(3, 2000), dataclasses.replace(SMALL, top_db=6.0))
-    assert levels.max() == 1
-    assert levels.min() == 0
-    assert (levels == 0).mean() > 0.1
-
-
-def test_a_louder_clip_has_the_same_levels() -> None:
-    waveform = noise_of(4, 2000)
-    quiet = levels_of(waveform, SMALL)
-    np.testing.assert_allclose(levels_of(16 * waveform, SMALL), quiet, atol=1e-5)
-
-
 def test_silence_is_as_loud_as_its_loudest_part() -> None:
     assert (levels_of(np.zeros(2000, np.float32), SMALL) == 1).all()
-
-
-@pytest.mark.parametrize("hertz", [300, 1000, 2500])
-def test_a_tone_is_loudest_in_the_band_around_it(hertz: int) -> None:
-    tone = np.sin(2 * np.pi * hertz * np.arange(2000) / 8000).astype(np.float32)
-    levels = levels_of(tone, SMALL)
-    nearest_band = plain_filterbank(SMALL)[:, round(hertz * 256 / 8000)].argmax()
-    assert (levels[:, 5:-5].argmax(axis=0) == nearest_band).all()
 
 
 @pytest.mark.parametrize(
@@ -177,17 +145,3 @@ def test_the_statistics_are_those_of_numpy(seed: int) -> None:
         np.testing.assert_allclose(
             embedding, np.concatenate(wanted), atol=1e-6, err_msg=f"{seed=}"
         )
-
-
-def test_silence_has_finite_statistics() -> None:
-    encoder = LogMelStatistics(SMALL, clip_seconds=0.25)
-    embedding = embed_waveforms(encoder, np.zeros((1, 2000)))[0]
-    assert embedding.tolist() == [1.0] * 20 + [0.0] * 40
-
-
-def test_the_identity_of_the_statistics_follows_their_settings() -> None:
-    one, same = LogMelStatistics(SMALL), LogMelStatistics(dataclasses.replace(SMALL))
-    other = LogMelStatistics(dataclasses.replace(SMALL, top_db=70.0))
-    longer = LogMelStatistics(SMALL, clip_seconds=6.0)
-    assert encoder_identity(one) == encoder_identity(same)
-    assert len({encoder_identity(encoder) for encoder in (one, other, longer)}) == 3

@@ -30,8 +30,8 @@ def _rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 8, 64])
-@pytest.mark.parametrize("frames", [1, 4095, 4096, 4097, 30_000])
+@pytest.mark.parametrize("channels", [1, 2, 64])
+@pytest.mark.parametrize("frames", [1, 4095, 4096, 30_000])
 def test_ordinary_channels_are_their_mean_bit_for_bit(
     noise: Noise, channels: int, frames: int
 ) -> None:
@@ -55,13 +55,6 @@ def test_the_louder_one_is_heard(noise: Noise) -> None:
     np.testing.assert_array_equal(heard, np.float32(-1.15 * x[:, 0]))
 
 
-def test_four_channels_may_cancel_too(noise: Noise) -> None:
-    x, y = noise(9_000), noise(9_000, seed=1)
-    with pytest.warns(UserWarning, match="its 4 channels cancel"):
-        heard = _mixed(np.hstack([x, -x, y, -y]))
-    assert _rms(heard) == pytest.approx(_rms(x), rel=0.2)
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_what_is_heard_does_not_depend_on_the_blocks(noise: Noise, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -83,14 +76,6 @@ def test_silence_and_offsets_are_no_sound_that_could_cancel() -> None:
         np.testing.assert_array_equal(_mixed(frames), frames.mean(axis=1))
 
 
-def test_a_warning_comes_once_for_a_recording(noise: Noise) -> None:
-    x = noise(30_000)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        _mixed(np.hstack([x, -x]), 1000)
-    assert len(caught) == 1
-
-
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_a_file_and_a_stream_of_it_are_the_same(noise: Noise, encode: Encode, rate: int) -> None:
     x = noise(3 * 4096 + 17)
@@ -101,7 +86,3 @@ def test_a_file_and_a_stream_of_it_are_the_same(noise: Noise, encode: Encode, ra
         streamed = np.concatenate(list(wav_blocks(io.BytesIO(data), 16_000)))
     np.testing.assert_array_equal(heard, streamed)
     assert _rms(heard) == pytest.approx(_rms(x), rel=0.1)
-
-
-def test_no_blocks_are_no_sound() -> None:
-    assert list(mix_down([], "clip")) == []

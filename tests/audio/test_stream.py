@@ -13,13 +13,10 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import soundfile
-from qwave.audio.wav import read_wav_header
 
-from qwave.audio.decode import read_blocks, read_clip
-from qwave.audio.stream import raw_blocks, stream_windows, wav_blocks
+from qwave.audio.decode import fit_length, read_clip
+from qwave.audio.stream import raw_blocks, read_wav_header, stream_windows, wav_blocks
 from qwave.config import AudioError
-
-from .windows import slide_windows
 
 RATE = 8000
 
@@ -62,10 +59,67 @@ def joined(blocks: Iterator[np.ndarray]) -> np.ndarray:
     return np.concatenate(list(blocks))
 
 
+# --- clips of one length ---
+
+
+@pytest.mark.parametrize("num_samples", [1, 6, 7, 8, 100])
+def test_a_clip_is_looped_from_its_start_or_cut_at_its_end(num_samples: int) -> None:
+    waveform = np.arange(7, dtype=np.float32)
+    fitted = fit_length(waveform, num_samples)
+    assert fitted.dtype == np.float32
+    assert fitted.tolist() == [waveform[index % 7] for index in range(num_samples)]
+    fitted[:] = -1
+    assert waveform.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize(("length", "num_samples"), [(0, 10), (5, 0)])
+def test_nothing_cannot_be_looped(length: int, num_samples: int) -> None:
+    message = f"{length} samples cannot be looped or cut to {num_samples}"
+    with pytest.raises(AudioError, match=message):
+        fit_length(np.zeros(length, dtype=np.float32), num_samples)
+
+
 # --- windows ---
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    ("length", "hop", "expected"),
+    [
+        (7, 1.0, [(0, 7)]),  # the only one
+        (14, 1.0, [(0, 10)]),  # 4 samples of 10 are less than half
+        (15, 1.0, [(0, 10), (10, 15)]),
+        (30, 1.0, [(0, 10), (10, 20), (20, 30)]),
+        (22, 0.5, [(0, 10), (5, 15), (10, 20)]),  # 2 new samples of 5
+        (23, 0.5, [(0, 10), (5, 15), (10, 20), (15, 23)]),
+        (35, 2.0, [(0, 10), (20, 30)]),  # a gap
+        (29, 2.0, [(0, 10)]),
+        (40, 3.0, [(0, 10), (30, 40)]),  # whole: kept, though half a hop is 15
+        (12, 0.1, [(0, 10), (1, 11), (2, 12)]),
+    ],
+)
+def test_windows_worked_out_by_hand(
+    length: int, hop: float, expected: list[tuple[int, int]]
+) -> None:
+    found = list(stream_windows([np.arange(length, dtype=np.float32)], 10, 1.0, hop))
+    times = [(round(piece.start_seconds * 10), round(piece.end_seconds * 10)) for piece in found]
+    assert times == expected
+    assert [piece.waveform.tolist() for piece in found] == [[*range(*time)] for time in expected]
+
+
+def windows_of(waveform: np.ndarray, rate: int, window: float, hop: float) -> list[slice]:
+    """The dumb twin: windows of a whole waveform."""
+    length, starts = round(window * rate), [0]
+    for index in itertools.count(1):
+        start, heard_to = round(index * hop * rate), round((index - 1) * hop * rate) + length
+        if start >= len(waveform):
+            return [slice(start, start + length) for start in starts]
+        n_new = len(waveform) - max(start, heard_to)
+        if start + length <= len(waveform) or n_new >= hop * rate / 2:
+            starts.append(start)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("seed", range(20))
 def test_windows_are_those_of_the_whole_waveform(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rate = int(rng.choice([100, 999, 8000]))
@@ -73,13 +127,12 @@ def test_windows_are_those_of_the_whole_waveform(seed: int) -> None:
     window = float(rng.choice([0.1, 0.33335, 1.0, 2.7]))
     hop = float(rng.choice([0.05, 0.1, 0.33335, 1.0, 3.1]))
     found = list(stream_windows(pieces(rng, waveform, rate), rate, window, hop))
-    starts, waveforms = slide_windows(waveform, rate, window, hop)
     case = f"{seed=} {rate=} {window=} {hop=} {len(waveform)} samples"
-    assert [piece.start_seconds for piece in found] == list(starts), case
-    for piece, expected in zip(found, waveforms, strict=True):
-        np.testing.assert_array_equal(piece.waveform, expected, err_msg=case)
+    for piece, part in zip(found, windows_of(waveform, rate, window, hop), strict=True):
+        np.testing.assert_array_equal(piece.waveform, waveform[part], err_msg=case)
+        assert piece.start_seconds == part.start / rate, case
         seconds = piece.end_seconds - piece.start_seconds
-        assert seconds == pytest.approx(len(expected) / rate), case
+        assert seconds == pytest.approx(len(piece.waveform) / rate), case
 
 
 def test_a_window_is_there_as_soon_as_its_last_sample_is() -> None:
@@ -117,16 +170,10 @@ def test_a_gap_longer_than_a_block_is_passed_over() -> None:
     assert [window.waveform[0] for window in found] == [0.0, 30.0, 60.0, 90.0]
 
 
-def test_what_has_no_samples_has_no_windows() -> None:
-    assert list(stream_windows([], 100, 1.0, 1.0)) == []
-    assert list(stream_windows([np.zeros(0, dtype=np.float32)], 100, 1.0, 1.0)) == []
-
-
 @pytest.mark.parametrize(
     ("window", "hop", "message"),
     [
         (0.0, 1.0, r"window_seconds must be at least one sample \(1/100 s\), but got 0.0"),
-        (1.0, -1.0, "hop_seconds must be at least one sample .*, but got -1.0"),
         (1.0, 0.004, "hop_seconds .* but got 0.004"),
         (float("inf"), 1.0, "window_seconds .* but got inf"),
         (1.0, float("nan"), "hop_seconds .* but got nan"),
@@ -136,18 +183,6 @@ def test_what_has_no_samples_has_no_windows() -> None:
 def test_lengths_below_a_sample_are_refused(window: float, hop: float, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         next(stream_windows([], 100, window, hop))
-
-
-def test_windows_of_a_file_in_blocks_are_those_of_the_clip(tmp_path: Path) -> None:
-    rng = np.random.default_rng(5)
-    sound = rng.uniform(-0.5, 0.5, size=(44100 * 9, 2))  # several blocks
-    path = tmp_path / "long.wav"
-    soundfile.write(path, sound, 44100, subtype="PCM_16")
-    found = list(stream_windows(read_blocks(path, RATE), RATE, 2.0, 0.7))
-    starts, waveforms = slide_windows(read_clip(path, RATE), RATE, 2.0, 0.7)
-    assert [window.start_seconds for window in found] == list(starts)
-    for window, expected in zip(found, waveforms, strict=True):
-        np.testing.assert_array_equal(window.waveform, expected)
 
 
 # --- sound that arrives on a pipe ---
@@ -197,16 +232,11 @@ def header(
 SAMPLES = np.arange(100, dtype="<i2")
 
 
-@pytest.mark.parametrize("n_bytes", [0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFDB])
+@pytest.mark.parametrize("n_bytes", [0, 0xFFFFFFFF, 0x7FFFFFDB])
 def test_a_length_that_nobody_knew_is_not_believed(n_bytes: int) -> None:
     stream = pipe(header(n_bytes=n_bytes) + SAMPLES.tobytes())
     np.testing.assert_array_equal(joined(wav_blocks(stream, RATE)) * 32768, SAMPLES)
     assert read_wav_header(pipe(header(n_bytes=n_bytes)), "mic")[1] is None
-
-
-def test_what_follows_a_known_length_is_no_sound() -> None:
-    content = header(n_bytes=200) + SAMPLES.tobytes() + b"LIST\x04\x00\x00\x00abcd"
-    assert len(joined(wav_blocks(pipe(content), RATE))) == 100
 
 
 def test_a_recording_that_is_stopped_just_ends_and_half_a_sample_is_dropped() -> None:
@@ -236,16 +266,11 @@ def test_the_encoding_within_an_extensible_header_is_read() -> None:
         (b"", "stdin is no WAV stream: it is empty; send WAV with .* --raw RATE"),
         (b"OggS" + bytes(40), r"stdin is no WAV stream: it begins with b'OggS.*ffmpeg -i CLIP"),
         (b"RIFF\0\0\0\0AVI " + bytes(40), "stdin is no WAV stream: it begins with b'RIFF"),
-        (header()[:30], "stdin ends before its first sample"),
         (header()[:40], "stdin ends before its first sample"),
         (b"RIFF\0\0\0\0WAVEdata\0\0\0\0" + bytes(9), "no chunk b'fmt '"),
         (b"RIFF\0\0\0\0WAVEfmt \x04\0\0\0abcd", "the chunk b'fmt ' has 4 bytes, but needs 16"),
         (header(tag=7, bits=8), "samples of 8 bits in WAV encoding 7 are not understood; send"),
-        (header(bits=12), "samples of 12 bits in WAV encoding 1 are not understood"),
-        (header(tag=3, bits=64), "samples of 64 bits in WAV encoding 3 are not understood"),
-        (header(num_channels=0), r"says that it has 0 channels \(allowed: 1 to 64\)"),
         (header(num_channels=65), r"says that it has 65 channels \(allowed: 1 to 64\)"),
-        (header(rate=0), r"0 samples a second \(allowed: 100 to 768000\)"),
         (header(rate=2**31), r"2147483648 samples a second \(allowed: 100 to 768000\)"),
         (header(frame_bytes=3), "1 samples of 16 bits are not the 3 bytes"),
         (b"RIFF\0\0\0\0WAVE" + bytes(2**21), r"1048584 bytes stand before the sound"),
@@ -268,7 +293,7 @@ def test_samples_that_are_no_sound_are_refused(value: float, shown: str) -> None
         joined(wav_blocks(pipe(content), RATE, name="mic"))
 
 
-@pytest.mark.parametrize("rate", [0, 99, 768_001, -8000])
+@pytest.mark.parametrize("rate", [99, 768_001])
 def test_bare_samples_need_a_rate_of_sound(rate: int) -> None:
     with pytest.raises(AudioError, match=rf"{rate} samples a second \(allowed: 100 to 768000\)"):
         joined(raw_blocks(io.BytesIO(b"\0\0"), rate, RATE))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from qwave import QuantizedMoEClassifier
 
+pytestmark = pytest.mark.slow
 # The default is in the test below.
 ESTIMATORS = [
     QuantizedMoEClassifier(("int8", "int1"), hidden=(4,), top_k=2, curiosity_alpha=1.0),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -42,17 +40,6 @@ def test_arrays_give_what_a_file_of_them_gives(tmp_path: Path) -> None:
     assert data.fold.tolist() == [3, 3, 3, 7, 7, 7]
 
 
-@pytest.mark.parametrize(
-    "like",
-    [torch.tensor, np.ndarray.tolist, lambda a: pd.DataFrame(a).squeeze("columns")],
-    ids=["torch", "lists", "pandas"],
-)
-def test_whatever_is_like_an_array_is_taken(like: Callable[[np.ndarray], Any]) -> None:
-    fold = np.array([1, 2] * 3)
-    expected = embeddings_from_arrays(X, Y, fold=fold)
-    assert embeddings_from_arrays(like(X), like(Y), fold=like(fold)).digest == expected.digest
-
-
 def test_strings_are_labels_too() -> None:
     data = embeddings_from_arrays(X, ["sea", "dog", "sea", "dog", "dog", "rain"])
     assert data.class_names == ("dog", "rain", "sea")
@@ -68,12 +55,6 @@ def test_published_names_give_folds_and_recordings() -> None:
     assert data.fold.tolist() == [1, 2, 3, 4, 5, 1]
     assert data.group is not None
     assert data.group.tolist() == ["900", "900", "901", "901", "902", "902"]
-
-
-def test_labels_with_gaps_are_mapped_with_a_warning() -> None:
-    with pytest.warns(UserWarning, match=r"^arrays: class labels 2, 5 were mapped to 0\.\.1"):
-        data = embeddings_from_arrays(X, [5, 2] * 3)
-    assert data.y.tolist() == [1, 0] * 3
 
 
 def test_later_changes_to_what_was_given_do_not_show() -> None:
@@ -124,15 +105,6 @@ def test_the_encoder_of_a_file_is_read_and_stays_with_parts(tmp_path: Path, name
     assert data.encoder == name
     assert take_rows(data, np.arange(3)).encoder == name
     assert take_classes(data, ["0", "2"]).encoder == name
-
-
-def test_a_file_that_names_no_encoder_has_none(tmp_path: Path) -> None:
-    np.savez(tmp_path / "some.npz", x=X, y=Y)
-    data = load_embeddings(tmp_path / "some.npz")
-    assert data.encoder == ""
-    # What made the rows is no part of them.
-    np.savez(tmp_path / "named.npz", x=X, y=Y, encoder=MADE_BY)
-    assert load_embeddings(tmp_path / "named.npz").digest == data.digest
 
 
 @pytest.mark.parametrize(

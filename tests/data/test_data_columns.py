@@ -58,41 +58,28 @@ def read(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Embedd
 SCHEMES: dict[str, Callable[[int], str]] = {
     "f0": lambda i: f"f{i}",
     "0": str,
-    "1": lambda i: str(i + 1),
-    "emb_3": lambda i: f"emb_{i}",
-    "x1": lambda i: f"x{i + 1}",
-    "V1": lambda i: f"V{i + 1}",
     "feature.3": lambda i: f"feature.{i}",
     "emb[3]": lambda i: f"emb[{i}]",
-    "dim-003": lambda i: f"dim-{i:03}",
     "Feature 3": lambda i: f"Feature {i}",
     "mfcc_3_mean": lambda i: f"mfcc_{i}_mean",
     "class_3": lambda i: f"class_{i}",
-    "id_3": lambda i: f"id_{i}",
-    "fold_3": lambda i: f"fold_{i}",
     "y3": lambda i: f"y{i}",
-    "row3": lambda i: f"row{i}",
-    "name3": lambda i: f"name{i}",
     "letters": lambda i: "abcdefghijkl"[i],
     "hand-made": lambda i: ("rms", "zcr", "centroid", "rolloff", "flux", "energy", "f", "g")[i],
 }
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_columns_of_a_naming_scheme_are_features(
-    read: Callable[..., EmbeddingSet], scheme: str
-) -> None:
+def test_columns_of_a_naming_scheme_are_features(scheme: str) -> None:
     x = np.random.default_rng(0).normal(size=(N, 8)).astype(np.float32)
     names = [SCHEMES[scheme](column) for column in range(8)]
-    data = read(pd.DataFrame(x, columns=names).assign(class_id=np.arange(N) % 2))
-    np.testing.assert_array_equal(data.x, x)
+    table = pd.DataFrame(x, columns=names).assign(class_id=np.arange(N) % 2)
+    np.testing.assert_array_equal(embeddings_from_frame(table).x, x)
 
 
-def test_whole_numbers_and_row_numbers_in_a_scheme_are_features(
-    read: Callable[..., EmbeddingSet],
-) -> None:
+def test_whole_numbers_and_row_numbers_in_a_scheme_are_features() -> None:
     table = frame().assign(f2=np.arange(N), f3=np.arange(N) % 2)
-    assert read(table).x.shape == (N, 4)
+    assert embeddings_from_frame(table).x.shape == (N, 4)
 
 
 # --- used for what it is ---
@@ -101,27 +88,17 @@ def test_whole_numbers_and_row_numbers_in_a_scheme_are_features(
 @pytest.mark.parametrize(
     ("role", "name", "note"),
     [
-        ("label", "label", None),
-        ("label", "Class_ID", None),
         ("label", "classID", None),
-        ("label", "class", "the label is column 'class'"),
-        ("label", "y", "the label is column 'y'"),
         ("label", "category", "the label is column 'category'"),
-        ("fold", "Fold", None),
         ("fold", "FOLDS", None),
         ("fold", "cv-fold", "the fold is column 'cv-fold'"),
         ("group", "Group", None),
-        ("group", "recording", "the group is column 'recording'"),
         ("group", "Speaker ID", "the group is column 'Speaker ID'"),
-        ("group", "src_file", "the group is column 'src_file'"),
-        ("group", "fsID", "the group is column 'fsID'"),
-        ("name", "filename", None),
         ("name", "slice_file_name", None),
-        ("name", "Path", None),
     ],
 )
 def test_a_role_by_another_name_is_used_for_what_it_is(
-    read: Callable[..., EmbeddingSet], role: str, name: str, note: str | None
+    role: str, name: str, note: str | None
 ) -> None:
     cells: Any = {
         "label": np.array(["cat", "dog"])[np.arange(N) % 2],
@@ -132,7 +109,9 @@ def test_a_role_by_another_name_is_used_for_what_it_is(
     table = frame().drop(columns={"label": "class_id", "fold": "fold"}.get(role, []))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        data = read(pd.concat([pd.DataFrame({name: cells}), table], axis="columns"))
+        data = embeddings_from_frame(
+            pd.concat([pd.DataFrame({name: cells}), table], axis="columns")
+        )
     assert [str(warning.message).split(": ")[-1] for warning in caught] == ([note] if note else [])
     assert data.x.shape == (N, 2)
     used: Any = {"label": data.y, "fold": data.fold, "group": data.group, "name": data.names}[role]
@@ -168,55 +147,34 @@ def test_the_columns_of_published_data_sets_are_used(read: Callable[..., Embeddi
             "column 'class_id.1' is a second 'class_id', renamed; dr",
         ),
         ({"target": np.arange(N) % 3}, "class_id 0 has several values of 'target': 0, 1, 2 (row "),
-        ({"label": np.arange(N) // 20}, "class_id 0 has several labels: 0, 1 (row "),
         ({"Fold": np.arange(N)}, "columns 'Fold' and 'fold' could each be the fold; keep the one"),
-        (
-            {"group": 1, "speaker": 2},
-            "columns 'group' and 'speaker' could each be the group; keep",
-        ),
-        ({"file": "a", "path": "b"}, "columns 'file' and 'path' could each be the name; keep the"),
-        (
-            {"split": "train"},
-            "column 'split' says which clips train and which test, which qwave d",
-        ),
         ({"Subset": 0}, "column 'Subset' says which clips train and which test, which qwave does"),
-        (
-            {"index": range(N)},
-            "column 'index' looks like an index or a note about the clip, which",
-        ),
         ({"esc10": True, "take": "A"}, "column 'esc10', 'take' looks like an index or a note abo"),
-        ({"salience": 1, "end": 4.0}, "column 'salience', 'end' looks like an index or a note ab"),
         (
             {"Unnamed: 0": range(N)},
             "column 1 has no name; if it is an index that was written alon",
         ),
-        (
-            {"true_label": range(N)},
-            "column 'true_label' may be no feature; name it 'class_id' if ",
-        ),
         ({"fileIndex": range(N)}, "column 'fileIndex' may be no feature; name it 'name' if that"),
         ({"gruop": range(N)}, "column 'gruop' may be no feature; name it 'group' if that is what"),
-        ({"label_2": range(N)}, "column 'label_2' may be no feature; name it 'class_id' if that"),
         (
             {"clipno": np.arange(N) + 7},
             "column 'clipno' numbers the rows, which may give the labels",
         ),
         ({"kind": 7 - np.arange(N) % 2}, "column 'kind' is the label once more, in other numbers"),
         ({"device": "phone"}, "column 'device': 'phone' is not a number; write "),
-        ({"when": pd.Timestamp("2024-01-01")}, "column 'when': "),
         ({"lasts": pd.Timedelta("1s")}, "column 'lasts': "),
     ],
 )
 def test_what_is_not_certain_is_refused_unless_the_features_are_listed(
-    read: Callable[..., EmbeddingSet], columns: dict[str, Any], message: str
+    columns: dict[str, Any], message: str
 ) -> None:
     table = frame(**columns)
     with pytest.raises(DataError, match=re.escape(message)):
-        read(table)
+        embeddings_from_frame(table)
     if any(word in message for word in ("could each", "several")):
         return
     with pytest.warns(UserWarning, match="not used: .*" + re.escape(next(iter(columns)))):
-        data = read(table, feature_columns=["f0", "f1"])
+        data = embeddings_from_frame(table, feature_columns=["f0", "f1"])
     np.testing.assert_array_equal(data.x, frame()[["f0", "f1"]].to_numpy(np.float32))
     assert data.fold is not None
 
@@ -232,7 +190,7 @@ def test_the_label_in_other_numbers_is_refused_in_a_scheme_too() -> None:
     assert embeddings_from_frame(frame().assign(f2=np.arange(N) % 2)).x.shape == (N, 3)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_columns_of_noise_are_never_taken_for_something_else(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, d = int(rng.integers(4, 40)), int(rng.integers(1, 30))
@@ -252,17 +210,11 @@ def test_columns_of_noise_are_never_taken_for_something_else(seed: int) -> None:
     [
         (["label", "f0", "f1", "g"], "f", [1, 2], [3]),
         (["label", "fold", "folder", "filename", "f0"], "f", [4], []),
-        (["label", "emb_0", "emb_1", "rms"], "emb_", [1, 2], [3]),
         (["label", "e0", "e1", "end", "esc10"], "e", [1, 2], [3, 4]),
-        (["label", "rms"], "rms", [1], []),
-        (["label", "e0", "e1", "emotion"], "e", [1, 2], [3]),
         (["label", "pred"], "pred", [1], []),
         (["label", "index", "f0"], ["index"], [1], [2]),
         (["label", "x", "y"], ["x", "y"], [1, 2], []),
-        (["label", "target", "f0"], ["target", "f0"], [1, 2], []),
-        (["label", "embedding", "text"], ["embedding"], [1], [2]),
         (["label", "a", "a", "f0"], ["f0"], [3], [1, 2]),
-        (["label", "", "f0"], ["f0"], [2], [1]),
         (["label", " f0".strip(), "f1"], [" f1 "], [2], [1]),
     ],
 )
@@ -315,10 +267,7 @@ def test_a_column_of_lists_is_told_among_others(tmp_path: Path) -> None:
     [
         ("data.feature_columns=f", "f"),
         ("data.feature_columns=[f0, f1]", ("f0", "f1")),
-        ("data.feature_columns=['0', '1']", ("0", "1")),
         ("data.feature_columns=[0, 1]", ("0", "1")),
-        ("data.feature_columns=[a, 1]", ("a", "1")),
-        ("data.feature_columns=3", "3"),
         ("data.feature_columns=null", None),
     ],
 )
@@ -341,6 +290,7 @@ def test_no_features_are_refused(value: str) -> None:
         load_sweep(SWEEP, [f"data.feature_columns={value}"])
 
 
+@pytest.mark.slow
 def test_a_sweep_and_an_export_read_the_features_that_are_told(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     frame(index=range(N)).to_csv(path, index=False)

@@ -61,10 +61,8 @@ def notes(read: Callable[[], EmbeddingSet]) -> tuple[EmbeddingSet, list[str]]:
 @pytest.mark.parametrize(
     ("name", "likely"),
     [
-        *((name, "class_id") for name in ("species", "genre", "Klasse", "étiquette", "y_true")),
-        *((name, "class_id") for name in ("prediction", "labels_int", "digit")),
-        *((name, "group") for name in ("user", "client_id", "Artist", "site", "Sprecher")),
-        ("Dateiname", "name"),
+        *((name, "class_id") for name in ("étiquette", "y_true", "labels_int")),
+        *(("client_id", "group"), ("Dateiname", "name")),
     ],
 )
 def test_numbers_that_are_likely_something_else_are_refused(name: str, likely: str) -> None:
@@ -77,18 +75,10 @@ def test_numbers_that_are_likely_something_else_are_refused(name: str, likely: s
     assert said == [f"frame: not used: {name!r}"]
 
 
-@pytest.mark.parametrize("name", ["latitude", "chunk", "start_time_seconds", "End Time", "is_val"])
+@pytest.mark.parametrize("name", ["End Time", "is_val"])
 def test_where_and_when_a_clip_was_made_is_no_feature(name: str) -> None:
     with pytest.raises(DataError, match=f"column {name!r} (looks like|says which).*list the feat"):
         embeddings_from_frame(frame(**{name: np.random.default_rng(0).random(N)}))
-
-
-@pytest.mark.parametrize("name", ["actor", "Patient_ID", "participant"])
-def test_people_are_recordings(name: str) -> None:
-    data, said = notes(lambda: embeddings_from_frame(frame(**{name: np.arange(N) // 2})))
-    assert data.group is not None
-    assert data.group.tolist() == (np.arange(N) // 2).tolist()
-    assert said == [f"frame: the group is column {name!r}"]
 
 
 def test_the_likely_label_is_named_where_there_is_none() -> None:
@@ -125,11 +115,6 @@ def test_whole_numbers_beside_numbered_features_are_noted() -> None:
     embeddings_from_frame(own)
 
 
-def test_a_coarse_class_id_as_text_takes_its_names() -> None:
-    table = frame(class_id=Y.astype(str))
-    assert embeddings_from_frame(table).class_names == ("dog", "rain", "siren", "wind")
-
-
 # --- indexes ---
 
 
@@ -148,11 +133,6 @@ def test_levels_of_an_index_that_have_a_role_are_used(form: str, tmp_path: Path)
     assert data.fold is not None
     assert data.fold.tolist() == (np.arange(N) // 4 % 2).tolist()
     assert data.names[:2] == ("c0", "c1")
-
-
-def test_a_column_goes_before_a_level_of_the_index() -> None:
-    data = embeddings_from_frame(frame().set_index(pd.Index(WORDS[::-1], name="label")))
-    assert data.digest == embeddings_from_frame(frame()).digest
 
 
 def test_columns_of_several_levels_are_refused_and_the_advice_works() -> None:
@@ -184,10 +164,6 @@ REFUSED: dict[str, tuple[Callable[[], list[str]], str]] = {
         ],
         " has a row 'label', but no such column: each column seems to be a clip; transpose the ",
     ),
-    "a title of one cell": (
-        lambda: ["Table 1", *lines()],
-        "; leave out lines above the names, or",
-    ),
     "a title of all cells": (
         lambda: ["Table 1,,,,,,", *lines()],
         " has no column 'class_id', but row 1 below its first names one (label, f0, f1, f2, ...)",
@@ -207,10 +183,6 @@ REFUSED: dict[str, tuple[Callable[[], list[str]], str]] = {
     "a total": (
         lambda: [*lines(), "Total,1,1,1,1,1,1"],
         ", row 42: 'Total' seems to be a summary of the rows above it, and no clip; leave such ",
-    ),
-    "means and deviations": (
-        lambda: [*lines(), "mean,1,1,1,1,1,1", "Std. ".strip(". ") + ",1,1,1,1,1,1"],
-        ", row 43: 'Std' seems to be a summary of the rows above it, and no clip; leave such rows",
     ),
     "spaces between quoted cells": (
         lambda: ['"' + line.replace(",", '" "') + '"' for line in lines()],
@@ -232,13 +204,6 @@ def test_what_is_no_plain_table_is_refused_with_what_helps(tmp_path: Path, name:
         load_embeddings(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("above", [["Table 1"], ["Table 1,,,,,,"], ["meta,features,,,,,", "a,b"]])
-def test_lines_above_the_header_may_be_comments(tmp_path: Path, above: list[str]) -> None:
-    plain = load_embeddings(written(tmp_path, lines()))
-    commented = written(tmp_path, [*(f"# {line}" for line in above), *lines()])
-    assert load_embeddings(commented).digest == plain.digest
 
 
 def test_a_class_of_one_clip_may_be_named_as_a_sum_where_it_is_not_last(tmp_path: Path) -> None:
@@ -269,7 +234,7 @@ def test_labels_with_leading_zeros_are_called_as_they_are_written(tmp_path: Path
     assert load_embeddings(written(tmp_path, rows)).class_names == ("dog", "rain", "siren", "wind")
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.float64, object, "Int64"])
+@pytest.mark.parametrize("dtype", [np.float64, object, "Int64"])
 def test_recordings_are_the_same_in_every_type_of_number(dtype: Any) -> None:
     groups = np.arange(N) // 2 * 7
     expected = embeddings_from_arrays(X, WORDS, group=groups)
@@ -288,12 +253,7 @@ def test_recordings_are_the_same_in_every_type_of_number(dtype: Any) -> None:
             [None, *X[1:].tolist()],
             ", row 0, column 'e': every row must be a list of 6 numbers like",
         ),
-        (
-            [*X[1:].tolist(), None],
-            ", row 39, column 'e': every row must be a list of 6 numbers li",
-        ),
         ([[row, row] for row in X.tolist()], ", row 0, column 'e' holds lists within the list; "),
-        ([[row] for row in X.tolist()], ", row 0, column 'e' holds lists within the list; write "),
     ],
 )
 def test_lists_that_are_no_rows_of_numbers_are_refused(
@@ -322,10 +282,8 @@ def test_lists_beside_others_name_the_way_out() -> None:
     ("arrays", "ours", "expected"),
     [
         ({"Fold": Y}, "fold", Y.tolist()),
-        ({"speaker": Y // 2}, "group", (Y // 2).tolist()),
         ({"speakers": WORDS}, "group", WORDS.tolist()),
         ({"src_file": Y, "group": Y // 2}, "group", (Y // 2).tolist()),
-        ({"file_names": WORDS}, "names", None),
         ({"filepath": WORDS}, "names", WORDS.tolist()),
         ({"target_names": ["a", "b", "c", "d"]}, "class_names", ["a", "b", "c", "d"]),
     ],
@@ -342,7 +300,7 @@ def test_arrays_by_another_name_are_used_for_what_they_are(
     assert list(found) == (expected or [str(i) for i in range(N)])
 
 
-@pytest.mark.parametrize("name", ["split", "user_id", "official_fold", "session_number"])
+@pytest.mark.parametrize("name", ["split", "user_id"])
 def test_an_array_that_may_keep_clips_apart_is_not_left_unsaid(tmp_path: Path, name: str) -> None:
     path = tmp_path / "some.npz"
     np.savez(path, allow_pickle=False, x=X, y=Y, **{name: WORDS})
@@ -372,14 +330,10 @@ def test_an_array_that_may_keep_clips_apart_is_not_left_unsaid(tmp_path: Path, n
     ],
 )
 def test_arrays_of_another_shape_are_refused_with_what_to_write(
-    tmp_path: Path, x: Any, y: np.ndarray, remedy: str
+    x: Any, y: np.ndarray, remedy: str
 ) -> None:
     with pytest.raises(DataError, match=f"^arrays: .*; {re.escape(remedy)}$"):
         embeddings_from_arrays(x, y)
-    if isinstance(x, np.ndarray):
-        np.savez(tmp_path / "some.npz", x=x, y=y)
-        with pytest.raises(DataError, match=f"^data.path: .*; {re.escape(remedy)}$"):
-            load_embeddings(tmp_path / "some.npz")
 
 
 def test_archives_of_other_libraries_are_recognised(tmp_path: Path) -> None:

@@ -118,14 +118,6 @@ def test_a_column_that_nearly_gives_the_classes_away_is_named(n: int, d: int, c:
         )
 
 
-def test_columns_of_a_kind_are_named_together() -> None:
-    y = np.arange(60) // 20
-    x = _features(0, y, 6)
-    x[:, [1, 4]] = np.stack([y * 2.5, y == 2], axis=1)
-    (said,) = _of(x, y)
-    assert said.startswith("feature columns 1, 4 (counted from 0) have one value for all clips")
-
-
 def test_columns_of_a_table_go_by_their_names() -> None:
     y = np.arange(60) // 20
     x = _features(0, y, 6)
@@ -138,7 +130,7 @@ def test_columns_of_a_table_go_by_their_names() -> None:
         assert said.startswith("feature column 'e' has one value for all clips of a class")
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(30))
 def test_honest_data_raise_no_alarm(seed: int) -> None:
     """Noise, blobs however far apart, after a ReLU, in half precision, sorted by class or not."""
     rng = np.random.default_rng(seed)

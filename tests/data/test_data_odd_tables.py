@@ -51,9 +51,7 @@ def is_plain(data: EmbeddingSet) -> None:
 SAME: dict[str, str | bytes] = {
     "plain": PLAIN,
     "semicolons and decimal commas": EUROPEAN,
-    "semicolons and decimal points": EUROPEAN.replace(",", "."),
     "tabs": PLAIN.replace(",", "\t"),
-    "tabs and decimal commas": EUROPEAN.replace(";", "\t"),
     "bars": PLAIN.replace(",", "|"),
     "quoted decimal commas": HEAD + rows(lambda i: f'{CLASSES[i % 2]},{i % 3},"{i},5","{i},25"'),
     "the separator in the first line": f"sep=;\r\n{EUROPEAN}",
@@ -63,38 +61,28 @@ SAME: dict[str, str | bytes] = {
     "no end of the last line": PLAIN.rstrip("\n"),
     "UTF-8 with a mark": PLAIN.encode("utf-8-sig"),
     "UTF-16, little end first": b"\xff\xfe" + PLAIN.replace(",", "\t").encode("utf-16-le"),
-    "UTF-16, big end first": b"\xfe\xff" + EUROPEAN.encode("utf-16-be"),
     "a comment above": f"# made by a recorder, 2024\n{PLAIN}",
     "comments and blank lines above": f"\n# one\n\n  # two; three\n\n{PLAIN}",
     "the header in a comment": f"# {PLAIN}",
     "blank lines": PLAIN.replace("\n", "\n\n"),
     "rows of commas": PLAIN + ",,,\n,,,\n",
     "a comma at the ends of rows": HEAD + rows(lambda i: f"{comma(i)},"),
-    "a comma at the end of all lines": PLAIN.replace("\n", ",\n"),
-    "a comma at the end of the header": PLAIN.replace("f1\n", "f1,\n", 1),
     "three commas at all ends": PLAIN.replace("\n", ",,,\n"),
-    "quoted names": PLAIN.replace(HEAD, '"label","fold","f0","f1"\n'),
-    "everything quoted": re.sub(r"[^,\n]+", lambda cell: f'"{cell[0]}"', PLAIN),
-    "spaces after commas": PLAIN.replace(",", ", "),
     "spaces around": PLAIN.replace(",", " , "),
     "spaces before quotes": re.sub(r"[^,\n]+", lambda cell: f'"{cell[0]}"', PLAIN).replace(
         ",", ", "
     ),
     "a line break in a name": PLAIN.replace("label,", '"lab\nel",').replace("\nel", "el", 1),
     "names in capitals": PLAIN.replace(HEAD, "Label, Fold,F0,F1\n"),
-    "folds": PLAIN.replace("fold", "folds"),
     "whole folds as decimals": HEAD
     + rows(lambda i: comma(i).replace(f",{i % 3},", f",{i % 3}.0,")),
     "exponents and signs": PLAIN.replace("5.25", "+525e-2").replace("10.5", "1.05E+1"),
-    "class_id and label": "class_id," + HEAD + "\n".join(IDS),
     "Class ID and LABEL": "Class ID,LABEL,fold,f0,f1\n" + "\n".join(IDS),
     "class_id, label and category": "class_id,label,category,fold,f0,f1\n"
     + rows(lambda i: f"{i % 2}," + comma(i).replace(",", ",sound,", 1)),
 }
 # With a note, of which a part is given.
 NOTED: dict[str, tuple[str, str]] = {
-    "class": (PLAIN.replace("label", "class"), "the label is column 'class'"),
-    "target": (PLAIN.replace("label", "Target"), "the label is column 'Target'"),
     "target and category": (
         "target,category,fold,f0,f1\n" + "\n".join(IDS),
         "the label is column 'target'",
@@ -109,7 +97,6 @@ NOTED: dict[str, tuple[str, str]] = {
         "label,category,fold,f0,f1\n" + rows(lambda i: comma(i).replace(",", ",sound,", 1)),
         "not used: 'category'",
     ),
-    "cv_fold": (PLAIN.replace("fold", "cv_fold"), "the fold is column 'cv_fold'"),
 }
 # What the message says besides the file and a remedy.
 REFUSED: dict[str, tuple[str | bytes, str]] = {
@@ -117,15 +104,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         HEAD.replace("label", "label,label") + rows(lambda i: f"{CLASSES[i % 2]},{comma(i)}"),
         "has several columns named 'label'",
     ),
-    "the label twice, renamed": (
-        HEAD.replace("label", "label,label.1") + rows(lambda i: f"{CLASSES[i % 2]},{comma(i)}"),
-        "column 'label.1' is a second 'label'",
-    ),
     "a feature twice, renamed": (PLAIN.replace("f1", "f0.1"), "column 'f0.1' is a second 'f0'"),
-    "a target that disagrees": (
-        "target," + HEAD + rows(lambda i: f"{i % 3},{comma(i)}"),
-        "label dog has several values of 'target': 0, 1, 2 (row 4)",
-    ),
     "a class_id with two labels": (
         "class_id," + HEAD + rows(lambda i: f"0,{comma(i)}"),
         "class_id 0 has several labels: dog, rain (row 3)",
@@ -134,51 +113,20 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         "class_id," + HEAD + rows(lambda i: f"{i % 4},{comma(i)}"),
         "two classes have one name: class_id 0 and 2 are both label dog (row 4)",
     ),
-    **{
-        f"a column {name}": (
-            f"{name},{HEAD}" + rows(lambda i: f"{i * i},{comma(i)}"),
-            f"column {name!r} looks like an index or a note about the clip",
-        )
-        for name in ("index", "id", "row", "No", "#", "timestamp", "take", "start", "level_0")
-    },
+    "a column named #": (
+        f"#,{HEAD}" + rows(lambda i: f"{i * i},{comma(i)}"),
+        "column '#' looks like an index or a note about the clip",
+    ),
     "a column without a name": (
         f",{HEAD}" + rows(lambda i: f"{i},{comma(i)}"),
         "column 1 has no name",
-    ),
-    "an index of pandas": (
-        f"Unnamed: 0,{HEAD}" + rows(lambda i: f"{i},{comma(i)}"),
-        "column 1 has no name",
-    ),
-    "a row number": (
-        f"clipno,{HEAD}" + rows(lambda i: f"{i + 1},{comma(i)}"),
-        "column 'clipno' numbers the rows",
     ),
     "ascending numbers": (
         f"sample,{HEAD}" + rows(lambda i: f"{i * i},{comma(i)}"),
         "column 'sample' numbers the rows",
     ),
-    "the label in other numbers": (
-        f"kind,{HEAD}" + rows(lambda i: f"{9 - i % 2},{comma(i)}"),
-        "column 'kind' is the label once more",
-    ),
-    "a split": (
-        f"split,{HEAD}" + rows(lambda i: f"{'train' if i < 8 else 'test'},{comma(i)}"),
-        "column 'split' says which clips train",
-    ),
     "a misspelt fold": (PLAIN.replace("fold", "flod"), "column 'flod' may be no feature; name it"),
     "a fold of two words": (PLAIN.replace("fold", "official_fold"), "column 'official_fold' may"),
-    "two folds": (
-        f"Fold,{HEAD}" + rows(lambda i: f"{i % 2},{comma(i)}"),
-        "columns 'Fold' and 'fold' could each be the fold",
-    ),
-    "two groups": (
-        f"speaker,session,{HEAD}" + rows(lambda i: f"{i},{i},{comma(i)}"),
-        "columns 'speaker' and 'session' could each be the group",
-    ),
-    "a column of words": (
-        f"device,{HEAD}" + rows(lambda i: f"phone,{comma(i)}"),
-        "row 2, column 'device': 'phone' is not a number",
-    ),
     "words with points and commas": (
         f"who,{HEAD}" + rows(lambda i: f'"Dr. No, Jr.",{comma(i)}'),
         "row 2, column 'who': 'Dr. No, Jr.' is not a number; write a number, or, if the column",
@@ -204,11 +152,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         "row 6, column 'f0': '4.5' is not a number beside '0,5' (row 2, column 'f0')",
     ),
     "an underscore": (PLAIN.replace("10.5", "1_0.5"), "row 12, column 'f0': '1_0.5' is not a"),
-    "a percentage": (PLAIN.replace("10.5", "10%"), "row 12, column 'f0': '10%' is not a number"),
-    "a minus of typography": (PLAIN.replace("10.5", "−1"), "row 12, column 'f0': '−1' is not a"),
     "an error of Excel": (PLAIN.replace("10.5", "#N/A"), "row 12, column 'f0': '#N/A' is not a"),
     "an empty feature": (PLAIN.replace("10.5", ""), "row 12, column 'f0': nan is not a finite"),
-    "an infinite feature": (PLAIN.replace("10.5", "1e99"), "row 12, column 'f0': 1e+99 is not a"),
     "an empty label": (PLAIN.replace("dog,2,2", ",2,2"), "row 4: the label is empty"),
     "an empty fold": (
         PLAIN.replace("dog,2,2", "dog,,2"),
@@ -228,10 +173,6 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         PLAIN.replace("rain,1,1.5", '"rain,1,1.5'),
         "row 3: unexpected end",
     ),
-    "after a comment and a blank line": (
-        "# one\n\n" + PLAIN.replace("10.5", "loud"),
-        "row 14, column 'f0': 'loud' is not a number",
-    ),
     "after a quoted line break": (
         "name," + HEAD + rows(lambda i: f'"a\n{i}",{comma(i)}').replace("10.5", "loud"),
         "row 22, column 'f0': 'loud' is not a number",
@@ -240,29 +181,20 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
         PLAIN.replace("10.5", "true"),
         "column 'f0': 1 rows hold true or false and 11 do not",
     ),
-    "no header": (rows(comma), "has no column 'class_id'; its first columns are dog, 0, 0.5, 0.2"),
     "a title": ("My sounds\n" + PLAIN, "row 1 has one cell only, 'My sounds'"),
-    "spaces between cells": (
-        PLAIN.replace(",", " "),
-        "row 1 has one cell only, 'label fold f0 f1",
-    ),
     "a header alone": (HEAD, "has a header but no rows"),
     "comments alone": ("# label\n# dog\n", "has no header"),
     "no features": ("label,fold\ndog,1\nrain,2\n", "has no features: all of its columns (label"),
     "a byte of zero": (PLAIN.encode().replace(b"10.5", b"\0"), "row 12 holds a byte of zero"),
-    "UTF-16 without a mark": (PLAIN.encode("utf-16-le"), "row 1 holds a byte of zero"),
     "no text": (PLAIN.encode().replace(b"dog,1,10", b"\xff\xfe\x80,1,10"), "row 12: byte 0xff is"),
     "a pointer of Git LFS": (
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
         "it is a Git LFS pointer, which only names the data; fetch them with `git lfs pull`",
     ),
-    "a web page": ("\n<!DOCTYPE html>\n<html>Sign in</html>", "it is a web page (HTML or XML)"),
-    "a Parquet file": (b"PAR1....PAR1", "it is a Parquet file; give it the suffix .parquet"),
     "a workbook": (
         b"PK\x03\x04....[Content_Types].xml",
         "an Excel workbook; save it as CSV UTF-8",
     ),
-    "compressed": (b"\x1f\x8b\x08...", "it is compressed by gzip; unpack it first"),
 }
 # What to do is said by one of these words.
 REMEDY = re.compile(
@@ -303,7 +235,7 @@ def test_what_could_be_misread_is_refused_with_a_remedy(tmp_path: Path, name: st
     assert REMEDY.search(message), message
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".TSV"])
+@pytest.mark.parametrize("suffix", [".txt", ".TSV"])
 def test_text_goes_by_several_suffixes(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"some{suffix}"
     path.write_text(EUROPEAN)
@@ -329,7 +261,7 @@ def test_names_of_classes_beside_class_ids_may_be_words_for_nothing(tmp_path: Pa
     assert load_embeddings(written(tmp_path, text)).class_names == words
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_umlauts_are_read_in_the_encodings_of_excel(tmp_path: Path, encoding: str) -> None:
     path = written(tmp_path, "label;f0\r\nTür;1,5\r\nKüche;2,5\r\n".encode(encoding))
     if encoding == "cp1252":
@@ -367,37 +299,15 @@ def test_groups_are_numbers_where_all_are(tmp_path: Path) -> None:
         assert group.tolist() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_bytes_a_table_has_nothing_but_a_data_error_leaves(
     tmp_path: Path, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     given = [text if isinstance(text, bytes) else text.encode() for text in SAME.values()]
-    splices = [
-        b'"',
-        b",",
-        b";",
-        b"\t",
-        b"\r",
-        b"\n",
-        b"\0",
-        b"#",
-        b"\xff",
-        b"\xef\xbb\xbf",
-        b"1e999",
-    ]
-    splices += [
-        b"1e999",
-        b"sep=",
-        b"_",
-        b"nan",
-        b"class_id",
-        b"fold",
-        b".1",
-        "٣".encode(),
-        b"-",
-        b"\x1f",
-    ]
+    splices = [bytes([byte]) for byte in b'",;\t\r\n\0#\xff_-\x1f']
+    splices += [text.encode() for text in ("\ufeff", "1e999", "sep=", "nan", "fold", ".1", "٣")]
     for turn in range(60):
         content = bytearray(given[int(rng.integers(len(given)))])
         if turn % 10 == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,14 +74,6 @@ def test_an_npz_file_gives_its_arrays_back(npz: Callable[..., Path]) -> None:
     assert data.num_classes == 3
 
 
-def test_an_npz_file_needs_x_and_y_only(npz: Callable[..., Path]) -> None:
-    data = load_embeddings(str(npz()))
-    assert data.fold is None
-    assert data.group is None
-    assert data.class_names == ("0", "1", "2")
-    assert data.names == tuple("012345")
-
-
 @pytest.mark.parametrize(
     ("features", "labels"),
     [("X", "labels"), ("embeddings", "label"), ("features", "target"), ("x", "class_id")],
@@ -132,21 +123,6 @@ def test_a_csv_file_needs_class_id_and_features_only(table: Callable[[str], Path
     assert (data.fold, data.group) == (None, None)
 
 
-def test_an_upper_case_suffix_is_read_too(table: Callable[[str], Path]) -> None:
-    path = table(CSV)
-    renamed = path.rename(path.with_name("SOME.CSV"))
-    assert load_embeddings(renamed).digest == load_embeddings(table(CSV)).digest
-
-
-def test_esc_names_give_folds_and_recordings(npz: Callable[..., Path]) -> None:
-    names = [f"{1 + i % 5}-{900 + i // 2}-{'AB'[i % 2]}-0.wav" for i in range(6)]
-    data = load_embeddings(npz(names=names))
-    assert data.fold is not None
-    assert data.fold.tolist() == [1, 2, 3, 4, 5, 1]
-    assert data.group is not None
-    assert data.group.tolist() == ["900", "900", "901", "901", "902", "902"]
-
-
 def test_one_name_in_no_published_form_leaves_folds_and_recordings_unknown(
     npz: Callable[..., Path],
 ) -> None:
@@ -156,18 +132,6 @@ def test_one_name_in_no_published_form_leaves_folds_and_recordings_unknown(
 
 
 # --- labels ---
-
-
-def test_string_labels_become_classes_in_alphabetical_order(npz: Callable[..., Path]) -> None:
-    data = load_embeddings(npz(y=np.array(["rain", "dog", "sea", "dog", "dog", "rain"])))
-    assert data.class_names == ("dog", "rain", "sea")
-    assert data.y.tolist() == [1, 0, 2, 0, 0, 1]
-
-
-def test_string_labels_in_a_csv_file_become_classes_too(table: Callable[[str], Path]) -> None:
-    data = load_embeddings(table("class_id,f0\nrain,1\ndog,2\nrain,3\n"))
-    assert data.class_names == ("dog", "rain")
-    assert data.y.tolist() == [1, 0, 1]
 
 
 def test_gaps_in_the_labels_are_closed_with_a_warning(npz: Callable[..., Path]) -> None:
@@ -195,17 +159,11 @@ def test_labels_of_a_csv_file_follow_class_ids_that_have_gaps(
     assert data.y.tolist() == [1, 0, 1]
 
 
-def test_whole_labels_written_as_floats_are_taken(npz: Callable[..., Path]) -> None:
-    assert load_embeddings(npz(y=Y.astype(np.float32))).y.tolist() == Y.tolist()
-
-
 @pytest.mark.parametrize(
     ("labels", "found"),
     [
         ([0, 1, -1, 0, 1, -2], "-1, -2"),
-        ([0, 1, 0.5, 0, 1, 1.5], "0.5, 1.5"),
-        ([0, 1, np.nan, 0, 1, 1], "nan"),
-        ([0, 1, np.inf, 0, 1, 1], "inf"),
+        ([0, 1, 0.5, 0, 1, np.inf], "0.5, inf"),
     ],
 )
 def test_labels_that_are_no_whole_numbers_from_0_are_refused(
@@ -215,32 +173,7 @@ def test_labels_that_are_no_whole_numbers_from_0_are_refused(
 
 
 def test_one_class_only_is_refused(npz: Callable[..., Path]) -> None:
-    _refused(npz(y=np.ones(6, int)), "has one class only (1); need at least 2")
-
-
-def test_one_class_only_is_refused_where_it_has_a_name_too(npz: Callable[..., Path]) -> None:
-    _refused(npz(y=np.array(["dog"] * 6)), "has one class only (dog)")
-
-
-@pytest.mark.parametrize("n_names", [2, 4])
-def test_class_names_of_another_number_than_the_classes_are_refused(
-    npz: Callable[..., Path], n_names: int
-) -> None:
-    _refused(npz(class_names=list("abcd")[:n_names]), f"{n_names} class names for 3 classes")
-
-
-def test_a_class_id_with_two_labels_is_refused(table: Callable[[str], Path]) -> None:
-    text = CSV.replace("fold2,100648-1-0-0.wav,dog", "fold2,100648-1-0-0.wav,cat")
-    _refused(table(text), "class_id 0 has several labels: cat, dog")
-
-
-def test_a_missing_label_is_no_crash(table: Callable[[str], Path]) -> None:
-    text = CSV.replace("fold2,100648-1-0-0.wav,dog", "fold2,100648-1-0-0.wav,")
-    try:
-        data = load_embeddings(table(text))
-    except DataError:
-        return
-    assert data.class_names == ("dog", "rain")
+    _refused(npz(y=np.array(["dog"] * 6)), "has one class only (dog); need at least 2")
 
 
 # --- bad files ---
@@ -257,64 +190,13 @@ def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     _refused(path, f"data.path: {path} is neither a .npz nor a .csv file")
 
 
-@pytest.mark.parametrize("name", ["folder", "folder.npz", "folder.csv"])
-def test_a_directory_is_refused(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
+def test_a_directory_and_an_empty_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "folder.npz"
     path.mkdir()
     _refused(path, f"data.path: {path} is neither a .npz nor a .csv file")
-
-
-@pytest.mark.parametrize("suffix", ["npz", "csv"])
-def test_an_empty_file_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"some.{suffix}"
+    path = tmp_path / "some.csv"
     path.touch()
     _refused(path, f"data.path: {path} is empty")
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_random_bytes_are_no_npz_file(tmp_path: Path, seed: int) -> None:
-    path = tmp_path / "some.npz"
-    path.write_bytes(np.random.default_rng(seed).bytes(500))
-    _refused(path, f"data.path: {path} cannot be read as a .npz file")
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_truncated_npz_file_is_refused(npz: Callable[..., Path], share: float) -> None:
-    path = npz()
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    _refused(path, f"data.path: {path} cannot be read as a .npz file")
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_flipped_byte_anywhere_in_an_npz_file_is_no_crash(
-    tmp_path: Path, save: Callable[..., None]
-) -> None:
-    path = tmp_path / "some.npz"
-    save(path, x=X, y=Y)
-    content = path.read_bytes()
-    seed = 0
-    rng = np.random.default_rng(seed)
-    crashes = set()
-    for place in range(len(content)):
-        damaged = bytearray(content)
-        damaged[place] ^= int(rng.integers(1, 256))
-        path.write_bytes(damaged)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                load_embeddings(path)
-            except DataError:
-                continue
-            except Exception as error:
-                crashes.add(f"byte {place}: {error!r}")
-    assert not crashes, f"{seed=}"
-
-
-def test_a_npy_file_that_is_named_npz_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "some.npy", X)
-    path = (tmp_path / "some.npy").rename(tmp_path / "some.npz")
-    _refused(path, f"data.path: {path} cannot be read as a .npz file")
 
 
 def test_an_npz_file_of_python_objects_is_refused_and_never_unpickled(
@@ -335,9 +217,7 @@ def test_an_npz_file_of_python_objects_is_refused_and_never_unpickled(
     [
         ({"y": Y}, "has no array 'x' (also accepted: X, embeddings, features); it holds y"),
         ({"x": X}, "has no array 'y' (also accepted: labels, label, target, class_id); it h"),
-        ({}, "it holds nothing"),
         ({"embedings": X, "y": Y}, "it holds embedings, y (did you mean 'embeddings'?)"),
-        ({"x": X, "lables": Y}, "it holds x, lables (did you mean 'labels'?)"),
     ],
 )
 def test_a_missing_array_is_named_with_what_there_is(
@@ -351,11 +231,7 @@ def test_a_missing_array_is_named_with_what_there_is(
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (X[0], "x must be numbers of shape [clips, features], but is float32 of shape (3,)"),
-        (X[None], "but is float32 of shape (1, 6, 3)"),
-        (X.astype(str), "x must be numbers of shape [clips, features], but is <U"),
-        (X.astype(complex), "but is complex128 of shape (6, 3)"),
-        (X.astype("M8[s]"), "but is datetime64[s] of shape (6, 3)"),
+        (X[None], "x must be numbers of shape [clips, features], but is float32 of shape (1, 6,"),
         (X[:, :0], "is empty: x has shape (6, 0)"),
         (X[:0], "is empty: x has shape (0, 3)"),
     ],
@@ -366,9 +242,7 @@ def test_features_that_are_no_matrix_of_numbers_are_refused(
     _refused(npz(x=x), message)
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e39, "1e+39")]
-)
+@pytest.mark.parametrize(("value", "shown"), [(-np.inf, "-inf"), (1e39, "1e+39")])
 def test_a_feature_that_is_not_finite_is_refused_with_its_place(
     npz: Callable[..., Path], value: float, shown: str
 ) -> None:
@@ -378,19 +252,11 @@ def test_a_feature_that_is_not_finite_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize("key", ["y", "fold", "group", "names"])
-@pytest.mark.parametrize("n", [5, 7])
-def test_an_array_of_another_length_is_refused(npz: Callable[..., Path], key: str, n: int) -> None:
+def test_an_array_of_another_length_is_refused(npz: Callable[..., Path], key: str) -> None:
     _refused(
-        npz(**{key: np.arange(n)}),
-        f"{key!r} must have one value for each of the 6 rows of x, but has shape ({n},)",
+        npz(**{key: np.arange(7)}),
+        f"{key!r} must have one value for each of the 6 rows of x, but has shape (7,)",
     )
-
-
-@pytest.mark.parametrize("fold", [[0.5] * 6, ["fold1"] * 6, [np.nan] * 6])
-def test_folds_that_are_no_whole_numbers_are_refused(
-    npz: Callable[..., Path], fold: list[object]
-) -> None:
-    _refused(npz(fold=fold), "'fold' must hold whole numbers")
 
 
 # --- bad tables ---
@@ -405,61 +271,6 @@ def test_a_csv_file_without_class_id_is_refused_with_the_nearest_column(
         "name the column of the labels class_id (whole numbers) or label (names)",
     )
     _refused(table("a,b\n1,2\n"), "has no column 'class_id'; its first columns are a, b")
-
-
-def test_a_csv_file_without_features_is_refused(table: Callable[[str], Path]) -> None:
-    _refused(
-        table("name,class_id\na,0\nb,1\n"),
-        "has no features: all of its columns (name, class_id) are names or labels",
-    )
-
-
-def test_a_csv_file_without_rows_is_refused(table: Callable[[str], Path]) -> None:
-    _refused(table(CSV.splitlines()[0]), "has a header but no rows")
-
-
-def test_a_file_of_blank_lines_is_no_csv_table(table: Callable[[str], Path]) -> None:
-    _refused(table("\n\n"), "cannot be read as a CSV table")
-
-
-def test_binary_rubbish_is_no_csv_table(tmp_path: Path) -> None:
-    path = tmp_path / "some.csv"
-    path.write_bytes(b"class_id,f0\n\xff\xfe\x80,1\n")
-    _refused(path, f"data.path: {path} cannot be read as a CSV table")
-
-
-def test_a_row_with_too_many_cells_is_refused(table: Callable[[str], Path]) -> None:
-    _refused(table(CSV + "fold2,x.wav,dog,animals,0,1,2,3\n"), "cannot be read as a CSV table")
-
-
-def test_a_feature_that_is_no_number_is_refused_with_line_and_column(
-    table: Callable[[str], Path],
-) -> None:
-    _refused(table(CSV.replace("0.25", "loud")), "row 4, column 'f0': 'loud' is not a number")
-
-
-@pytest.mark.parametrize(("cell", "shown"), [("", "nan"), ("nan", "nan"), ("inf", "inf")])
-def test_a_feature_that_is_missing_or_infinite_is_refused_with_line_and_column(
-    table: Callable[[str], Path], cell: str, shown: str
-) -> None:
-    _refused(
-        table(CSV.replace("3e-2", cell)),
-        f"row 4, column 'f1': {shown} is not a finite float32; 1 such values in all",
-    )
-
-
-def test_a_blank_line_does_not_shift_the_line_that_an_error_names(
-    table: Callable[[str], Path],
-) -> None:
-    lines = CSV.replace("0.25", "loud").splitlines()
-    _refused(table("\n".join([*lines[:2], "", *lines[2:]])), "row 5, column 'f0': 'loud'")
-
-
-def test_a_missing_class_id_is_refused(table: Callable[[str], Path]) -> None:
-    _refused(
-        table("class_id,f0\n0,1\n,2\n1,3\n"),
-        "class labels must be whole numbers from 0, but found nan",
-    )
 
 
 # --- the digest ---
@@ -516,19 +327,6 @@ def test_the_digest_changes_where_something_is_left_out(
     assert load_embeddings(npz(**changed)).digest != before
 
 
-def test_the_digest_changes_with_the_order_of_rows_and_with_the_shape(
-    npz: Callable[..., Path],
-) -> None:
-    digests = {load_embeddings(npz()).digest}
-    order = np.array([1, 0, 2, 3, 4, 5])
-    digests.add(load_embeddings(npz(x=X[order], y=Y[order])).digest)
-    digests.add(load_embeddings(npz(x=X.reshape(6, 3)[:, :2])).digest)
-    assert len(digests) == 3
-
-
-@pytest.mark.parametrize(
-    "address", ["file:///tmp/x.npz", "https://a.org/x.csv", "s3://b/x.parquet"]
-)
-def test_an_address_is_no_path(address: str) -> None:
+def test_an_address_is_no_path() -> None:
     with pytest.raises(DataError, match=r"^data\.path: .* is an address; download the file"):
-        load_embeddings(address)
+        load_embeddings("s3://b/x.parquet")

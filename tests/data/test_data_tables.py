@@ -86,11 +86,6 @@ def test_labels_in_categories_are_read() -> None:
     assert embeddings_from_frame(frame).digest == embeddings_from_frame(frame_of()).digest
 
 
-def test_columns_may_be_numbers() -> None:
-    frame = pd.DataFrame(np.eye(4, 3)).assign(class_id=[0, 1, 0, 1])
-    np.testing.assert_array_equal(embeddings_from_frame(frame).x, np.eye(4, 3, dtype=np.float32))
-
-
 @pytest.mark.parametrize("as_cell", [list, tuple, np.array])
 def test_a_column_of_lists_is_all_features(as_cell: Callable[[Any], Any], tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
@@ -115,44 +110,11 @@ def test_lists_of_fixed_size_as_hugging_face_writes_them_are_read(tmp_path: Path
     assert data.y.tolist() == [1, 0, 1, 0]
 
 
-def test_what_a_frame_holds_is_copied() -> None:
-    frame = frame_of()
-    data = embeddings_from_frame(frame)
-    before = data.x.copy()
-    frame.loc[:, ["f0", "f1"]] = 0.0
-    np.testing.assert_array_equal(data.x, before)
-
-
 # --- what is refused ---
 
 
-def test_missing_columns_are_refused(refused: Callable[..., None]) -> None:
-    refused(
-        frame_of()[["folder", "name", "f0"]],
-        " has no column 'class_id'; its first columns are folder, name, f0; name the column of ",
-    )
-    refused(frame_of()[["name", "class_id"]], " has no features: all of its columns (name, class")
-    refused(frame_of().iloc[:0], " has a header but no rows")
-
-
-def test_values_that_are_no_finite_numbers_are_refused_with_their_place(
-    refused: Callable[..., None],
-) -> None:
-    refused(frame_of(CSV.replace("0.25", "loud")), ", row 2, column 'f0': 'loud' is not a number")
-    refused(
-        frame_of(CSV.replace("3e-2", "inf")),
-        ", row 2, column 'f1': inf is not a finite float32; 1 such values in all",
-    )
-    nullable = frame_of(CSV.replace("3e-2", "")).convert_dtypes()
-    refused(nullable, ", row 2, column 'f1': nan is not a finite float32; 1 such values in all")
-    refused(frame_of().assign(f0=[{"a": 1}] * 4), ", row 0, column 'f0': {'a': 1} is not a number")
-
-
-@pytest.mark.parametrize("column", ["Unnamed: 0", "__index_level_0__"])
-def test_an_index_that_was_written_along_is_refused(
-    refused: Callable[..., None], column: str
-) -> None:
-    frame = frame_of().assign(**{column: range(4)})
+def test_an_index_that_was_written_along_is_refused(refused: Callable[..., None]) -> None:
+    frame = frame_of().assign(__index_level_0__=range(4))
     refused(frame, ": column 8 has no name; if it is an index that was written along, drop it")
 
 
@@ -160,35 +122,6 @@ def test_missing_recordings_in_pandas_own_type_are_refused(refused: Callable[...
     group = pd.array([1, None, 2, 2], dtype="Int64")
     refused(frame_of().assign(group=group), ": 'group' has empty cells; name every clip's rec")
     refused(frame_of().assign(fold=group), ": 'fold' must hold whole numbers")
-
-
-def test_lists_of_different_lengths_are_refused(refused: Callable[..., None]) -> None:
-    lists = [[1.0, 2.0], [3.0, 4.0], [5.0], [6.0, 7.0]]
-    frame = pd.DataFrame({"class_id": [0, 1, 0, 1], "embedding": lists})
-    refused(
-        frame,
-        ", row 2, column 'embedding': every row must be a list of 2 numbers like the first, but "
-        "this has 1",
-    )
-    frame.at[2, "embedding"] = None
-    refused(frame, ", row 2, column 'embedding': every row must be a list of 2 numbers like the")
-    frame.at[2, "embedding"] = [5.0, np.nan]
-    refused(frame, ", row 2, column 'embedding[1]': nan is not a finite float32; 1 such values")
-
-
-def test_lists_beside_other_columns_are_refused(refused: Callable[..., None]) -> None:
-    frame = frame_of().assign(embedding=[[1.0]] * 4)
-    refused(
-        frame,
-        ": column 'embedding' holds lists, which must then be all features of a clip, but there "
-        "are other columns: f0, f1; drop these",
-    )
-
-
-def test_two_columns_of_one_name_are_refused() -> None:
-    frame = frame_of().set_axis([*frame_of().columns[:-1], "f0"], axis="columns")
-    with pytest.raises(DataError, match="^frame has several columns named 'f0'; drop all"):
-        embeddings_from_frame(frame)
 
 
 def test_what_is_no_frame_is_refused() -> None:
@@ -199,7 +132,7 @@ def test_what_is_no_frame_is_refused() -> None:
 # --- damaged files ---
 
 
-@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" * 9, b"class_id,f0\n0,1\n1,2\n"])
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" * 9, b"<html>Sign in</html>"])
 def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "some.parquet"
     path.write_bytes(content)
@@ -208,6 +141,7 @@ def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> N
         load_embeddings(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_damaged_parquet_file_is_no_crash(tmp_path: Path, seed: int) -> None:
     path = parquet(frame_of(), tmp_path)

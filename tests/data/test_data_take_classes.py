@@ -46,24 +46,6 @@ def test_clips_keep_their_order_and_labels_follow_the_names(five: EmbeddingSet) 
     assert taken.y.dtype == np.int64
 
 
-def test_without_folds_and_recordings(make_set: Callable[..., EmbeddingSet]) -> None:
-    data = make_set(np.arange(6.0).reshape(6, 1), np.array([0, 1, 2, 0, 1, 2]))
-    taken = take_classes(data, ["class 0", "class 2"])
-    assert taken.fold is None
-    assert taken.group is None
-    assert taken.y.tolist() == [0, 1, 0, 1]
-    assert taken.x[:, 0].tolist() == [0, 2, 3, 5]
-
-
-def test_every_choice_has_a_digest_of_its_own(five: EmbeddingSet) -> None:
-    choices = [["class 0", "class 1"], ["class 0", "class 2"], ["class 1", "class 2", "class 3"]]
-    digests = {take_classes(five, names).digest for names in choices}
-    assert len(digests) == 3
-    assert five.digest not in digests
-    again = take_classes(five, ["class 1", "class 0"])
-    assert again.digest == take_classes(five, choices[0]).digest
-
-
 def test_all_classes_are_the_set_itself() -> None:
     esc10 = load_embeddings("esc10")
     assert take_classes(esc10, esc10.class_names).digest == esc10.digest

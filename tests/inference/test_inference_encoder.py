@@ -67,12 +67,6 @@ def test_a_model_that_names_no_encoder_needs_one(of_log_mels: PackedModel) -> No
         assert encoder_of(model, "logmel").name == "logmel"
 
 
-def test_a_name_that_is_none_is_refused(of_log_mels: PackedModel) -> None:
-    unknown = with_header(of_log_mels, encoder="logmle@00000000")
-    with pytest.raises(AudioError, match="logmle.*did you mean 'logmel'"):
-        encoder_of(PackedClassifier(unknown))
-
-
 def test_an_encoder_of_ones_own_is_checked_too(model: PackedModel) -> None:
     classifier = PackedClassifier(model)
     with warnings.catch_warnings():

@@ -13,11 +13,9 @@ from qwave.inference import (
     SoundPrediction,
     audacity_labels,
     find_segments,
-    predict_windows,
     window_parts,
 )
-from qwave.runtime import PackedClassifier
-from tests.inference.examples import RATE, Bands, tone, train_model, with_header
+from tests.inference.examples import RATE
 
 
 def window(
@@ -43,17 +41,6 @@ def test_neighbours_of_one_label_are_merged_and_borders_are_in_the_middle() -> N
     ]
 
 
-def test_sure_and_unsure_windows_are_apart() -> None:
-    found = find_segments(
-        [window(0, 1, "rain"), window(1, 2, "rain", is_unsure=True), window(2, 3, "rain")]
-    )
-    assert [(s.start_seconds, s.end_seconds, s.is_unsure) for s in found] == [
-        (0, 1, False),
-        (1, 2, True),
-        (2, 3, False),
-    ]
-
-
 def test_a_gap_is_in_no_segment() -> None:
     found = find_segments([window(0, 1, "rain"), window(5, 6, "rain"), window(10, 11, "rain")])
     assert [segment[:2] for segment in found] == [(0, 1), (5, 6), (10, 11)]
@@ -70,7 +57,7 @@ def test_one_window_and_none() -> None:
     assert window_parts([]) == []
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(10))
 def test_each_moment_has_the_label_of_the_nearest_window(seed: int) -> None:
     rng = np.random.default_rng(seed)
     length, hop = 1.0, float(rng.choice([0.1, 0.5, 0.75, 1.0]))
@@ -93,7 +80,7 @@ def test_each_moment_has_the_label_of_the_nearest_window(seed: int) -> None:
         assert (segment.label, segment.is_unsure) == (nearest.label, nearest.is_unsure), case
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_parts_cover_what_was_heard_once(seed: int) -> None:
     rng = np.random.default_rng(seed)
     hop = float(rng.uniform(0.2, 3.0))
@@ -110,19 +97,6 @@ def test_parts_cover_what_was_heard_once(seed: int) -> None:
         assert end <= start, case
     for (start, end), whole in zip(parts, windows, strict=True):
         assert whole.start_seconds <= start < end <= whole.end_seconds, case
-
-
-def test_segments_follow_the_sound() -> None:
-    rng = np.random.default_rng(4)
-    sound = np.concatenate([tone(label, 3.0, rng) for label in (0, 2, 1)])
-    model = PackedClassifier(with_header(train_model(), sure_probability=0.6))
-    pieces = stream_windows([sound], RATE, 1.0, 0.5)
-    segments = find_segments(list(predict_windows(model, Bands(), pieces)))
-    sure = [segment for segment in segments if not segment.is_unsure]
-    assert [segment.label for segment in sure] == ["low", "high", "middle"]
-    for segment, (start, end) in zip(sure, [(0, 3), (3, 6), (6, 9)], strict=True):
-        assert abs(segment.start_seconds - start) <= 0.5
-        assert abs(segment.end_seconds - end) <= 0.5
 
 
 def test_audacity_reads_tabs_and_points() -> None:

@@ -55,36 +55,12 @@ def test_windows_segments_labels_and_the_picture_of_a_long_recording(
     assert [float(row.split()[1]) for row in rows] == starts
 
 
-def test_windows_follow_each_other_where_no_hop_is_given(
-    predict: Predict, model: Path, tmp_path: Path
-) -> None:
-    clip = write_clip(tmp_path / "a.wav", 2, seconds=9.0)
-    said = json.loads(predict(model, clip, "--window", 3, "--json")[1])
-    places = [(window["start"], window["end"]) for window in said["clips"][0]["windows"]]
-    assert places == [(0.0, 3.0), (3.0, 6.0), (6.0, 9.0)]
-
-
 def test_a_window_that_the_encoder_cannot_hear_whole_is_noted(
     predict: Predict, model: Path, tmp_path: Path
 ) -> None:
     clip = write_clip(tmp_path / "a.wav", 2, seconds=8.0)
     _, _, err = predict(model, clip, "--window", 8)
     assert err == ("note: the encoder hears 5 s: of each window of 8 s the rest is left out\n")
-
-
-def test_a_name_that_is_no_text_has_a_picture_too(
-    predict: Predict, model: Path, tmp_path: Path
-) -> None:
-    clip = tmp_path / os.fsdecode(b"\xff$x$.wav")
-    try:
-        clip.touch()
-    except OSError:
-        pytest.skip("this file system takes names in UTF-8 only")
-    write_clip(tmp_path / "a.wav", 0, seconds=2.0).replace(clip)
-    picture = tmp_path / "t.png"
-    code, _, err = predict(model, clip, "--window", 1, "--timeline", picture)
-    assert (code, err) == (0, "")
-    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_several_recordings_have_a_file_each(predict: Predict, model: Path, clips: Path) -> None:
@@ -143,7 +119,6 @@ def test_a_stream_without_options_is_cut_into_clips(
     ("content", "message"),
     [
         (b"", "stdin is no WAV stream: it is empty"),
-        (b"OggS" + bytes(30), "stdin is no WAV stream: it begins with b'OggS"),
         (wav_bytes(0)[:44], "stdin: the stream has no samples"),
     ],
 )
@@ -155,6 +130,7 @@ def test_a_stream_that_is_no_sound_is_wrong_input(
     assert f"error: {message}" in err
 
 
+@pytest.mark.slow
 def test_live_sound_is_answered_as_it_arrives_and_ctrl_c_ends_it(
     model: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +163,7 @@ def test_live_sound_is_answered_as_it_arrives_and_ctrl_c_ends_it(
     assert labels.read_text() == "0.000000\t5.000000\thum\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_it_without_a_word(model: Path, clips: Path) -> None:
     command = ["predict", str(model), str(clips)]
     code = f"import sys; from qwave.cli import main; sys.exit(main({command!r}))"
