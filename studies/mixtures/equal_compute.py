@@ -38,8 +38,8 @@ from qwave.sweep import (
 from qwave.sweep.report import trial_config
 from qwave.text import for_terminal
 
-# The cheaper search runs at most this many times the trials of the sweep: a search that stays among
-# small networks would need hundreds to catch up with one that trains large ones.
+# The cheaper search runs at most this many times the trials of the sweep: a search that stays
+# among small networks would need hundreds to catch up with one that trains large ones.
 MAX_EXTENSION = 4
 
 

@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from qwave.config import ConfigError, DataError
-from qwave.space import load_comparison, load_confirmation, load_mixtures, load_sweep
+from qwave.space import load_sweep
 from qwave.sweep import StudyStoppedError, TrialFailedError, WorkerLostError
 from studies.command_line import BUNDLED, guarded, split_positionals, study_file, study_parser
+from studies.comparison import load_comparison
+from studies.confirm import load_confirmation
+from studies.mixtures import load_mixtures
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULTS: dict[str, Callable[..., Any]] = {

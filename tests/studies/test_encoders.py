@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from qwave.scores.evaluate import clustered_standard_error
 from studies import encoders
-from studies.linear_probe import choose, choose_by_fold, probe
+from studies.encoders.linear_probe import choose, choose_by_fold, probe
 
 
 @pytest.fixture

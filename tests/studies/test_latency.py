@@ -1,4 +1,4 @@
-"""What `studies.latency` compares: every way predicts what PyTorch does, and all of it is told."""
+"""`studies.latency`: every runtime predicts what PyTorch does, and every call is timed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from studies.cold_start import cold_starts
+from studies.contenders import Layer
 
 from qwave.config import SCHEMES
 from qwave.data import EmbeddingSet, load_embeddings
 from qwave.packing import from_bytes, to_bytes
 from studies import contenders, latency
-from studies.cold_start import cold_starts
-from studies.contenders import Layer
 from studies.latency import BASELINE, Effort, Latency
 
 HIDDEN = (48, 32)
@@ -76,7 +76,7 @@ def test_every_scheme_is_there_with_the_length_of_its_file(
 def test_every_call_is_timed_at_every_batch_size(data: EmbeddingSet) -> None:
     seen: dict[str, set[int]] = {"one": set(), "two": set()}
 
-    def way(name: str) -> contenders.Predict:
+    def runtime(name: str) -> contenders.Predict:
         def predict(x: np.ndarray) -> np.ndarray:
             assert x.flags.c_contiguous
             seen[name].add(len(x))
@@ -84,7 +84,7 @@ def test_every_call_is_timed_at_every_batch_size(data: EmbeddingSet) -> None:
 
         return predict
 
-    found = latency.measure({name: way(name) for name in seen}, data.x, Effort(2, 0.001))
+    found = latency.measure({name: runtime(name) for name in seen}, data.x, Effort(2, 0.001))
     assert seen == {"one": {1, 8, 64}, "two": {1, 8, 64}}
     for by_batch in found.values():
         assert list(by_batch) == [1, 8, 64]
