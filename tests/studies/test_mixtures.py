@@ -23,6 +23,8 @@ from qwave.packing.model import layer_shapes
 from qwave.scores import (
     Difference,
     FrontPoint,
+    bootstrap_difference,
+    bootstrap_score_difference,
     cluster_weights,
 )
 from qwave.scores.pareto import hypervolume, non_dominated
@@ -51,7 +53,7 @@ from studies.mixtures.routers import (
     router_hits,
 )
 
-SEEDS = range(25)
+SEEDS = range(10)
 
 
 # --- compute ---
