@@ -19,25 +19,28 @@ import json
 import sys
 from collections.abc import Sequence
 
+from qwave.config import QwaveError
 from qwave.engine import resolve_device
-from studies.command_line import guarded
+from qwave.text import for_terminal
 from studies.speed.timing import SHAPES, Timing, measure
 
 ROUNDS = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study; returns the exit code (see `guarded`)."""
+    """Measure and print; returns the exit code: 0, or 2 where the device is not there."""
     parser = argparse.ArgumentParser(prog="python -m studies.speed", description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--quick", action="store_true", help="ESC-50's shape only")
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
-    return guarded(run, parser.parse_args(argv))
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns 0."""
-    resolve_device(arguments.device)
+    arguments = parser.parse_args(argv)
+    # Not `studies.command_line.guarded`: the workers import this module too, and would hold
+    # Optuna in the memory that is measured.
+    try:
+        resolve_device(arguments.device)
+    except QwaveError as error:
+        print(f"error: {for_terminal(error, keeps_lines=True)}", file=sys.stderr)
+        return 2
     stream = sys.stderr if arguments.json else sys.stdout
     print(
         f"{'shape':13} {'plain':>9} {'threads':>7} {'on each':>9}   {'engine':9} {'seconds':>8} "
