@@ -122,7 +122,7 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
     study.write_text(YAML.replace("PATH", str(tmp_path / "data.npz")), encoding="utf-8")
     command = [str(study), "--store", str(tmp_path / "store")]
     assert main(command) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     folder = tmp_path / "store" / "reports" / "tiny"
     for name in ("report.html", "variants.csv", "variants.png", "against_first.csv"):
         assert (folder / name).stat().st_size > 0, name
@@ -134,8 +134,8 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
         assert float(row["accuracy"]) <= float(row["accuracy_high"]) <= 1, row
         assert 0 < float(row["latency_(us)"]) <= float(row["95th_percentile_(us)"]), row
         assert float(row["read"]) <= float(row["file"]), row
-    assert "Energy was" in said
-    assert re.search(r"one thread, computed in (C|NumKong|numpy)\b", said)
+    assert "Energy was" in printed
+    assert re.search(r"one thread, computed in (C|NumKong|numpy)\b", printed)
     tracker = Tracker(tmp_path / "store")
     experiment = tracker.experiment("tiny")
     run_id = tracker.find_run(experiment, kind="study")

@@ -120,8 +120,8 @@ def test_a_process_that_fails_is_named_with_what_it_said(
 @pytest.mark.parametrize("text", ["", "640-", "-5", "0", "wide", "6.5", "64,32"])
 def test_widths_that_are_none_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert latency.main([f"--hidden={text}"]) == 2
-    said = capsys.readouterr().err
-    assert f"error: --hidden must be widths such as 640-320, or linear, not '{text}'" in said
+    printed = capsys.readouterr().err
+    assert f"error: --hidden must be widths such as 640-320, or linear, not '{text}'" in printed
 
 
 def test_without_onnxruntime_the_extra_that_brings_it_is_named(
@@ -131,9 +131,9 @@ def test_without_onnxruntime_the_extra_that_brings_it_is_named(
         "qwave.export.onnx_file.find_spec", lambda name: None if name == "onnxruntime" else name
     )
     assert latency.main([]) == 2
-    said = capsys.readouterr().err
-    assert "error: studies.latency needs onnxruntime" in said
-    assert "pip install 'qwave[onnx]'" in said
+    printed = capsys.readouterr().err
+    assert "error: studies.latency needs onnxruntime" in printed
+    assert "pip install 'qwave[onnx]'" in printed
 
 
 def test_widths_are_read() -> None:
