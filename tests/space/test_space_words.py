@@ -249,7 +249,6 @@ def test_texts_within_lists_and_keys_of_an_override_are_texts() -> None:
     assert parse_override("model.schemes=[1, 010]") == ("model.schemes", ["1", "010"])
     assert parse_override("data={path: 2024, n_folds: 010}")[1] == {"path": "2024", "n_folds": 10}
     assert parse_override("fixed={model: {head_scheme: 8}}")[1] == {"model": {"head_scheme": "8"}}
-    assert parse_override("held_out={a: [null, 1]}")[1] == {"a": ["null", "1"]}
     assert parse_override("search.model.router.hidden={choice: [1, 2]}")[1] == {"choice": [1, 2]}
     named = parse_override("search={model.hidden: {choice: {1: [8], a: [4]}}}")[1]
     assert named == {"model.hidden": {"choice": {1: [8], "a": [4]}}}

@@ -71,7 +71,7 @@ def test_every_command_names_a_module_and_files_that_exist(text: str) -> None:
     for name, file in commands:
         assert importlib.util.find_spec(f"studies.{name}") is not None, name
         assert not file or study_file(file.strip()).is_file()
-    for name in re.findall(r"`(?:sweeps/)?(\w+\.yaml)`", text):
+    for name in re.findall(r"`(?:sweeps/)?([a-z]\w+\.yaml)`", text):
         assert (BUNDLED / name).is_file(), name
 
 
