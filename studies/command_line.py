@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from qwave.cli.running import EXIT_CODES, add_device, add_retry, add_store, add_talk, run_command
-from qwave.space.sweep_file import split_positionals
-
-__all__ = ["add_retry", "run_command", "split_positionals", "study_parser"]
+from qwave.cli.running import EXIT_CODES, add_device, add_store, add_talk
 
 
 def study_parser(name: str, description: str, default: str) -> argparse.ArgumentParser:

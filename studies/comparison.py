@@ -181,7 +181,8 @@ def overridden(
     Raises:
         ConfigError: A key is neither of both.
     """
-    result, forced = {**tree}, {}
+    result: dict[str, Any] = {**tree}
+    forced: dict[str, Any] = {}
     keys = (*sections, *trial_keys)
     for override in overrides:
         key, value = parse_override(override, _TEXT_KEYS)

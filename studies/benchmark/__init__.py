@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from qwave.cli.running import run_command
+from qwave.space.sweep_file import split_positionals
 from qwave.sweep import write_study
 from studies.benchmark.energy import why_not_measured
 from studies.benchmark.measure import energy_of, measured
 from studies.benchmark.report import report_sections
-from studies.command_line import run_command, split_positionals, study_parser
+from studies.command_line import study_parser
 from studies.comparison import comparison_bench, load_comparison
 from studies.presenting import metric_name, show_study
 

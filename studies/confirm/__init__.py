@@ -21,15 +21,17 @@ from typing import Any, ClassVar
 from optuna.study import Study
 
 from qwave.audio import open_data
+from qwave.cli.running import run_command
 from qwave.config import ConfigError, DataError, TrialConfig
 from qwave.config.sweep import require_name
 from qwave.data import EmbeddingSet, leave_out
 from qwave.export import DATA_ADVICE
 from qwave.scores import FrontPoint
 from qwave.space.parse import validate
+from qwave.space.sweep_file import split_positionals
 from qwave.store import made_report_folder
 from qwave.sweep import collect_points, front_of, load_study, point_config, write_study
-from studies.command_line import run_command, split_positionals, study_parser
+from studies.command_line import study_parser
 from studies.comparison import (
     bench_of,
     overridden,

@@ -15,9 +15,11 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
+from qwave.cli.running import run_command
 from qwave.report import Column, Section, Table
+from qwave.space.sweep_file import split_positionals
 from qwave.sweep import write_study
-from studies.command_line import run_command, split_positionals, study_parser
+from studies.command_line import study_parser
 from studies.comparison import comparison_bench, load_comparison
 from studies.curiosity.errors import error_sections
 from studies.curiosity.measures import Finding, Variant

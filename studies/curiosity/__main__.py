@@ -1,8 +1,7 @@
-"""``python -m studies.curiosity``: the study in `studies/curiosity/__init__.py`."""
+"""``python -m studies.curiosity`` runs the study in ``studies/curiosity/__init__.py``."""
 
 import sys
 
 from studies.curiosity import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

@@ -197,13 +197,16 @@ def findings_of(
         comparisons: Curiosity against the largest probability; larger is better.
         values: Score by variant and measure.
     """
+
+    def mean(part: Sequence[Comparison], measure: str) -> float:
+        return float(np.mean([values[c.variant, measure] for c in part]))
+
     return [
         Finding(
             kind,
-            *(
-                float(np.mean([values[c.variant, measure] for c in part]))
-                for measure in (CURIOSITY, BASELINE, DISAGREEMENT)
-            ),
+            mean(part, CURIOSITY),
+            mean(part, BASELINE),
+            mean(part, DISAGREEMENT),
             len(part),
             *_counts(part, 1),
         )

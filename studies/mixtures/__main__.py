@@ -1,8 +1,7 @@
-"""``python -m studies.mixtures``: the study in `studies/mixtures/__init__.py`."""
+"""``python -m studies.mixtures`` runs the study in ``studies/mixtures/__init__.py``."""
 
 import sys
 
 from studies.mixtures import main
 
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

@@ -212,9 +212,9 @@ def worth_section(examined: Sequence[Examined], name: str, n_seeds: int) -> Sect
 
 
 def significant_leads(examined: Sequence[Examined]) -> list[dict[str, str]]:
-    """Rivals that the learned router of each mixture differs from: ``+`` ahead, ``-`` behind.
+    """For each mixture, the rivals that the learned router is ahead of (``+``) or behind (``-``).
 
-    At 5 % for all mixtures and rivals together (Holm).
+    At a level of 5 % for all mixtures and rivals together (Holm).
     """
     adjusted = iter(holm([d.p_value for entry in examined for d in entry.leads.values()]))
     return [

@@ -1,11 +1,11 @@
-"""The plain loop: what one would write first, and what the engine is measured against.
+"""The plain PyTorch loop that the engine is compared with.
 
-The same model, beginning, loss, optimiser and schedule as `qwave.engine` without a teacher, fold
-after fold, with nn.Module, DataLoader, AdamW and quantization operation by operation. It is no
-straw man: only the experts that a clip is routed to are computed, the optimiser is PyTorch's
-default for the device, and nothing is computed that the engine does not compute. Random numbers
-are PyTorch's own: the two agree to rounding where nothing random is drawn (tests), and in
-distribution elsewhere.
+The same model, initial weights, loss, optimiser and schedule as `qwave.engine` without a teacher,
+fold after fold, with nn.Module, DataLoader, AdamW and quantization operation by operation. The
+comparison is fair: only the experts that a clip is routed to are computed, the optimiser is
+PyTorch's default for the device, and nothing is computed that the engine does not compute. Random
+numbers are PyTorch's own: loop and engine agree to rounding where nothing random is drawn (tests),
+and in distribution elsewhere.
 
 Notation: n clips, b batch rows, d features, e experts, c classes.
 """
@@ -36,7 +36,7 @@ class PlainLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [b, i] to [b, o]."""
+        """Outputs [b, o] of x [b, i]."""
         weight: Tensor = self.weight
         if self.scheme.activations is not None:
             scale = row_scale(x, self.scheme.activations)
@@ -48,7 +48,7 @@ class PlainLinear(nn.Module):
 
 
 def _through(values: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    """Quantized values with the gradient of the values."""
+    """Quantize `values`; the gradient is that of the values (straight-through)."""
     codes = round_codes(values.detach() * (grid.denominator / scale), grid)
     return values + (dequantize(codes, scale, grid) - values).detach()
 
@@ -65,7 +65,7 @@ class PlainExpert(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [b, d] to logits [b, c]."""
+        """Logits [b, c] of x [b, d]."""
         for index, layer in enumerate(self.layers):
             if index > 0:
                 x = torch.relu(standardize(x))
@@ -75,7 +75,7 @@ class PlainExpert(nn.Module):
 
 
 class PlainMixture(nn.Module):
-    """Experts in a list, and a router where there are two or more."""
+    """A list of experts, and a router where there are two or more experts."""
 
     def __init__(self, config: ModelConfig, in_features: int, num_classes: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class PlainMixture(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [b, d] to logits [b, c], router probabilities [b, e] and gates [b, e]."""
+        """Logits [b, c], router probabilities [b, e] and gates [b, e] of x [b, d]."""
         config = self.config
         seen = nn.functional.dropout(x, config.input_dropout, self.training)
         if not self.router:
@@ -117,12 +117,12 @@ class PlainMixture(nn.Module):
 
 @torch.no_grad()
 def begin_at_centroids(model: PlainMixture, x: Tensor, y: Tensor) -> None:
-    """Weights of linear experts as in `qwave.engine.initial`: how classes' means differ.
+    """Set the weights of linear experts to the differences of class means, as the engine does.
 
     Args:
-        model: Changed in place; not where experts have hidden layers.
-        x: Training clips, [n, d], whose classes' means are not all equal.
-        y: Their classes, [n].
+        model: Changed in place, unless its experts have hidden layers.
+        x: Training clips, [n, d]; the means of the classes must not all be equal.
+        y: Class of each clip, [n].
     """
     if model.config.hidden:
         return

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from qwave.config import ConfigError, SweepConfig
-from qwave.space import load_comparison, load_confirmation, load_sweep
+from qwave.space import load_sweep
 from qwave.space.words import parse_override
+from studies.comparison import load_comparison
 
 Load = Callable[..., SweepConfig]
 
@@ -70,15 +71,12 @@ def load(tmp_path: Path) -> Load:
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text[:20]))
-def test_a_path_an_encoder_and_a_study_are_the_text_as_typed(
+def test_a_path_and_an_encoder_are_the_text_as_typed(
     load: Load, tmp_path: Path, text: str
 ) -> None:
     assert load("name: a", f"data.path={text}").data.path == text
     if text != "null":
         assert load("name: a", f"data.encoder={text}").data.encoder == text
-    confirmation = tmp_path / "confirm.yaml"
-    confirmation.write_text("study: moe")
-    assert load_confirmation(confirmation, [f"study={text}"]).study == text
     comparison = tmp_path / "comparison.yaml"
     comparison.write_text("name: a\nseeds: [0]\nvariants: {a: {}}")
     study = load_comparison(comparison, [f"data.path={text}"])
@@ -251,7 +249,6 @@ def test_texts_within_lists_and_keys_of_an_override_are_texts() -> None:
     assert parse_override("model.schemes=[1, 010]") == ("model.schemes", ["1", "010"])
     assert parse_override("data={path: 2024, n_folds: 010}")[1] == {"path": "2024", "n_folds": 10}
     assert parse_override("fixed={model: {head_scheme: 8}}")[1] == {"model": {"head_scheme": "8"}}
-    assert parse_override("held_out={a: [null, 1]}")[1] == {"a": ["null", "1"]}
     assert parse_override("search.model.router.hidden={choice: [1, 2]}")[1] == {"choice": [1, 2]}
     named = parse_override("search={model.hidden: {choice: {1: [8], a: [4]}}}")[1]
     assert named == {"model.hidden": {"choice": {1: [8], "a": [4]}}}

@@ -17,20 +17,21 @@ from qwave.data import EmbeddingSet
 from qwave.engine.refit import fit_model
 from qwave.runtime import PackedClassifier
 from qwave.scores import Interval, bootstrap_difference, equivalence
-from qwave.space import load_comparison
 from qwave.store import Tracker
-from studies import benchmark
-from studies.benchmark import (
-    Variant,
+from studies.benchmark import main
+from studies.benchmark.measure import Variant, latency_of
+from studies.benchmark.report import (
+    MARGIN,
+    N_RESAMPLES,
+    SCORES,
     differences_table,
     kernels_text,
-    latency_of,
-    main,
     pairs_by_mode,
-    report,
+    report_sections,
 )
+from studies.comparison import load_comparison
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 YAML = """
 name: tiny
 seeds: [1, 2]
@@ -50,7 +51,7 @@ def make_variant(name: str, hits: np.ndarray, **train: str) -> Variant:
         train=dataclasses.replace(TrainConfig(), **train),  # type: ignore[arg-type]
     )
     interval = Interval(0.5, 0.4, 0.6, 0.05)
-    scores = dict.fromkeys(benchmark.SCORES, interval)
+    scores = dict.fromkeys(SCORES, interval)
     return Variant(name, config, hits, scores, 1000, 900.0, (0.1, 0.2), 1.5, 10**8, None)
 
 
@@ -85,11 +86,11 @@ def test_differences_are_paired_and_corrected_for_their_number(
     raw = []
     for (one, other), row in zip(pairs, table.rows, strict=True):
         found = bootstrap_difference(
-            one.hits, other.hits, data.group, n_resamples=benchmark.N_RESAMPLES, seed=0
+            one.hits, other.hits, data.group, n_resamples=N_RESAMPLES, seed=0
         )
         raw.append(found.p_value)
         assert row[:3] == (one.name, other.name, (found.estimate, found.low, found.high)), seed
-        equal = equivalence(one.hits, other.hits, data.group, benchmark.MARGIN, seed=0)
+        equal = equivalence(one.hits, other.hits, data.group, MARGIN, seed=0)
         assert row[4] is equal.is_equivalent, seed
     # Holm by hand: the smallest of three counts three times, and none less than one before it.
     corrected, before = {}, 0.0
@@ -121,7 +122,7 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
     study.write_text(YAML.replace("PATH", str(tmp_path / "data.npz")), encoding="utf-8")
     command = [str(study), "--store", str(tmp_path / "store")]
     assert main(command) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     folder = tmp_path / "store" / "reports" / "tiny"
     for name in ("report.html", "variants.csv", "variants.png", "against_first.csv"):
         assert (folder / name).stat().st_size > 0, name
@@ -133,8 +134,8 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
         assert float(row["accuracy"]) <= float(row["accuracy_high"]) <= 1, row
         assert 0 < float(row["latency_(us)"]) <= float(row["95th_percentile_(us)"]), row
         assert float(row["read"]) <= float(row["file"]), row
-    assert "Energy was" in said
-    assert re.search(r"one thread, computed in (C|numpy)\b", said)
+    assert "Energy was" in printed
+    assert re.search(r"one thread, computed in (C|numpy)\b", printed)
     tracker = Tracker(tmp_path / "store")
     experiment = tracker.experiment("tiny")
     run_id = tracker.find_run(experiment, kind="study")
@@ -163,7 +164,7 @@ def test_the_report_says_what_computed_the_latencies(
         dataclasses.replace(variant, kernels=("numpy",)),
     )
     assert kernels_text(both) == "C and numpy"
-    (section,) = report(
+    (section,) = report_sections(
         both[:1],
         load_comparison(REPOSITORY / "sweeps" / "benchmark.yaml"),
         gaussians(0),

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from optuna.study import Study
 
-from qwave.config import ConfirmationConfig, DataConfig, TrialConfig
+from qwave.config import DataConfig, TrialConfig
 from qwave.data import EmbeddingSet
 from qwave.report import Estimate
 from qwave.scores import FrontPoint, bootstrap_difference, bootstrap_mean, cluster_weights
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
-from studies import confirm as study_module
-from studies.confirm import (
+from studies.confirm.report import confirmed_table, front_section
+from studies.confirm.scores import (
     Confirmed,
     better_than_smaller,
     confirm,
-    confirmed_table,
     optimism,
-    report,
     with_holdout,
 )
+from studies.presenting import FreshScore
 from tests.studies.front_points import dominates, front_points
 
 MakeSet = Callable[..., EmbeddingSet]
 REFERENCE = {"reference_accuracy": 0.1, "reference_bytes": 4_000_000}
-STUDY = cast(Study, SimpleNamespace(user_attrs=REFERENCE))
 
 
 def _repeats(
@@ -109,16 +107,16 @@ def test_confirmation_is_that_of_plain_loops(make_set: MakeSet, seed: int, n_see
     for place, (point, entry) in enumerate(zip(points, got, strict=True)):
         hint = f"{seed=} {place=}"
         assert entry.point is point, hint
-        assert entry.hits.tolist() == hits[place].tolist(), hint
+        assert entry.score.hits.tolist() == hits[place].tolist(), hint
         interval = bootstrap_mean(hits[place], data.group, seed=0)
-        assert entry.accuracy == (interval.estimate, interval.low, interval.high), hint
-        assert entry.accuracy.value == pytest.approx(means[place]), hint
+        assert entry.score.accuracy == (interval.estimate, interval.low, interval.high), hint
+        assert entry.score.accuracy.value == pytest.approx(means[place]), hint
         of_seeds = [(row == data.y).mean() for row in predicted[point.digest]]
         if n_seeds == 1:
-            assert np.isnan(entry.seed_deviation), hint
+            assert entry.score.seed_deviation is None, hint
         else:
-            assert entry.seed_deviation == pytest.approx(np.std(of_seeds, ddof=1)), hint
-        assert entry.is_front == (not any(dominates(o, pairs[place]) for o in pairs)), hint
+            assert entry.score.seed_deviation == pytest.approx(np.std(of_seeds, ddof=1)), hint
+        assert entry.score.is_front == (not any(dominates(o, pairs[place]) for o in pairs)), hint
         on_front = [
             not any(dominates((row[o], sizes[o]), (row[place], sizes[place])) for o in range(5))
             for row in resampled[::20]
@@ -159,11 +157,8 @@ def _confirmed(
     return [
         Confirmed(
             point,
-            np.array([value]),
-            Estimate(value, value - 0.05, value + 0.05),
-            0.01,
+            FreshScore(np.array([value]), Estimate(value, value - 0.05, value + 0.05), 0.01, kept),
             0.5,
-            kept,
             not kept,
         )
         for point, value, kept in zip(points, values, is_front, strict=True)
@@ -176,7 +171,7 @@ def test_optimism_is_how_much_lower_the_front_of_the_search_lies() -> None:
     assert [point.is_front for point in points] == [True, True, False, True, True]
     values = [0.5, 0.75, 0.85, 0.8, 0.7]
     confirmed = _confirmed(points, values, [True, False, True, False, False])
-    found = optimism(confirmed, STUDY)
+    found = optimism(confirmed, REFERENCE)
     assert found == {
         "optimism": pytest.approx((0.1 + 0.05 + 0.0 + 0.2) / 4),
         "largest_optimism": pytest.approx(0.2),
@@ -194,8 +189,7 @@ def test_optimism_is_how_much_lower_the_front_of_the_search_lies() -> None:
 def test_a_report_says_the_optimism_and_how_many_may_be_dominated() -> None:
     points = front_points([(0.6, 100), (0.8, 1000), (0.7, 1000)], [0.1] * 3)
     confirmed = _confirmed(points, [0.5, 0.85, 0.7], [True, True, False])
-    config = ConfirmationConfig("moe", seeds=(7, 8, 9))
-    (section,) = report(confirmed, STUDY, config)
+    section = front_section(confirmed, optimism(confirmed, REFERENCE), "moe", 3)
     assert section.name == "front"
     assert section.text.startswith(
         "The search saw its front +2.50 points above what fresh seeds give on average, +10.00 at "
@@ -218,12 +212,12 @@ def test_a_table_has_a_row_a_point_and_the_held_out_fold_where_there_is_one() ->
         "possibly_dominated,model,digest"
     )
     assert lines[1] == "100,0.6,0.5,0.45,0.55,0.01,0.5,True,False,model 0,digest00"
-    scored = [Confirmed(**{**vars(plain), "holdout": Estimate(0.4, 0.3, 0.6)}), other]
+    scored = [dataclasses.replace(plain, holdout=Estimate(0.4, 0.3, 0.6)), other]
     lines = confirmed_table(scored).csv().splitlines()
     assert "held-out_fold,held-out_fold_low,held-out_fold_high,model" in lines[0]
     assert ",0.4,0.3,0.6,model 0," in lines[1]
     assert ",,,,model 1," in lines[2]
-    one_seed = [Confirmed(**{**vars(plain), "seed_deviation": float("nan")})]
+    one_seed = [dataclasses.replace(plain, score=plain.score._replace(seed_deviation=None))]
     assert ",0.55,,0.5," in confirmed_table(one_seed).csv().splitlines()[1]
 
 
@@ -250,7 +244,7 @@ def test_only_the_confirmed_front_is_scored_on_the_held_out_fold(
         asked.extend((config.data.n_folds, config.seed) for config in configs)
         return rows, np.array([answers[key] for key in asked])
 
-    monkeypatch.setattr(study_module, "predict_holdout", predict)
+    monkeypatch.setattr("studies.confirm.scores.predict_holdout", predict)
     got = with_holdout(confirmed, configs, (5, 6), full, "cpu")
     assert asked == [(2, 5), (2, 6), (4, 5), (4, 6)]
     assert got[1] is not None

@@ -127,7 +127,7 @@ def test_a_front_is_confirmed_once_and_reported_again(
     assert not (Path(place.store) / "reports" / "confirm").exists()
 
     assert place.confirm() == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     rows = place.rows("small")
     assert list(rows[0]) == COLUMNS
     sizes = [int(row["size"]) for row in rows]
@@ -152,7 +152,7 @@ def test_a_front_is_confirmed_once_and_reported_again(
     beside = searched.with_name("front_confirmed.csv")
     assert (folder / "front.csv").read_bytes() == beside.read_bytes()
     for file in (*folder.iterdir(), beside):
-        assert str(file) in said
+        assert str(file) in printed
 
     before = {file: file.read_bytes() for file in (*folder.iterdir(), beside)}
     assert place.confirm() == 0

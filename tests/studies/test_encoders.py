@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from qwave.scores.evaluate import clustered_standard_error
 from studies import encoders
-from studies.linear_probe import choose, choose_by_fold, probe
+from studies.encoders.linear_probe import choose, choose_by_fold, probe
 
 
 @pytest.fixture
@@ -180,6 +180,6 @@ def test_a_variant_without_weights_is_left_out(
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert encoders.main([*arguments, "lite2"]) == 2
-    said = capsys.readouterr().err
-    assert "lite2: left out: the weights of efficientnet-lite2 are not installed" in said
-    assert "no variant is left" in said
+    printed = capsys.readouterr().err
+    assert "lite2: left out: the weights of efficientnet-lite2 are not installed" in printed
+    assert "no variant is left" in printed

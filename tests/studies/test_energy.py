@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from studies.energy import joules_of, why_not_measured
+from studies.benchmark.energy import joules_of, why_not_measured
 
 
 def test_energy_that_cannot_be_measured_is_refused_before_anything_runs() -> None:

@@ -1,4 +1,4 @@
-"""What `studies.latency` compares: every way predicts what PyTorch does, and all of it is told."""
+"""`studies.latency`: every runtime predicts what PyTorch does, and every call is timed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from qwave.config import SCHEMES
 from qwave.data import EmbeddingSet, load_embeddings
 from qwave.packing import from_bytes, to_bytes
-from studies import contenders, latency
-from studies.cold_start import cold_starts
-from studies.contenders import Layer
-from studies.latency import BASELINE, Effort, Latency
+from studies import latency
+from studies.latency import BASELINE, Effort, Latency, contenders
+from studies.latency.cold_start import cold_starts
+from studies.latency.contenders import Layer
 
 HIDDEN = (48, 32)
 
@@ -33,8 +33,8 @@ def test_the_float_network_is_trained_and_has_the_widths_asked_for(
     layers: list[Layer], data: EmbeddingSet
 ) -> None:
     assert [layer.weight.shape for layer in layers] == [(48, 1280), (32, 48), (10, 32)]
-    said = contenders.torch_float(layers)(data.x).argmax(axis=1)
-    assert (said == data.y).mean() > 0.8
+    predicted = contenders.torch_float(layers)(data.x).argmax(axis=1)
+    assert (predicted == data.y).mean() > 0.8
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_the_float_network_is_trained_and_has_the_widths_asked_for(
         ("qwave int4, numpy", 0.4),
     ],
 )
-def test_all_ways_have_the_same_weights(
+def test_all_runtimes_have_the_same_weights(
     layers: list[Layer], data: EmbeddingSet, name: str, most: float
 ) -> None:
-    ways, _ = latency.all_ways(layers, data)
-    expected, found = ways[BASELINE](data.x), ways[name](data.x)
+    runtimes, _ = latency.all_runtimes(layers, data)
+    expected, found = runtimes[BASELINE](data.x), runtimes[name](data.x)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < most
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.95
@@ -64,19 +64,19 @@ def test_all_ways_have_the_same_weights(
 def test_every_scheme_is_there_with_the_length_of_its_file(
     layers: list[Layer], data: EmbeddingSet
 ) -> None:
-    ways, sizes = latency.all_ways(layers, data)
+    runtimes, sizes = latency.all_runtimes(layers, data)
     for scheme in SCHEMES:
         name = f"qwave {scheme}, numpy"
         content = to_bytes(contenders.packed_model(layers, scheme, data))
         assert sizes[name] == len(content)
-        assert name in ways
+        assert name in runtimes
         assert from_bytes(content, "file").header.model.schemes == (scheme,)
 
 
 def test_every_call_is_timed_at_every_batch_size(data: EmbeddingSet) -> None:
     seen: dict[str, set[int]] = {"one": set(), "two": set()}
 
-    def way(name: str) -> contenders.Predict:
+    def runtime(name: str) -> contenders.Predict:
         def predict(x: np.ndarray) -> np.ndarray:
             assert x.flags.c_contiguous
             seen[name].add(len(x))
@@ -84,7 +84,7 @@ def test_every_call_is_timed_at_every_batch_size(data: EmbeddingSet) -> None:
 
         return predict
 
-    found = latency.measure({name: way(name) for name in seen}, data.x, Effort(2, 0.001))
+    found = latency.measure({name: runtime(name) for name in seen}, data.x, Effort(2, 0.001))
     assert seen == {"one": {1, 8, 64}, "two": {1, 8, 64}}
     for by_batch in found.values():
         assert list(by_batch) == [1, 8, 64]
@@ -92,7 +92,7 @@ def test_every_call_is_timed_at_every_batch_size(data: EmbeddingSet) -> None:
 
 
 def test_median_percentile_and_ratio_are_those_worked_out_by_hand() -> None:
-    assert latency._latency([1e-6 * value for value in range(1, 102)]) == pytest.approx((51, 96))
+    assert latency.latency_of([1e-6 * value for value in range(1, 102)]) == pytest.approx((51, 96))
     found = {BASELINE: {1: Latency(80, 90)}, "other": {1: Latency(20, 30)}}
     assert latency.ratio(found, "other", 1) == 4
     assert latency.ratio(found, BASELINE, 1) == 1
@@ -112,7 +112,7 @@ def test_processes_start_from_a_file_and_tell_seconds_and_memory(
 def test_a_process_that_fails_is_named_with_what_it_said(
     monkeypatch: pytest.MonkeyPatch, layers: list[Layer], data: EmbeddingSet
 ) -> None:
-    monkeypatch.setattr("studies.cold_start._QWAVE", "raise ValueError('no such thing')")
+    monkeypatch.setattr("studies.latency.cold_start._QWAVE", "raise ValueError('no such thing')")
     with pytest.raises(RuntimeError, match="(?s)qwave int4, compiled failed: .*no such thing"):
         cold_starts(layers, data, n_rounds=1)
 
@@ -120,8 +120,8 @@ def test_a_process_that_fails_is_named_with_what_it_said(
 @pytest.mark.parametrize("text", ["", "640-", "-5", "0", "wide", "6.5", "64,32"])
 def test_widths_that_are_none_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert latency.main([f"--hidden={text}"]) == 2
-    said = capsys.readouterr().err
-    assert f"error: --hidden must be widths such as 640-320, or linear, not '{text}'" in said
+    printed = capsys.readouterr().err
+    assert f"error: --hidden must be widths such as 640-320, or linear, not '{text}'" in printed
 
 
 def test_without_onnxruntime_the_extra_that_brings_it_is_named(
@@ -131,9 +131,9 @@ def test_without_onnxruntime_the_extra_that_brings_it_is_named(
         "qwave.export.onnx_file.find_spec", lambda name: None if name == "onnxruntime" else name
     )
     assert latency.main([]) == 2
-    said = capsys.readouterr().err
-    assert "error: studies.latency needs onnxruntime" in said
-    assert "pip install 'qwave[onnx]'" in said
+    printed = capsys.readouterr().err
+    assert "error: studies.latency needs onnxruntime" in printed
+    assert "pip install 'qwave[onnx]'" in printed
 
 
 def test_widths_are_read() -> None:

@@ -25,14 +25,14 @@ def test_long_tables_are_named_and_short_ones_shown(capsys: pytest.CaptureFixtur
         Section("words", "About nothing", "No table."),
     ]
     show_study(sections, [Path("reports") / "short.csv", Path("reports") / "report.html"])
-    said = capsys.readouterr().out
-    assert said.count("row 0") == 1
-    assert f"row {MAX_ROWS - 1} " in said
-    assert f"({MAX_ROWS + 1} rows in long.csv)" in said
+    printed = capsys.readouterr().out
+    assert printed.count("row 0") == 1
+    assert f"row {MAX_ROWS - 1} " in printed
+    assert f"({MAX_ROWS + 1} rows in long.csv)" in printed
     order = ("About short", "Words of short.", "About long", "Words of long.", "About nothing")
-    places = [said.index(text) for text in order]
+    places = [printed.index(text) for text in order]
     assert places == sorted(places)
-    assert said.endswith(f"  {Path('reports/short.csv')}\n  {Path('reports/report.html')}\n")
+    assert printed.endswith(f"  {Path('reports/short.csv')}\n  {Path('reports/report.html')}\n")
 
 
 @pytest.mark.parametrize(

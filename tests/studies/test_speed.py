@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import re
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -29,8 +26,9 @@ from qwave.engine.stacked import training_loss
 from qwave.engine.task import Rows
 from qwave.engine.usage import Memory
 from qwave.nn.mixture import Mixture
-from studies import speed, timing
-from studies.plain_loop import PlainMixture, begin_at_centroids, plain_loss, train_plain
+from studies import speed
+from studies.speed import timing
+from studies.speed.plain_loop import PlainMixture, begin_at_centroids, plain_loss, train_plain
 
 N_FEATURES, N_CLASSES = 20, 5
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if training_library() else ("float32",)
@@ -185,22 +183,6 @@ def test_the_study_measures_both_and_says_so(
     assert min(found["plain_seconds"], found["plain_seconds_at_equal_processes"]) > 0
     assert found["engine_peak_bytes"] > 50_000_000, "torch alone is more"
     assert "ESC-50" in shown.err
-    assert "share of a trial" not in shown.err, "--quick has the one table"
-
-
-@pytest.mark.slow
-def test_phases_and_growth_are_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tiny = timing.Shape("tiny", 60, 12, 3, 3, 1, 1, hidden=(8,))
-    speed.show_phases(tiny, "cpu", 2, sys.stdout, widths=((), (8,)))
-    variants = {"clips": [tiny, dataclasses.replace(tiny, n_clips=120)]}
-    speed.show_growth(variants, "cpu", sys.stdout)
-    shown = capsys.readouterr().out
-    shares = [float(part) for part in re.findall(r"(\d+\.\d)%", shown)]
-    assert len(shares) == 2 * len(speed.PHASES)
-    assert sum(shares) == pytest.approx(200, abs=1)
-    assert re.search(r"clips +60: \d+\.\d+ s +120: \d+\.\d+ s", shown)
 
 
 def test_memory_that_is_shared_is_counted_once() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from qwave.config import ConfigError, IntDomain, MixturesConfig
-from qwave.space import load_mixtures, load_sweep, suggest
+from qwave.config import ConfigError, IntDomain
+from qwave.space import load_sweep, suggest
+from studies.mixtures import MixturesConfig, load_mixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "sweeps" / "mixtures.yaml"
@@ -93,6 +94,7 @@ def test_smoke_runs_are_short_and_have_a_name_of_their_own(load: Load) -> None:
         (TEXT, ["seeds=[a]"], "seeds.0 = 'a': input should be a valid integer"),
         (TEXT, ["seeds=[0, 1]"], "study.yaml: `seeds` must be fresh, but the searches themselves"),
         (TEXT, ["seeds=[1, 1]"], "`seeds` must be distinct"),
+        (TEXT, ["name=a/b"], "`name` must be 1 to 100 letters"),
         (TEXT, ["model.num_experts=1", "model.top_k=1"], "study.yaml: one search must have 1 exp"),
         (TEXT, ["model.schemes=[1, 4]"], "search.model.num_experts needs search.model.schemes"),
         (
