@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qwave.config import ConfigError, QwaveError, nearest
+from qwave.store import Store
 from qwave.sweep import StudyStoppedError, TrialFailedError, WorkerLostError
 from qwave.text import escape_what_cannot_be_encoded, expanded, for_terminal, typed_path
 
@@ -44,7 +45,12 @@ def study_parser(name: str, description: str, default: str) -> argparse.Argument
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """The argument for the store."""
-    parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
+    parser.add_argument(
+        "--store",
+        type=lambda text: Store(typed_path(text)),
+        default=Store(Path("mlruns")),
+        help="default: mlruns",
+    )
 
 
 def add_retry(parser: argparse.ArgumentParser) -> None:

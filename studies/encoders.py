@@ -48,7 +48,7 @@ from qwave.report import Cell, Column, Estimate, Table
 from qwave.scores.evaluate import score_intervals
 from qwave.space import parse_config
 from qwave.text import typed_path
-from studies.command_line import guarded
+from studies.command_line import add_store, guarded
 from studies.linear_probe import ProbeHits, choose, choose_by_fold, probe
 
 NORMALIZATION = "sqrt_layer"
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("clips", metavar="CLIPS", type=typed_path, help="with official folds")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="of the table; default all")
-    parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
+    add_store(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object last on stdout")
     return guarded(run, parser.parse_args(argv))
 
@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Embed, probe, choose, and say what came out; returns 0."""
     chosen = _named_variants(arguments.variants or list(VARIANTS))
     table = read_source(arguments.clips)
-    folder = arguments.store / "reports" / "encoders"
+    folder = arguments.store.report_folder("encoders")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from qwave.config import (
     Budget,
@@ -28,7 +28,7 @@ from qwave.config import (
     nearest,
     scheme_name,
 )
-from qwave.space.domains import MAX_EXPERTS, check_search, parse_domain
+from qwave.space.domains import MAX_EXPERTS, adapter_of, check_search, parse_domain
 from qwave.space.words import expand_home, kind_of, number_hint, parse_override
 from qwave.space.yaml_file import read_yaml
 
@@ -271,7 +271,7 @@ def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
         raise ConfigError(f"{source}: {error}") from error
     try:
         # JSON in strict mode: "3" is not a number and 3 not a string, yet lists become tuples.
-        return TypeAdapter(kind).validate_json(text, strict=True)
+        return adapter_of(kind).validate_json(text, strict=True)
     except ValidationError as error:
         found = list(dict.fromkeys(_message(kind, item, tree) for item in error.errors()))
         lines = found[:_MAX_MISTAKES]

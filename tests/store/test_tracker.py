@@ -21,24 +21,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from qwave.config import StoreError
-from qwave.store import DatasetInput, Tracker, ui_command
+from qwave.store import DatasetInput, Store, Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store's database after its first opening, which takes seconds: tests copy it.
-
-    It lies where `tests/sweep/test_sweep_record.py` looks for it too.
-    """
-    database = tmp_path_factory.getbasetemp() / "empty_store" / "mlflow.db"
-    if not database.exists():
-        database.parent.mkdir()
-        Tracker(database.parent)
-    return database
 
 
 @pytest.fixture
@@ -59,7 +46,7 @@ def store(new_store: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def tracker(store: Path) -> Tracker:
-    return Tracker(store)
+    return Tracker(Store(store))
 
 
 @pytest.fixture
@@ -78,7 +65,7 @@ def test_the_first_opening_makes_the_database(empty_database: Path) -> None:
 def test_an_experiment_is_made_once(tracker: Tracker, store: Path, client: MlflowClient) -> None:
     first = tracker.experiment("sweep")
     assert tracker.experiment("sweep") == first
-    assert Tracker(store).experiment("sweep") == first
+    assert Tracker(Store(store)).experiment("sweep") == first
     assert tracker.experiment("other") != first
     names = sorted(experiment.name for experiment in client.search_experiments())
     assert names == ["Default", "other", "sweep"]
@@ -217,7 +204,7 @@ def test_what_is_written_into_the_folder_becomes_artifacts(
     # Of a run that is closed, or was started by another process, MLflow is asked.
     tracker.end_run(run_id)
     assert tracker.artifact_folder(run_id) == folder
-    assert Tracker(store).artifact_folder(run_id) == folder
+    assert Tracker(Store(store)).artifact_folder(run_id) == folder
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
@@ -255,7 +242,7 @@ def test_nothing_global_of_mlflow_is_touched(
     run = mlflow.start_run()
     try:
         environment = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
-        tracker = Tracker(ours)
+        tracker = Tracker(Store(ours))
         run_id = tracker.start_run(tracker.experiment("sweep"), "x", params={"p": 1})
         folder = tmp_path / "folder"
         folder.mkdir()
@@ -387,7 +374,7 @@ def test_a_user_without_a_name_has_the_other_tags(
     for key in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    nameless = Tracker(store)
+    nameless = Tracker(Store(store))
     run_id = nameless.start_run(nameless.experiment("sweep"), "run")
     tags = nameless._client.get_run(run_id).data.tags
     assert tags["mlflow.user"] == "unknown"
@@ -423,7 +410,7 @@ def test_a_database_that_is_not_this_mlflows_is_refused(
     damage(database)
     match = "^" + re.escape(f"{database} cannot be opened by this MLflow: ")
     with pytest.raises(StoreError, match=match):
-        Tracker(store)
+        Tracker(Store(store))
 
 
 @pytest.mark.parametrize("content", [b"these are no tables" * 100, b"\0\1" * 3000])
@@ -434,10 +421,10 @@ def test_a_damaged_database_can_be_set_aside_as_the_message_says(
     database.write_bytes(content)
     match = re.escape(f"{database} is damaged (file is not a database); ")
     with pytest.raises(StoreError, match=match) as caught:
-        Tracker(store)
+        Tracker(Store(store))
     command = str(caught.value).partition("set it aside with ")[2].partition(": the same")[0]
     subprocess.run(command, shell=True, check=True)
-    assert Tracker(store).experiment("s")
+    assert Tracker(Store(store)).experiment("s")
     assert (store / "mlflow.damaged").read_bytes() == content
 
 
@@ -445,15 +432,15 @@ def test_a_relative_folder_gives_absolute_addresses(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(store.parent)
-    tracker = Tracker(Path("store"))
+    tracker = Tracker(Store(Path("store")))
     assert tracker.uri == f"sqlite:///{store / 'mlflow.db'}"
     assert tracker.artifact_root == store / "artifacts"
-    assert ui_command(Path("store")) == ui_command(store)
+    assert Store(Path("store")).ui_command == Store(store).ui_command
 
 
 def test_the_ui_command_names_the_database(store: Path) -> None:
     expected = f"mlflow ui --backend-store-uri sqlite:///{store / 'mlflow.db'}"
-    assert ui_command(store) == expected
+    assert Store(store).ui_command == expected
 
 
 SCRIPT = """
@@ -461,7 +448,7 @@ import sys
 from pathlib import Path
 from qwave.store import Tracker
 
-tracker = Tracker(Path(sys.argv[1]))
+tracker = Tracker(Store(Path(sys.argv[1])))
 print(tracker.start_run(tracker.experiment("sweep"), "x"))
 """
 

@@ -18,7 +18,7 @@ from qwave.engine.refit import fit_model
 from qwave.runtime import PackedClassifier
 from qwave.scores import Interval, bootstrap_difference, equivalence
 from qwave.space import load_comparison
-from qwave.store import Tracker
+from qwave.store import Store, Tracker
 from studies import benchmark
 from studies.benchmark import (
     Variant,
@@ -135,7 +135,7 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
         assert float(row["read"]) <= float(row["file"]), row
     assert "Energy was" in said
     assert re.search(r"one thread, computed in (C|NumKong|numpy)\b", said)
-    tracker = Tracker(tmp_path / "store")
+    tracker = Tracker(Store(tmp_path / "store"))
     experiment = tracker.experiment("tiny")
     run_id = tracker.find_run(experiment, kind="study")
     assert run_id is not None

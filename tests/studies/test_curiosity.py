@@ -21,7 +21,7 @@ from qwave.runtime import save_packed
 from qwave.scores import Difference, bootstrap_difference
 from qwave.scores.evaluate import score_predictions, score_uncertainty
 from qwave.scores.uncertainty import roc_auc
-from qwave.store import Tracker
+from qwave.store import Store, Tracker
 from qwave.sweep import Repeat
 from studies.curiosity import conclusion, findings_section, main
 from studies.curiosity_cascade import (
@@ -645,7 +645,7 @@ def test_a_whole_run_writes_its_report_and_a_second_one_trains_nothing(
         low, value, high = (float(row[f"AUROC{end}"]) for end in ("_low", "", "_high"))
         assert 0 <= low <= value <= high <= 1, row
 
-    tracker = Tracker(store)
+    tracker = Tracker(Store(store))
     experiments = {name: tracker.experiment(name) for name in ("sure_smoke", "sure_smoke_last")}
     study = tracker.find_run(experiments["sure_smoke"], kind="study")
     assert study is not None
