@@ -283,10 +283,10 @@ def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
 def _message(kind: type, item: Any, tree: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if "feature_columns" in item["loc"]:  # of two types, each of which has errors of its own
-        place = item["loc"].index("feature_columns") + 1
-        found = functools.reduce(lambda node, part: node[part], item["loc"][:place], tree)
+        end = item["loc"].index("feature_columns") + 1
+        found = functools.reduce(lambda node, part: node[part], item["loc"][:end], tree)
         return (
-            f"{'.'.join(map(str, item['loc'][:place]))} = {found!r}: must be a list of columns' "
+            f"{'.'.join(map(str, item['loc'][:end]))} = {found!r}: must be a list of columns' "
             "names, or one text that they begin with; numbers in quotes, such as ['0', '1']"
         )
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -308,7 +308,7 @@ def shown(value: object) -> str:
 
 
 def _field_names(kind: Any, loc: Sequence[Any]) -> list[str]:
-    """Names that a (nested) dataclass has at a place in the tree."""
+    """Names of the fields of a dataclass, or of one nested in it, to which these keys lead."""
     for part in loc:
         if part == "objectives":
             kind = Objective

@@ -55,9 +55,9 @@ class Store:
     folder: Path
 
     @classmethod
-    def at(cls, place: Store | Path | str) -> Store:
+    def at(cls, folder: Store | Path | str) -> Store:
         """The store in a folder; a store is returned as it is."""
-        return place if isinstance(place, Store) else cls(Path(place))
+        return folder if isinstance(folder, Store) else cls(Path(folder))
 
     def __str__(self) -> str:
         return str(self.folder)

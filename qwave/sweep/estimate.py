@@ -141,7 +141,7 @@ def evenly(configs: Sequence[TrialConfig], number: int) -> list[TrialConfig]:
     """`number` of the configurations, at equal distances; all, if there are no more."""
     if len(configs) <= number:
         return list(configs)
-    return [configs[place * len(configs) // number] for place in range(number)]
+    return [configs[index * len(configs) // number] for index in range(number)]
 
 
 def expected_configs(plan: Plan) -> list[TrialConfig]:

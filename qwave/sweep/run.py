@@ -76,7 +76,7 @@ def run_sweep(
         plan: The sweep, checked.
         store: A store, or a folder that becomes one.
         is_fresh: Drop the sweep's earlier trials.
-        is_retry: Train again what failed in earlier starts, in place of it in the budget.
+        is_retry: Train again what failed in earlier starts, without extending the budget.
         launcher: Trains the trials, on the plan's data; None: `budget.workers` processes of this
             machine.
 

@@ -161,7 +161,7 @@ def first_failure(study: Study) -> str | None:
 
 
 def retry_failed(study: Study) -> int:
-    """Queue what failed for another try, in place of it in the budget; returns how many."""
+    """Queue what failed for another try, which takes its part of the budget; returns how many."""
     failed = failed_trials(study)
     numbers = [trial.number for trial in failed]
     # First, so that a process that ends here leaves a budget that is too large, and no trial of
