@@ -271,7 +271,9 @@ def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
         raise ConfigError(f"{source}: {error}") from error
     try:
         # JSON in strict mode: "3" is not a number and 3 not a string, yet lists become tuples.
-        return adapter_of(kind).validate_json(text, strict=True)
+        # mypy does not take the class that a type variable stands for as hashable.
+        adapter = adapter_of(kind)  # type: ignore[arg-type]
+        return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         found = list(dict.fromkeys(_message(kind, item, tree) for item in error.errors()))
         lines = found[:_MAX_MISTAKES]

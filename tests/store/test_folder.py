@@ -20,7 +20,7 @@ from optuna.storages.journal import (
 
 from qwave.config import StoreError
 from qwave.store import Store
-from qwave.store import folder as store_module
+from qwave.store import journal as store_module
 from qwave.store.folder import check_store, made_report_folder, opened_store
 from qwave.sweep.study import load_study
 

@@ -28,6 +28,7 @@ def notes(text: str) -> list[str]:
     return [line for line in text.splitlines() if NOTE.match(line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("is_copy", "name"), [(False, "elsewhere"), (True, "a b/ü #1? 100%25 'x'")], ids=["mv", "cp"]
 )
