@@ -1,6 +1,4 @@
-"""What every pool of worker processes needs: how many, a quiet start, and an end with the process
-that asks.
-"""
+"""Worker processes: how many, a pool of them that starts quietly and ends with its parent."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from qwave.config import ConfigError
 
@@ -29,7 +27,7 @@ def processor_count() -> int:
 
 
 def end_with_parent() -> None:
-    """From now on, end this worker when its parent is killed: it would work for nobody."""
+    """From now on, end this worker when its parent is killed: nobody would collect its results."""
     threading.Thread(target=_end_after_parent, daemon=True).start()
 
 
@@ -60,23 +58,80 @@ def require_main_guard() -> None:
         raise ConfigError(_guard_advice(program))
 
 
-def why_no_worker_began() -> str:
-    """What to tell a person whose workers all ended before one was ready."""
-    program = getattr(sys.modules["__main__"], "__file__", None)
-    return (
-        f"the worker processes ended before they were ready. {_guard_advice(program)}. If it "
-        "does, what they printed says more; they also end so where memory is short"
-    )
+class WorkerPool:
+    """Spawned processes that ignore Ctrl-C, which is for their parent, and end with it.
+
+    A context manager: the processes start when it is entered. Threads inside one small
+    computation fight each other and lose to any other process on the machine; processes do not.
+    """
+
+    def __init__(
+        self,
+        n_workers: int,
+        prepare: Callable[[], None] | None = None,
+        *,
+        is_work_dropped: bool = False,
+    ) -> None:
+        """Describe the pool; nothing is started.
+
+        Args:
+            n_workers: Number of processes, at least 1.
+            prepare: Called in each process before its first work.
+            is_work_dropped: On exit, end the work that is running instead of waiting for it.
+        """
+        self.n_workers, self._prepare, self._is_work_dropped = n_workers, prepare, is_work_dropped
+
+    def __enter__(self) -> Self:
+        """Start the processes.
+
+        Raises:
+            ConfigError: As `require_main_guard`.
+        """
+        with spawning():
+            self._pool = ProcessPoolExecutor(
+                self.n_workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(self._prepare,),
+            )
+            self._ready = [self.submit(os.getpid) for _ in range(self.n_workers)]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the processes, and drop the work that has not begun."""
+        if self._is_work_dropped:
+            # The processes of this pool: the program around may have others.
+            for child in list((self._pool._processes or {}).values()):
+                child.terminate()
+        # The pool's thread is waited for: left to the end of the interpreter, it may find its
+        # pipes closed, and says so on the terminal.
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Queue work; where the processes have ended, the future says so."""
+        try:
+            return self._pool.submit(work, *arguments)
+        except BrokenExecutor as error:
+            lost: Future[T] = Future()
+            lost.set_exception(error)
+            return lost
+
+    def why_none_began(self) -> str | None:
+        """What to tell a person if all processes ended before one was ready; None if one was."""
+        if not all(future.done() and future.exception() for future in self._ready):
+            return None
+        program = getattr(sys.modules["__main__"], "__file__", None)
+        return (
+            f"the worker processes ended before they were ready. {_guard_advice(program)}. If it "
+            "does, what they printed says more; they also end so where memory is short"
+        )
 
 
-def submitted(pool: ProcessPoolExecutor, work: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Work for a pool; where its processes have ended, a future that says so."""
-    try:
-        return pool.submit(work, *arguments)
-    except BrokenExecutor as error:
-        lost: Future[T] = Future()
-        lost.set_exception(error)
-        return lost
+def _begin(prepare: Callable[[], None] | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    if prepare is not None:
+        prepare()
 
 
 def _guard_advice(program: str | None) -> str:

@@ -23,7 +23,7 @@ from qwave.space import parse_config
 from qwave.space.parse import TRIAL_KEYS, flatten, shown, validate
 from qwave.space.words import expand_home, kind_of, parse_override
 from qwave.space.yaml_file import Kind, read_yaml
-from qwave.store import check_store
+from qwave.store import Store, check_store
 from qwave.sweep import Bench, opened_bench
 
 # `--smoke`: the same path with less work.
@@ -217,7 +217,7 @@ def bench_of(
         name,
         data,
         path,
-        arguments.store,
+        Store(arguments.store),
         device=arguments.device,
         workers=workers,
         is_fresh=arguments.fresh,
@@ -228,7 +228,7 @@ def comparison_bench(
     config: ComparisonConfig, arguments: argparse.Namespace
 ) -> AbstractContextManager[Bench]:
     """Open the data of a comparison, without the held-out fold, and the store."""
-    check_store(arguments.store)
+    check_store(Store(arguments.store))
     source = config.data
     full = open_data(source.path, source.encoder, source.feature_columns, split=source)
     data = leave_out(full, source.holdout_fold)

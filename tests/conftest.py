@@ -52,6 +52,16 @@ def _one_torch_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The MLflow database of a store after its first opening, which takes seconds."""
+    from qwave.store import Store, Tracker
+
+    store = Store(tmp_path_factory.mktemp("empty"))
+    Tracker(store)
+    return store.database
+
+
+@pytest.fixture(scope="session")
 def native() -> ctypes.CDLL:
     """The compiled part of the engine."""
     from qwave.engine.compiled import training_library

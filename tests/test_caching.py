@@ -72,8 +72,8 @@ def test_a_store_is_opened_without_a_home(
     said = fresh_python(
         NO_HOME
         + "from pathlib import Path\n"
-        + "from qwave.store import Tracker\n"
-        + f"tracker = Tracker(Path({str(tmp_path)!r}))\n"
+        + "from qwave.store import Store, Tracker\n"
+        + f"tracker = Tracker(Store(Path({str(tmp_path)!r})))\n"
         + "run_id = tracker.start_run(tracker.experiment('sweep'), 'run')\n"
         + "print(tracker._client.get_run(run_id).data.tags['mlflow.user'])\n",
     )

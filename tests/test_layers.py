@@ -44,7 +44,7 @@ LAYERS: dict[str, int] = {
 TORCHLESS = ("config", "scores", "space", "store", "report", "runtime", "packing", "pyfunc")
 # The only homes of a library.
 HOMES = {
-    "optuna": {"space", "sweep"},
+    "optuna": {"space", "store", "sweep"},
     "mlflow": {"store"},
     "pydantic": {"space"},
     "matplotlib": {"report"},

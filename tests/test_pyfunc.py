@@ -33,7 +33,7 @@ from qwave.engine.refit import fit_model
 from qwave.packing import PackedModel
 from qwave.pyfunc import PackedPyfunc, _load_pyfunc
 from qwave.runtime import PackedClassifier, save_packed
-from qwave.store import Tracker, register_model
+from qwave.store import Store, Tracker, register_model
 from tests.number_forms import FORMS
 
 if TYPE_CHECKING:
@@ -179,17 +179,15 @@ class Registry(NamedTuple):
 
 @pytest.fixture(scope="module")
 def registry(
-    models: dict[str, PackedModel], data: EmbeddingSet, tmp_path_factory: pytest.TempPathFactory
+    models: dict[str, PackedModel],
+    data: EmbeddingSet,
+    empty_database: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Registry:
-    # The first opening of a store takes seconds: `tests/test_tracking.py` shares it.
-    database = tmp_path_factory.getbasetemp() / "empty_store" / "mlflow.db"
-    if not database.exists():
-        database.parent.mkdir()
-        Tracker(database.parent)
     store = tmp_path_factory.mktemp("served") / "store, with ü and 100% #1"
     store.mkdir()
-    shutil.copy(database, store / "mlflow.db")
-    tracker = Tracker(store)
+    shutil.copy(empty_database, store)
+    tracker = Tracker(Store(store))
     run_id = tracker.start_run(tracker.experiment("sweep"), "study")
     folders = {}
     for alias, model in models.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qwave.store import ui_command
+from qwave.store import Store
 from qwave.text import expanded, for_shell, typed_encoder, typed_path
 
 ODD = ("it's", 'a "b"', "$HOME", "a&b;c", "ünï 日本", "-x", "~", "#1", "a\nb", "*", "!")
@@ -28,7 +28,7 @@ def test_paths_are_absolute_and_words_are_left_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert for_shell("qwave", Path("mlruns"), "mlruns") == f"qwave {tmp_path / 'mlruns'} mlruns"
-    program, ui, option, uri = shlex.split(ui_command(Path("it's a store")))
+    program, ui, option, uri = shlex.split(Store(Path("it's a store")).ui_command)
     assert (program, ui, option) == ("mlflow", "ui", "--backend-store-uri")
     assert uri == f"sqlite:///{tmp_path.resolve()}/it's a store/mlflow.db"
 

@@ -1,22 +1,14 @@
-"""Processes that decode and embed clips, one thread each.
-
-Threads inside one small network fight each other and lose to any other process on the machine;
-processes do not.
-"""
+"""Processes that decode and embed clips, one thread each."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import io
-import multiprocessing
-import os
-import signal
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +19,7 @@ from qwave.audio.encoders import embed_waveforms, make_encoder
 from qwave.audio.files import open_file
 from qwave.audio.protocol import Encoder
 from qwave.config import AudioError, ConfigError
-from qwave.processes import (
-    end_with_parent,
-    processor_count,
-    spawning,
-    submitted,
-    why_no_worker_began,
-)
+from qwave.processes import WorkerPool, processor_count
 
 
 def worker_count(wanted: int | None) -> int:
@@ -75,11 +61,11 @@ def embed_clips(
     workers = min(workers, len(contents))
     total = n_known + len(contents)
     with (
-        _pool(workers) as (pool, ready),
+        WorkerPool(workers) as pool,
         tqdm(total=total, initial=n_known, unit="clip", desc="embed", dynamic_ncols=True) as bar,
     ):
         futures = {
-            submitted(pool, _embed_with_notes, encoder, path, content): path
+            pool.submit(_embed_with_notes, encoder, path, content): path
             for path, content in contents.items()
         }
         outcome: ClipEmbedding | str
@@ -96,10 +82,8 @@ def embed_clips(
                 bar.set_postfix(faults=n_faults)
             bar.update()
             yield futures[future], outcome, notes
-        if lost and all(future.exception() for future in ready):
-            raise AudioError(why_no_worker_began())
         if lost:
-            raise AudioError(_lost_message(futures, lost, workers))
+            raise AudioError(pool.why_none_began() or _lost_message(futures, lost, workers))
 
 
 def _lost_message(futures: Mapping[Future, Path], lost: set[Future], workers: int) -> str:
@@ -110,26 +94,6 @@ def _lost_message(futures: Mapping[Future, Path], lost: set[Future], workers: in
         f"before the end; it was at {' or '.join(suspects)}. What was done is kept: start again, "
         "and if it ends at the same clip, leave that one out"
     )
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, list[Future[int]]]]:
-    """Processes that end with this block, after the clips that they are at; and a result of each
-    that began."""
-    with spawning():
-        pool = ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
-        )
-        ready = [submitted(pool, os.getpid) for _ in range(workers)]
-    try:
-        yield pool, ready
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _prepare() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 @functools.cache

@@ -7,9 +7,8 @@ qwave export TRIAL | --front | --budget 50kB [--sweep NAME] [--store DIR] [--out
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from qwave.cli.running import say
+from qwave.cli.running import add_device, add_store, say
 from qwave.config import ConfigError
 from qwave.text import typed_path
 
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--front", action="store_true", help="every member of the front")
     which.add_argument("--budget", metavar="SIZE", help="the best that fits: 50kB, 2000, 20KiB")
     parser.add_argument("--sweep", default="moe_pareto", help="default: moe_pareto")
-    parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
+    add_store(parser)
     parser.add_argument(
         "--out",
         type=typed_path,
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--register", action=switch, default=True, help="register it in MLflow (default)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or mps")
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

@@ -26,8 +26,7 @@ from qwave.export import (
 )
 from qwave.report import Column, Estimate, Table
 from qwave.scores import FrontPoint
-from qwave.store import Tracker, ui_command
-from qwave.store.folder import opened_store
+from qwave.store import Store, Tracker, opened_store
 from qwave.sweep import collect_points, front_of, load_study, point_config
 from qwave.text import for_shell, for_terminal
 
@@ -56,8 +55,9 @@ def export_and_show(arguments: argparse.Namespace) -> int:
     if arguments.onnx:
         require_onnx("--onnx")
     resolve_device(arguments.device)
-    study = load_study(arguments.store, arguments.sweep)
-    with opened_store(arguments.store) as store:
+    store = Store(arguments.store)
+    study = load_study(store, arguments.sweep)
+    with opened_store(store):
         points = collect_points(study)
         front = front_of(points)
         if not front:
@@ -70,7 +70,7 @@ def export_and_show(arguments: argparse.Namespace) -> int:
             chosen = [point_of_trial(arguments.trial, attributes, points)]
         if budget_bytes is not None:
             chosen = [_fitting(front, budget_bytes, arguments.budget)]
-        folder, copy = _places(arguments, len(chosen))
+        folder, copy = _places(arguments, store, len(chosen))
         search = Search(
             name=arguments.sweep,
             sweep_digest=study.user_attrs["sweep_digest"],
@@ -89,7 +89,7 @@ def export_and_show(arguments: argparse.Namespace) -> int:
             except VerificationError as error:
                 sys.stderr.write(f"error: {for_terminal(error, keeps_lines=True)}\n")
                 return 1
-    _show(models, arguments)
+    _show(models, store, arguments)
     return 0
 
 
@@ -135,9 +135,11 @@ def _fitting(front: Sequence[FrontPoint], budget_bytes: int, text: str) -> Front
     return best
 
 
-def _places(arguments: argparse.Namespace, n_models: int) -> tuple[Path, Path | None]:
+def _places(
+    arguments: argparse.Namespace, store: Store, n_models: int
+) -> tuple[Path, Path | None]:
     """The folder that models are written in, and the file that the only one is copied to."""
-    folder, out = arguments.store / "models" / arguments.sweep, arguments.out
+    folder, out = store.models_folder(arguments.sweep), arguments.out
     if out is None or out.suffix != _MODEL_SUFFIX:
         return out or folder, None
     if n_models > 1:
@@ -183,13 +185,13 @@ def _hand_over(
     return HandedOver(exported, file, aliases, register_export(exported, tracker, aliases).uri)
 
 
-def _show(models: Sequence[HandedOver], arguments: argparse.Namespace) -> None:
+def _show(models: Sequence[HandedOver], store: Store, arguments: argparse.Namespace) -> None:
     if arguments.json:
         sys.stdout.write(json.dumps({"models": [_as_json(model) for model in models]}) + "\n")
         return
     sys.stdout.write(f"{_table(models).text()}\n")
     if arguments.register:
-        sys.stdout.write(f"browse the models:  {for_terminal(ui_command(arguments.store))}\n")
+        sys.stdout.write(f"browse the models:  {for_terminal(store.ui_command)}\n")
     last = models[-1]
     if last.file != last.exported.file:
         sys.stdout.write(f"read its card:      {for_terminal(last.exported.card)}\n")

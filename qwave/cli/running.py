@@ -21,7 +21,10 @@ _BROKEN_PIPE = 141
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Add ``--store DIR``."""
+    """Add ``--store DIR``, which becomes a path; `Store.at` makes it a store.
+
+    The value itself is not made here: help must not wait for what a store needs.
+    """
     parser.add_argument("--store", type=typed_path, default=Path("mlruns"), help="default: mlruns")
 
 

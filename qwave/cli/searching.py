@@ -12,7 +12,7 @@ from qwave.cli.fronts import as_json as point_json
 from qwave.cli.fronts import front_table
 from qwave.config import ChoiceDomain, Domain, IntDomain, MixDomain
 from qwave.space import load_sweep
-from qwave.store import check_store
+from qwave.store import Store, check_store
 from qwave.sweep import Outcome, Plan, expected_seconds, plan_sweep, run_sweep, worker_count
 from qwave.text import for_terminal
 
@@ -22,14 +22,13 @@ def search_and_show(path: str, overrides: Sequence[str], arguments: argparse.Nam
     if arguments.trials is not None:
         overrides = [*overrides, f"budget.n_trials={arguments.trials}"]
     sweep = load_sweep(path, overrides, is_smoke=arguments.smoke)
-    check_store(arguments.store)
+    store = Store(arguments.store)
+    check_store(store)
     plan = plan_sweep(sweep, arguments.device)
     if arguments.dry_run:
         sys.stdout.write(plan_text(plan) + "\n")
         return 0
-    outcome = run_sweep(
-        plan, arguments.store, is_fresh=arguments.fresh, is_retry=arguments.retry_failed
-    )
+    outcome = run_sweep(plan, store, is_fresh=arguments.fresh, is_retry=arguments.retry_failed)
     show_outcome(outcome, sys.stderr if arguments.json else sys.stdout)
     if arguments.json:
         sys.stdout.write(json.dumps(as_json(outcome)) + "\n")

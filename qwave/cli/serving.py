@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from qwave.cli.running import say
 from qwave.config import ConfigError, StoreError
-from qwave.store import check_store, journal_path, ui_command
+from qwave.store import Store, has_studies
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120.0
@@ -46,14 +46,13 @@ def serve(arguments: argparse.Namespace) -> int:
         StoreError: The folder is no store, or nothing was searched in it yet.
         ConfigError: A port is not a number from 1 to 65535.
     """
-    store = arguments.store
-    check_store(store)
-    if not journal_path(store).exists():
+    store = Store(arguments.store)
+    if not has_studies(store):
         raise StoreError(f"--store {store} holds no search yet: run `qwave search` first")
     mlflow_port = free_port(arguments.mlflow_port)
     optuna_port = free_port(arguments.optuna_port, taken=mlflow_port)
-    mlflow = [*shlex.split(ui_command(store)), "--host", _HOST, "--workers", "1"]
-    optuna = ["optuna-dashboard", str(journal_path(store)), "--host", _HOST]
+    mlflow = [*shlex.split(store.ui_command), "--host", _HOST, "--workers", "1"]
+    optuna = [*shlex.split(store.dashboard_command), "--host", _HOST]
     servers = [
         Server("MLflow UI", [*mlflow, "--port", str(mlflow_port)], mlflow_port),
         Server("optuna-dashboard", [*optuna, "--port", str(optuna_port)], optuna_port),

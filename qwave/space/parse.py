@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from qwave.config import (
     Budget,
@@ -29,7 +29,7 @@ from qwave.config import (
     scheme_name,
 )
 from qwave.config.trial import RETIRED_TRAIN_KEYS
-from qwave.space.domains import MAX_EXPERTS, check_search, parse_domain
+from qwave.space.domains import MAX_EXPERTS, adapter_of, check_search, parse_domain
 from qwave.space.words import expand_home, kind_of, number_hint, parse_override
 from qwave.space.yaml_file import read_yaml
 
@@ -284,7 +284,9 @@ def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
         raise ConfigError(f"{source}: {error}") from error
     try:
         # JSON in strict mode: "3" is not a number and 3 not a string, yet lists become tuples.
-        return TypeAdapter(kind).validate_json(text, strict=True)
+        # mypy does not take the class that a type variable stands for as hashable.
+        adapter = adapter_of(kind)  # type: ignore[arg-type]
+        return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         found = list(dict.fromkeys(_message(kind, item, tree) for item in error.errors()))
         lines = found[:_MAX_MISTAKES]
@@ -296,10 +298,10 @@ def validate(kind: type[_Value], tree: Any, source: str) -> _Value:
 def _message(kind: type, item: Any, tree: Any) -> str:
     key = ".".join(str(part) for part in item["loc"])
     if "feature_columns" in item["loc"]:  # of two types, each of which has errors of its own
-        place = item["loc"].index("feature_columns") + 1
-        found = functools.reduce(lambda node, part: node[part], item["loc"][:place], tree)
+        end = item["loc"].index("feature_columns") + 1
+        found = functools.reduce(lambda node, part: node[part], item["loc"][:end], tree)
         return (
-            f"{'.'.join(map(str, item['loc'][:place]))} = {found!r}: must be a list of columns' "
+            f"{'.'.join(map(str, item['loc'][:end]))} = {found!r}: must be a list of columns' "
             "names, or one text that they begin with; numbers in quotes, such as ['0', '1']"
         )
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -321,7 +323,7 @@ def shown(value: object) -> str:
 
 
 def _field_names(kind: Any, loc: Sequence[Any]) -> list[str]:
-    """Names that a (nested) dataclass has at a place in the tree."""
+    """Names of the fields of a dataclass, or of one nested in it, to which these keys lead."""
     for part in loc:
         if part == "objectives":
             kind = Objective

@@ -4,7 +4,7 @@ Each Optuna parameter is a key of the sweep's `search`. What cannot matter, give
 drawn, is not drawn: a single expert has no router, a linear one no hidden units
 (`qwave.config.inert_keys`).
 
-A mix of schemes is one parameter, ``model.schemes``, from 0 to 1: its place among all multisets of
+A mix of schemes is one parameter, ``model.schemes``, from 0 to 1: its rank among all multisets of
 that many experts in the order of their bits, 0 for the fewest. So the space has no permutations;
 every multiset is drawn as often as any other; the parameter means the same at every number of
 experts (few bits or many), stands in every trial, and neighbours on it are alike, which is what a
@@ -119,13 +119,13 @@ def baseline_params(sweep: SweepConfig) -> list[dict[str, Any]]:
         if not isinstance(domain, MixDomain)
     }
     shared["model.num_experts"] = 1
-    places = [(index + 0.5) / len(mix.schemes) for index in range(len(mix.schemes))]
-    baselines = [{**shared, "model.schemes": place} for place in places]
+    positions = [(index + 0.5) / len(mix.schemes) for index in range(len(mix.schemes))]
+    baselines = [{**shared, "model.schemes": position} for position in positions]
     for key in ("model.hidden", "data.normalization"):
         domain = sweep.search.get(key)
         if isinstance(domain, ChoiceDomain):
             baselines += [
-                {**shared, "model.schemes": places[0], key: name} for name in domain.names[1:]
+                {**shared, "model.schemes": positions[0], key: name} for name in domain.names[1:]
             ]
     return baselines
 

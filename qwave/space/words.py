@@ -1,4 +1,4 @@
-"""Which keys hold text, and what an override ``key=value`` says.
+"""Which keys hold text, and how an override ``key=value`` is read.
 
 A file name is text whatever it looks like: ``2024-01-01``, ``my set #2.npz`` and ``[rec] 1.npz``
 are no date, no comment and no list. Which keys hold text is read from the types of the
@@ -21,11 +21,11 @@ from qwave.text import expanded, typed_encoder
 _NAMES = ("model.head_scheme", "model.router.scheme")
 
 
-def kind_of(place: tuple[str, ...]) -> Kind:
-    """What a key of a sweep file holds, given the keys that lead to it."""
-    if place[:1] == ("fixed",):
-        place = place[1:]
-    return _KINDS.get(".".join(place), "value")
+def kind_of(key_path: tuple[str, ...]) -> Kind:
+    """The kind of value that a key of a sweep's file holds, by the keys that lead to it."""
+    if key_path[:1] == ("fixed",):
+        key_path = key_path[1:]
+    return _KINDS.get(".".join(key_path), "value")
 
 
 def parse_override(override: str, text_keys: Collection[str] = ()) -> tuple[str, Any]:
@@ -47,10 +47,10 @@ def parse_override(override: str, text_keys: Collection[str] = ()) -> tuple[str,
     source = f"override {override!r}"
     if not equals:
         raise ConfigError(f"{source} must have the form dotted.key=value")
-    place = tuple(key.split("."))
-    if place[0] == "search" and len(place) > 1:
-        place = ("search", ".".join(place[1:]))
-    kind: Kind = "text" if key in text_keys else kind_of(place)
+    key_path = tuple(key.split("."))
+    if key_path[0] == "search" and len(key_path) > 1:
+        key_path = ("search", ".".join(key_path[1:]))
+    kind: Kind = "text" if key in text_keys else kind_of(key_path)
     is_typed = kind != "value" and key.removeprefix("fixed.") in (*_OPEN_KEYS, *text_keys)
     if is_typed and kind == "text" and not text:
         raise ConfigError(f"{source}: {key} is empty")
@@ -62,7 +62,7 @@ def parse_override(override: str, text_keys: Collection[str] = ()) -> tuple[str,
         return key, read_text(text, kind)
     word = text.strip()
     if word[:1] in tuple("[{'\""):
-        return key, parse_yaml(word, source, kind_of, place)
+        return key, parse_yaml(word, source, kind_of, key_path)
     try:
         return key, read_text(word, kind)
     except ConfigError as error:

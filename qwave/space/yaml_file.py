@@ -35,7 +35,7 @@ MAX_CHARACTERS = 10_000
 MAX_DIGITS = 40
 
 Kind = Literal["value", "text", "optional text"]
-# What the values at a place are, whatever they look like; a place is the keys that lead there.
+# The kind of the values below these keys, outermost first, whatever the values look like.
 KindOf = Callable[[tuple[str, ...]], Kind]
 
 _INT = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
@@ -81,20 +81,20 @@ _Node = _Scalar | _List | _Keys
 
 @dataclass(frozen=True, eq=False)
 class _Anchored:
-    """What an alias stands for, how many values it holds and how deep they are nested."""
+    """The node that an alias stands for, its number of values, and how deep they are nested."""
 
     node: _Node
     n_values: int
     depth: int
 
 
-def any_value(place: tuple[str, ...]) -> Kind:
+def any_value(key_path: tuple[str, ...]) -> Kind:
     """For texts of which no key is known: every value is what it looks like."""
     return "value"
 
 
 def parse_yaml(
-    text: str, source: str, kind_of: KindOf = any_value, place: tuple[str, ...] = ()
+    text: str, source: str, kind_of: KindOf = any_value, key_path: tuple[str, ...] = ()
 ) -> Any:
     """The value of a YAML text.
 
@@ -102,8 +102,8 @@ def parse_yaml(
         text: One document of lists, keys and plain values, without tags and merge keys.
         source: Names the text in errors.
         kind_of: What a key holds, by the keys that lead to it; of a list, its members.
-        place: Keys that lead to the text itself. Where there are some it is the value of a key,
-            which has no comments.
+        key_path: Keys that lead to the text itself. Where there are some, the text is the value of
+            a key, which has no comments.
 
     Raises:
         ConfigError: The text is not YAML, breaks a limit (`MAX_DEPTH`, `MAX_VALUES`,
@@ -112,9 +112,9 @@ def parse_yaml(
     try:
         reader = _Reader(yaml.parse(text, Loader=yaml.SafeLoader))
         node = reader.document()
-        if place and text[reader.end :].strip():
+        if key_path and text[reader.end :].strip():
             raise ConfigError(f"{text[reader.end :].strip()!r} stands after the value")
-        return None if node is None else _value(node, place, kind_of)
+        return None if node is None else _value(node, key_path, kind_of)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     except yaml.reader.ReaderError as error:
@@ -319,13 +319,13 @@ def _scalar(event: yaml.ScalarEvent) -> _Scalar:
     return _Scalar(text, not event.implicit[0], line)
 
 
-def _value(node: _Node, place: tuple[str, ...], kind_of: KindOf) -> Any:
+def _value(node: _Node, key_path: tuple[str, ...], kind_of: KindOf) -> Any:
     if isinstance(node, _List):
-        return [_value(item, place, kind_of) for item in node.items]
+        return [_value(item, key_path, kind_of) for item in node.items]
     if isinstance(node, _Scalar):
-        return node.text if node.is_quoted else read_text(node.text, kind_of(place), node.line)
+        return node.text if node.is_quoted else read_text(node.text, kind_of(key_path), node.line)
     # Names of choices have a type, which a study keeps; all other keys are words.
-    is_typed = place[:1] == ("search",) and place[-1:] == ("choice",)
+    is_typed = key_path[:1] == ("search",) and key_path[-1:] == ("choice",)
     values = {}
     for key, item in node.items:
         name = key.text
@@ -333,7 +333,7 @@ def _value(node: _Node, place: tuple[str, ...], kind_of: KindOf) -> Any:
             name = parse_scalar(key.text, key.line)
         if name in values:
             raise ConfigError(f"line {key.line}: the key {key.text!r} stands twice")
-        values[name] = _value(item, (*place, key.text), kind_of)
+        values[name] = _value(item, (*key_path, key.text), kind_of)
     return values
 
 

@@ -5,7 +5,7 @@
 | `qwave.json` | format and version of the store |
 | `optuna.journal` | Optuna's journal: all studies |
 | `mlflow.db`, `artifacts/` | MLflow's store: all experiments |
-| `repeats/` | what trials of other studies predicted, by the digests of data and configuration |
+| `repeats/` | predictions of known configurations, by the digests of data and configuration |
 | `reports/<study>/` | tables, pictures and a page, such as front.csv, front.png, report.html |
 | `models/<sweep>/trial_0012/` | what `qwave export` wrote: model.qwave, its card, model.onnx |
 | `store.lock` | held while a process uses the store |
@@ -17,27 +17,116 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
 from qwave.config import StoreError
+from qwave.store.journal import check_journal, open_journal, repair_journal
 from qwave.text import for_shell
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 FORMAT_VERSION = 1
 _MARKER = "qwave.json"
-_LOCK_SECONDS = 1.0
 _CONTENT = {"format": "qwave-store", "version": FORMAT_VERSION}
-# What only a store holds: with it, a folder without a marker is one that lost it.
-_JOURNAL, _DATABASE, _ARTIFACTS = "optuna.journal", "mlflow.db", "artifacts"
 
 
-def check_store(store: Path) -> None:
+@dataclass(frozen=True)
+class Store:
+    """A store by its folder: where its parts lie, and how Optuna, MLflow and people open them.
+
+    Making the value reads and writes nothing; the folder need not exist. As text it is the folder,
+    as a person writes it after ``--store``.
+
+    Attributes:
+        folder: The folder, absolute or seen from the working directory.
+    """
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: Store | Path | str) -> Store:
+        """The store in a folder; a store is returned as it is."""
+        return folder if isinstance(folder, Store) else cls(Path(folder))
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def journal(self) -> Path:
+        """The file of Optuna's journal."""
+        return self.folder / "optuna.journal"
+
+    @property
+    def database(self) -> Path:
+        """The file of MLflow's database, absolute."""
+        return self.folder.resolve() / "mlflow.db"
+
+    @property
+    def artifact_root(self) -> Path:
+        """The folder of MLflow's artifacts, absolute."""
+        return self.folder.resolve() / "artifacts"
+
+    @property
+    def repeats_folder(self) -> Path:
+        """The folder in which studies of known configurations keep what was predicted."""
+        return self.folder / "repeats"
+
+    def report_folder(self, study_name: str) -> Path:
+        """The folder of a study's report."""
+        return self.folder / "reports" / study_name
+
+    def models_folder(self, sweep_name: str) -> Path:
+        """The folder of a sweep's exported models."""
+        return self.folder / "models" / sweep_name
+
+    @property
+    def tracking_uri(self) -> str:
+        """The address of MLflow's database: ``sqlite:////home/...``.
+
+        Raises:
+            StoreError: This SQLAlchemy cannot open a database under such a path.
+        """
+        path = str(self.database)
+        if not set("%?#") & set(path):
+            return f"sqlite:///{path}"
+        from sqlalchemy.engine import make_url
+
+        # These three only: before 2.1, SQLAlchemy does not decode what is encoded.
+        uri = "sqlite:///" + re.sub("[%?#]", lambda found: quote(found[0]), path)
+        if make_url(uri).database != path:
+            raise StoreError(
+                f"--store {self}: SQLAlchemy cannot open a database under a path with '?', '%' or "
+                "'#'; choose another place, or install sqlalchemy>=2.1"
+            )
+        return uri
+
+    def optuna_storage(self) -> BaseStorage:
+        """The storage of all studies; opening it makes the journal where there is none."""
+        return open_journal(self.journal)
+
+    @property
+    def ui_command(self) -> str:
+        """The shell command that opens the MLflow UI on this store."""
+        return for_shell("mlflow", "ui", "--backend-store-uri", self.tracking_uri)
+
+    @property
+    def dashboard_command(self) -> str:
+        """The shell command that opens optuna-dashboard on this store."""
+        return for_shell("optuna-dashboard", self.journal)
+
+
+def check_store(store: Store) -> None:
     """Refuse a folder that is not a store of this version; writes nothing.
 
     A folder that does not exist, is empty, or holds dot-files only will become a store.
@@ -53,15 +142,17 @@ def check_store(store: Path) -> None:
         ) from error
 
 
-def _check_folder(store: Path) -> None:
-    if store.exists() and not store.is_dir():
+def _check_folder(store: Store) -> None:
+    folder = store.folder
+    if folder.exists() and not folder.is_dir():
         raise StoreError(f"--store {store} is a file; name a folder")
-    if not store.is_dir():
+    if not folder.is_dir():
         return
-    marker = store / _MARKER
+    marker = folder / _MARKER
     if not marker.exists():
-        others = sorted(entry.name for entry in store.iterdir() if entry.name[0] != ".")
-        if {_JOURNAL, _DATABASE} <= set(others):
+        others = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
+        # What only a store holds: this folder is one that lost its marker.
+        if {store.journal.name, store.database.name} <= set(others):
             raise StoreError(
                 f"--store {store} holds all of a store but its {_MARKER}; {_marker_advice(marker)}"
             )
@@ -82,6 +173,17 @@ def _check_folder(store: Path) -> None:
         )
 
 
+def has_studies(store: Store) -> bool:
+    """Whether there is a store whose journal can be read; writes nothing.
+
+    Raises:
+        StoreError: As `check_store` and `check_journal`.
+    """
+    check_store(store)
+    check_journal(store.journal)
+    return store.journal.exists()
+
+
 def _marker_advice(marker: Path) -> str:
     content = shlex.quote(json.dumps(_CONTENT))
     return (
@@ -90,11 +192,10 @@ def _marker_advice(marker: Path) -> str:
 
 
 @contextmanager
-def opened_store(store: Path) -> Iterator[Path]:
-    """Make a folder a store where it is none yet, and hold its lock.
+def opened_store(store: Store) -> Iterator[Store]:
+    """Make the folder a store where it is none yet, and hold its lock.
 
-    Repairs what a killed process can leave: Optuna's lock on the journal, and a half-written last
-    line of it.
+    Repairs what a killed process can leave in Optuna's journal, see `repair_journal`.
 
     Raises:
         StoreError: As `check_store` and `check_journal`; or another process holds the lock, or
@@ -102,7 +203,7 @@ def opened_store(store: Path) -> Iterator[Path]:
     """
     check_store(store)
     _require_writable(store)
-    lock = FileLock(store / "store.lock")
+    lock = FileLock(store.folder / "store.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -112,141 +213,58 @@ def opened_store(store: Path) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(store, error) from error
     try:
-        _drop_stale_lock(journal_path(store))
-        _cut_torn_line(journal_path(store))
-        check_journal(store)
+        repair_journal(store.journal)
+        check_journal(store.journal)
         yield store
     finally:
         lock.release()
 
 
-def _require_writable(store: Path) -> None:
+def _require_writable(store: Store) -> None:
     """Make a store of a folder, and find out before anything is trained what cannot be written."""
-    marker = store / _MARKER
+    marker = store.folder / _MARKER
     try:
-        require_folder(store)
+        _require_folder(store.folder)
         if not marker.exists():
-            # A file that bears its name is whole.
-            unfinished = store / f".{_MARKER}.{os.getpid()}"
+            # Renamed when it is complete: a file of this name is never half-written.
+            unfinished = store.folder / f".{_MARKER}.{os.getpid()}"
             unfinished.write_text(json.dumps(_CONTENT) + "\n", encoding="utf-8")
             unfinished.replace(marker)
-        require_folder(store / _ARTIFACTS)
-        if repeats_folder(store).exists():
-            require_folder(repeats_folder(store))
-        for name in (_JOURNAL, _DATABASE):
-            file = store / name
+        _require_folder(store.artifact_root)
+        if store.repeats_folder.exists():
+            _require_folder(store.repeats_folder)
+        for file in (store.journal, store.database):
             if os.path.lexists(file):
                 file.open("r+b").close()
     except OSError as error:
         raise _unwritable(store, error) from error
 
 
-def require_folder(folder: Path) -> None:
-    """Make a folder where there is none, and write into it.
-
-    Raises:
-        OSError: The folder cannot be made or written.
-    """
+def _require_folder(folder: Path) -> None:
+    """Make a folder where there is none, and write into it; raises OSError where it cannot."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
-def _unwritable(store: Path, error: OSError) -> StoreError:
-    copy = "copy it to where you may write, and name the copy, or " if store.is_dir() else ""
+def _unwritable(store: Store, error: OSError) -> StoreError:
+    is_there = store.folder.is_dir()
+    copy = "copy it to where you may write, and name the copy, or " if is_there else ""
     return StoreError(f"--store {store} cannot be written: {error}; {copy}choose another --store")
 
 
-def journal_path(store: Path) -> Path:
-    """Optuna's journal in a store."""
-    return store / _JOURNAL
+def made_report_folder(store: Store, study_name: str) -> Path:
+    """Make the folder of a study's report, and prove that it can be written.
 
-
-def report_folder(store: Path, sweep_name: str) -> Path:
-    """Where a sweep's report goes."""
-    return store / "reports" / sweep_name
-
-
-def made_report_folder(store: Path, sweep_name: str) -> Path:
-    """Make the folder of a sweep's report, and prove that it can be written.
-
-    Called before anything is trained: what was trained should not be lost to a folder that is not
-    there, or is another user's.
+    Called before anything is trained: hours of training should not end at a folder that is not
+    there, or belongs to another user.
 
     Raises:
         StoreError: The folder cannot be written.
     """
-    folder = report_folder(store, sweep_name)
+    folder = store.report_folder(study_name)
     try:
-        require_folder(folder)
+        _require_folder(folder)
     except OSError as error:
         raise _unwritable(store, error) from error
     return folder
-
-
-def repeats_folder(store: Path) -> Path:
-    """Where studies of known configurations keep what was predicted."""
-    return store / "repeats"
-
-
-def _drop_stale_lock(journal: Path) -> None:
-    """Drop Optuna's lock if nobody lets it go within a second.
-
-    The store's own lock keeps other sweeps out, and a dashboard writes a line within milliseconds.
-    Optuna itself would wait for half a minute.
-    """
-    lock = journal.with_name(f"{journal.name}.lock")
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while os.path.lexists(lock):  # a link to the journal, which may not be there
-        if time.monotonic() > deadline:
-            lock.unlink(missing_ok=True)
-        time.sleep(0.01)
-
-
-def _cut_torn_line(journal: Path) -> None:
-    """Drop a last line that is not whole: the process was killed while it wrote.
-
-    Left there, Optuna would pass over it once, write behind it, and never read the file again.
-    """
-    if not journal.exists():
-        return
-    content = journal.read_bytes()
-    end = content.rfind(b"\n") + 1
-    begin = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
-    if end and not _is_entry(content[begin:end]):
-        end = begin
-    if end != len(content):
-        with journal.open("r+b") as file:
-            file.truncate(end)
-
-
-def check_journal(store: Path) -> None:
-    """Refuse a journal that Optuna cannot read; a last line that is being written may be torn.
-
-    Raises:
-        StoreError: Says which line, and what to do.
-    """
-    journal = journal_path(store)
-    if not journal.exists():
-        return
-    try:
-        lines = journal.read_bytes().split(b"\n")
-    except OSError as error:
-        raise StoreError(f"{journal} cannot be read: {error}") from error
-    for number, line in enumerate(lines[:-1], 1):
-        if not _is_entry(line):
-            # Taking the line out would give the trials behind it other numbers.
-            aside = for_shell("mv", journal.resolve(), journal.resolve().with_suffix(".damaged"))
-            raise StoreError(
-                f"{journal} is damaged: line {number} is no entry of Optuna's; put back a copy "
-                f"of the file, or set it aside with {aside} and search anew: what MLflow holds "
-                "of the earlier trials stays"
-            )
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        entry = json.loads(line)
-    except ValueError:  # no JSON, or no UTF-8
-        return False
-    return isinstance(entry, dict) and {"op_code", "worker_id"} <= entry.keys()

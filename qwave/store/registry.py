@@ -25,7 +25,7 @@ import numpy as np
 
 from qwave.config import ConfigError, DataError, PackedFileError
 from qwave.config.sweep import require_name
-from qwave.store.tracker import Tracker
+from qwave.store.tracker import Tracker, local_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 _LOADER_MODULE = "qwave.pyfunc"
-# It, and the modules that it imports: 0.15 MB of source. All of qwave would be five times as much,
-# and the embeddings of ESC-10 beside it.
+# The loader and the modules that it imports: 0.15 MB of source. All of qwave would be five times
+# as much, and the embeddings of ESC-10 beside it.
 _SHIPPED_MODULES = ("caching", "compiler", "config", "data", "packing", "pyfunc", "runtime")
 _REQUIREMENTS = ("numpy", "pandas")
 _DIGEST_TAG = "qwave.model_digest"
@@ -46,9 +46,9 @@ class RegisteredModel(NamedTuple):
     """A version of a registered model.
 
     Attributes:
-        name: The registered model's.
-        version: From 1.
-        uri: ``models:/<name>/<version>``.
+        name: Name of the registered model.
+        version: Number of the version, from 1.
+        uri: Address of the version, ``models:/<name>/<version>``.
     """
 
     name: str
@@ -159,7 +159,7 @@ def _checked_example(x: np.ndarray) -> np.ndarray:
 def _find_version(client: MlflowClient, name: str, digest: str) -> int | None:
     """The newest version of these bytes whose folder is still where it was registered."""
     found = client.search_model_versions(f"name = '{name}' and tags.`{_DIGEST_TAG}` = '{digest}'")
-    present = [int(v.version) for v in found if (_folder(str(v.source)) / "MLmodel").is_file()]
+    present = [int(v.version) for v in found if (local_path(str(v.source)) / "MLmodel").is_file()]
     return max(present, default=None)
 
 
@@ -222,7 +222,7 @@ def _write_folder(
         source = Path(temporary, "qwave")
         _copy_source(source)
         pyfunc.save_model(
-            _folder(logged.artifact_location),
+            local_path(logged.artifact_location),
             loader_module=_LOADER_MODULE,
             data_path=str(model_file),
             code_paths=[str(source)],
@@ -265,9 +265,9 @@ def _copy_source(target: Path) -> None:
         for pattern in (f"{module}.py", f"{module}/**/*.py", f"{module}/**/*.[ch]"):
             files += package.glob(pattern)
     for file in files:
-        place = target / file.relative_to(package)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
+        copy = target / file.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 def _pinned_requirements() -> list[str]:
@@ -299,12 +299,6 @@ def _create_version(
         description=description,
     )
     version = int(created.version)
-    place = json.dumps([{"name": name, "version": str(version)}])
-    client.set_logged_model_tags(logged.model_id, {_VERSIONS_TAG: place})
+    versions = json.dumps([{"name": name, "version": str(version)}])
+    client.set_logged_model_tags(logged.model_id, {_VERSIONS_TAG: versions})
     return version
-
-
-def _folder(uri: str) -> Path:
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    return Path(local_file_uri_to_path(uri))

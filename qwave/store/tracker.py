@@ -1,4 +1,4 @@
-"""The record that people browse. The only module that knows MLflow.
+"""The record that people browse: MLflow's experiments, runs and artifacts.
 
 It takes plain values and explicit run ids: MLflow's global active run, tracking URI and experiment
 are never touched, so that a program around qwave keeps its own.
@@ -7,8 +7,6 @@ are never touched, so that a program around qwave keeps its own.
 from __future__ import annotations
 
 import functools
-import getpass
-import json
 import logging
 import math
 import os
@@ -16,14 +14,14 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwave.caching import require_home
 from qwave.config import StoreError
-from qwave.store.places import artifact_root, mend_paths, require_database, store_uri
-from qwave.text import for_shell
+from qwave.store.database import mend_paths, require_database
+from qwave.store.folder import Store
+from qwave.store.origin import DatasetInput, context_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,37 +35,21 @@ _MAX_EXPERIMENT_NAME = 500
 _Written = TypeVar("_Written")
 
 
-@dataclass(frozen=True)
-class DatasetInput:
-    """What MLflow shows as a run's dataset.
-
-    Attributes:
-        name: Short name.
-        digest: Digest of the content.
-        source: Where it was read from.
-        profile: Counts such as ``num_rows``.
-    """
-
-    name: str
-    digest: str
-    source: str
-    profile: Mapping[str, int]
-
-
 class Tracker:
-    """A connection to one local MLflow store: ``mlflow.db`` and ``artifacts/`` in a folder.
+    """A connection to the MLflow database and the artifacts of one store.
 
     Open it once, before other processes use the store: the first opening creates the tables, and
     two of them race.
 
-    Where the folder was moved or copied, what MLflow keeps of its place is mended. What was only
-    marked as deleted, as MLflow's UI does, is restored when it is needed. Both are said on stderr.
+    Where the folder was moved or copied, the paths that MLflow keeps are mended. Runs and
+    experiments that were only marked as deleted, as MLflow's UI does, are restored when they are
+    needed. A note on stderr tells of both.
 
     Raises:
         StoreError: The folder holds another MLflow store, or one of another version.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Store) -> None:
         # Read when mlflow is imported, which is therefore not done at the top of this module. A
         # person who wants telemetry can still set the variable.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -79,8 +61,7 @@ class Tracker:
         # Creating the tables writes a hundred lines at INFO.
         for name in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        self.uri = store_uri(store)
-        self.artifact_root = artifact_root(store)
+        self.uri, self.artifact_root = store.tracking_uri, store.artifact_root
         require_database(store)
         try:
             self._client: MlflowClient = MlflowClient(tracking_uri=self.uri)
@@ -88,7 +69,7 @@ class Tracker:
             earlier = mend_paths(store)
         except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
             raise StoreError(
-                f"{store / 'mlflow.db'} cannot be opened by this MLflow: {error}"
+                f"{store.database} cannot be opened by this MLflow: {error}"
             ) from error
         if earlier:
             _note(
@@ -96,10 +77,9 @@ class Tracker:
                 f"{', '.join(map(str, earlier))}, and does so in {self.artifact_root} now"
             )
 
-        # User, source and its git commit: the same for every run of this process, and 10 ms to
-        # look up.
-        self._context_tags = _context_tags()
-        # Of the runs that were started here and are open: asking MLflow reads the whole run.
+        # The same for every run of this process, and 10 ms to look up.
+        self._context_tags = context_tags()
+        # Artifacts of the runs that were started here and are open: MLflow would read a whole run.
         self._folders: dict[str, Path] = {}
 
     def experiment(self, name: str) -> str:
@@ -173,10 +153,10 @@ class Tracker:
             lambda: self._restore_experiment(experiment_id),
         )
         run_id = str(run.info.run_id)
-        self._folders[run_id] = _local_path(run.info.artifact_uri)
+        self._folders[run_id] = local_path(run.info.artifact_uri)
         self.log(run_id, params=params, metrics=metrics)
         if dataset is not None:
-            self._log_dataset(run_id, dataset)
+            self._client.log_inputs(run_id, [dataset.for_mlflow()])
         return run_id
 
     def log(
@@ -253,7 +233,7 @@ class Tracker:
     def _recorded_folder(self, run_id: str) -> Path | None:
         run = self._find(run_id)
         if run is not None:
-            return _local_path(run.info.artifact_uri)
+            return local_path(run.info.artifact_uri)
         return next(self.artifact_root.glob(f"*/{run_id}/artifacts"), None)
 
     def _find(self, run_id: str) -> Run | None:
@@ -350,53 +330,16 @@ class Tracker:
         found = self._client.search_runs([experiment_id], query, max_results=1)
         return str(found[0].info.run_id) if found else None
 
-    def _log_dataset(self, run_id: str, dataset: DatasetInput) -> None:
-        from mlflow.entities import Dataset, InputTag
-        from mlflow.entities import DatasetInput as Input
-
-        entity = Dataset(
-            name=dataset.name,
-            digest=dataset.digest,
-            source_type="local",
-            source=json.dumps({"uri": dataset.source}),
-            profile=json.dumps(dict(dataset.profile)),
-        )
-        context = InputTag("mlflow.data.context", "cross-validation")
-        self._client.log_inputs(run_id, [Input(entity, [context])])
-
 
 def _with_suffix(name: str, suffix: str) -> str:
     return name[: _MAX_EXPERIMENT_NAME - len(suffix)] + suffix
 
 
-def _local_path(uri: str) -> Path:
+def local_path(uri: str) -> Path:
+    """The path of a ``file:`` address, or of a plain path, as MLflow keeps either."""
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     return Path(local_file_uri_to_path(uri))
-
-
-def ui_command(store: Path) -> str:
-    """The command that opens the MLflow UI on a store, to be pasted into a shell."""
-    return for_shell("mlflow", "ui", "--backend-store-uri", store_uri(store))
-
-
-def _context_tags() -> dict[str, str]:
-    """What MLflow itself says of a run's origin: user, program, git commit."""
-    from mlflow.tracking.context.default_context import DefaultRunContext
-    from mlflow.tracking.context.registry import resolve_tags
-
-    try:
-        getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a user whom this system has no name for
-        # MLflow would warn, and leave out the program as well.
-        known = {
-            "mlflow.user": "unknown",
-            "mlflow.source.name": sys.argv[0] or "<console>",
-            "mlflow.source.type": "LOCAL",
-        }
-        # Classes, whatever MLflow's annotation says.
-        return {**known, **resolve_tags(ignore=[DefaultRunContext])}  # type: ignore[list-item]
-    return dict(resolve_tags())
 
 
 def _note(text: str) -> None:

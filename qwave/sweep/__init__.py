@@ -1,6 +1,7 @@
 """The study of a sweep: ask, train, record, report, resume."""
 
 from qwave.sweep.estimate import expected_seconds
+from qwave.sweep.launcher import FinishedTrial, Launcher
 from qwave.sweep.plan import Plan, plan_sweep
 from qwave.sweep.pool import worker_count
 from qwave.sweep.repeats import (
@@ -15,6 +16,8 @@ from qwave.sweep.study_report import write_study
 
 __all__ = [
     "Bench",
+    "FinishedTrial",
+    "Launcher",
     "Outcome",
     "Plan",
     "Repeat",

@@ -15,9 +15,9 @@ from qwave.engine import teacher_key
 from qwave.engine.train import N_CHECKPOINTS
 from qwave.packing import packed_size_bytes
 from qwave.space import baseline_params, suggest
+from qwave.sweep.ask import startup_trials
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import training_pool, worker_count
-from qwave.sweep.study import startup_trials
+from qwave.sweep.pool import TrainingPool, worker_count
 
 _N_SAMPLES = 12
 _N_EPOCHS = 5
@@ -38,14 +38,14 @@ def expected_seconds(plan: Plan) -> float:
     Raises:
         WorkerLostError: A worker was ended from outside.
         QwaveError: None of the configurations can be trained.
-        ConfigError: As `qwave.sweep.pool.training_pool`.
+        ConfigError: As `qwave.processes.require_main_guard`.
     """
     sweep = plan.sweep
     drawn = expected_configs(plan)
     distinct = list({config.digest: config for config in drawn}.values())
     n_workers = worker_count(sweep.budget.workers, plan.device)
     start = time.perf_counter()
-    with training_pool(n_workers, plan.data, plan.device, plan.folds) as pool:
+    with TrainingPool(n_workers, plan.data, plan.device, plan.folds) as pool:
 
         def seconds_of(configs: Sequence[TrialConfig]) -> list[float]:
             shorts = [shortened(config, _N_EPOCHS) for config in configs]
@@ -140,7 +140,7 @@ def evenly(configs: Sequence[TrialConfig], number: int) -> list[TrialConfig]:
     """`number` of the configurations, at equal distances; all, if there are no more."""
     if len(configs) <= number:
         return list(configs)
-    return [configs[place * len(configs) // number] for place in range(number)]
+    return [configs[index * len(configs) // number] for index in range(number)]
 
 
 def expected_configs(plan: Plan) -> list[TrialConfig]:

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, wait
 from contextlib import contextmanager
 
@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from qwave.config import QwaveError, WorkerLostError
 from qwave.packing import packed_size_bytes
-from qwave.space import suggest
+from qwave.sweep.ask import Asker, Draw
 from qwave.sweep.estimate import remaining_seconds
+from qwave.sweep.launcher import FinishedTrial, Launcher
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import TrainingPool
-from qwave.sweep.record import FinishedTrial, Recorder
-from qwave.sweep.report import front_scores, study_hypervolume
-from qwave.sweep.study import Draw, ask, give_back, trained_trials, trials_left
+from qwave.sweep.progress import Progress
+from qwave.sweep.record import Recorder
+from qwave.sweep.study import give_back
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
@@ -43,63 +43,66 @@ class _InFlight:
 
 
 class Loop:
-    """The trials under way, oldest first."""
+    """The trials of a study, from this start to its end.
+
+    Attributes:
+        progress: The trials told so far, those of earlier starts among them.
+        queue: The trials under way, oldest first.
+        run_ids: MLflow run of every configuration that is trained or under way, by its digest.
+        trial_seconds: Seconds of each trial that was trained since this start.
+        record_seconds: Wall time spent on recording trials; `record_cpu_seconds`, the processor
+            time of it.
+    """
 
     def __init__(
         self,
         plan: Plan,
         study: Study,
         recorder: Recorder,
-        pool: TrainingPool,
+        launcher: Launcher,
         is_stopped: Callable[[], bool],
-        n_workers: int = 1,
     ) -> None:
-        self.plan, self.study, self.recorder, self.pool = plan, study, recorder, pool
+        self.plan, self.study, self.recorder, self.launcher = plan, study, recorder, launcher
         self.is_stopped = is_stopped
-        self.n_parallel = min(n_workers, plan.sweep.sampler.in_flight)
-        # Of each trial that was trained since this start.
-        self.trial_seconds: list[float] = []
+        self.asker = Asker(study, plan.sweep)
+        self.progress = Progress(study)
         self.queue: deque[_InFlight] = deque()
-        # MLflow run of every configuration that is trained or under way.
         self.run_ids = {
-            trial.user_attrs["digest"]: str(trial.user_attrs["mlflow_run_id"])
-            for trial in trained_trials(study)
+            digest: str(trial.user_attrs["mlflow_run_id"])
+            for digest, trial in self.progress.trained.items()
         }
-        self.first_failure: str | None = None
+        self.trial_seconds: list[float] = []
+        self.has_failed = False
         self.record_seconds = 0.0
         self.record_cpu_seconds = 0.0
 
     def run(self) -> None:
         """Ask and tell until nothing is left, or a person stops it."""
-        sweep, study = self.plan.sweep, self.study
-        total = sweep.budget.n_trials
+        sweep, progress = self.plan.sweep, self.progress
+        in_flight, total = sweep.sampler.in_flight, sweep.budget.n_trials
         # Time left is ours: tqdm's would count the trials of earlier starts as done in this one.
         shape = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
         with tqdm(total=total, desc=sweep.name, dynamic_ncols=True, bar_format=shape) as bar:
-            bar.n = total - trials_left(study, sweep)
             self._show(bar)
             try:
                 while not self.is_stopped():
-                    if len(self.queue) < sweep.sampler.in_flight and trials_left(
-                        study, sweep
-                    ) > len(self.queue):
+                    if len(self.queue) < min(in_flight, progress.n_left(total)):
                         self._ask()
                     elif not self.queue:
                         break
                     elif self._is_done(self.queue[0]):
                         self._tell(self.queue[0])
                         self.queue.popleft()
-                        bar.n = total - trials_left(study, sweep)
                         self._show(bar)
             finally:
                 for entry in self.queue:
                     if entry.future is not None:
                         self.recorder.fail(entry.run_id, "interrupted", "stopped; runs again")
-                    give_back(study, entry.draw.trial.number)
+                    give_back(self.study, entry.draw.trial.number)
 
     def _ask(self) -> None:
         """Draw a trial, and start it unless it is known or too big."""
-        draw = ask(self.study, self.plan.sweep, suggest)
+        draw = self.asker.ask()
         trial, limit = draw.trial, self.plan.sweep.budget.max_size_bytes
         size = packed_size_bytes(draw.config, self.plan.data)
         trial.set_constraint("size_bytes", float(size - limit))
@@ -115,11 +118,11 @@ class Loop:
             self.queue.append(_InFlight(draw, run_id, None))
         elif size > limit:
             trial.set_user_attr("outcome", "over_budget")
-            self.study.tell(trial, state=TrialState.PRUNED)
+            self._tell_optuna(draw, state=TrialState.PRUNED)
             self.recorder.refuse(run_id, size, limit)
         else:
             self.run_ids[draw.digest] = run_id
-            future = self.pool.submit(draw.config)
+            future = self.launcher.submit(draw.config)
             self.queue.append(_InFlight(draw, run_id, future))
 
     def _is_done(self, entry: _InFlight) -> bool:
@@ -135,7 +138,7 @@ class Loop:
             return
         error = entry.future.exception()
         if isinstance(error, BrokenExecutor):
-            raise WorkerLostError(self.pool.why_lost("budget.workers")) from error
+            raise WorkerLostError(self.launcher.why_lost("budget.workers")) from error
         if error is not None:
             self._tell_failure(entry, error)
             return
@@ -150,33 +153,38 @@ class Loop:
             self.recorder.finish(entry.run_id, finished)
         self.trial_seconds.append(finished.result.seconds)
         objectives = self.plan.sweep.objectives
-        self.study.tell(trial, [scores[objective.score] for objective in objectives])
+        self._tell_optuna(entry.draw, [scores[objective.score] for objective in objectives])
 
     def _tell_duplicate(self, draw: Draw) -> None:
         """The result of an equal configuration, asked earlier and therefore told already."""
         trial = draw.trial
         trial.set_user_attr("outcome", "duplicate")
-        for twin in trained_trials(self.study):
-            if twin.user_attrs["digest"] == draw.digest:
-                for name in ("scores", "fold_scores", "seconds"):
-                    trial.set_user_attr(name, twin.user_attrs[name])
-                trial.set_user_attr("duplicate_of", twin.number)
-                self.study.tell(trial, twin.values)
-                return
-        self.study.tell(trial, state=TrialState.FAIL)  # as its twin did
+        twin = self.progress.trained.get(draw.digest)
+        if twin is None:  # it failed
+            self._tell_optuna(draw, state=TrialState.FAIL)
+            return
+        for name in ("scores", "fold_scores", "seconds"):
+            trial.set_user_attr(name, twin.user_attrs[name])
+        trial.set_user_attr("duplicate_of", twin.number)
+        self._tell_optuna(draw, twin.values)
 
     def _tell_failure(self, entry: _InFlight, error: BaseException) -> None:
         trial = entry.draw.trial
-        if not isinstance(error, QwaveError) and self.first_failure is None:
+        if not isinstance(error, QwaveError) and not self.has_failed:
             # Once: what fails is mostly the same in every trial, and all reasons are recorded.
             _log.error("trial %d failed", trial.number, exc_info=error)
+        self.has_failed = True
         reason = f"{type(error).__name__}: {error}"
-        self.first_failure = self.first_failure or f"trial {trial.number}: {reason}"
         del self.run_ids[entry.draw.digest]
         trial.set_user_attr("outcome", "failed")
         trial.set_user_attr("reason", reason)
         self.recorder.fail(entry.run_id, "failed", reason)
-        self.study.tell(trial, state=TrialState.FAIL)
+        self._tell_optuna(entry.draw, state=TrialState.FAIL)
+
+    def _tell_optuna(
+        self, draw: Draw, values: Sequence[float] | None = None, state: TrialState | None = None
+    ) -> None:
+        self.progress.add(self.study.tell(draw.trial, values, state))
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -186,12 +194,13 @@ class Loop:
         self.record_cpu_seconds += time.process_time() - begin_cpu
 
     def _show(self, bar: tqdm) -> None:
-        front = front_scores(self.study)
+        progress, sweep = self.progress, self.plan.sweep
+        n_left = progress.n_left(sweep.budget.n_trials)
+        bar.n = bar.total - n_left
+        front, volume = progress.front, progress.hypervolume
         best = f"{front[-1][0]:.1%}" if front else "none"
-        volume = study_hypervolume(self.study)
-        left = remaining_seconds(
-            self.trial_seconds, int(bar.total - bar.n), self.n_parallel, self.record_seconds
-        )
+        n_parallel = min(self.launcher.n_parallel, sweep.sampler.in_flight)
+        left = remaining_seconds(self.trial_seconds, n_left, n_parallel, self.record_seconds)
         time_left = "" if left is None else f"about {tqdm.format_interval(left)} left, "
         bar.set_postfix_str(
             f"{time_left}front {len(front)}, best {best}, hypervolume {volume:.3f}"

@@ -79,10 +79,10 @@ def parameter_importances(
 
 
 def _ranks(scores: Sequence[float]) -> np.ndarray:
-    """The place of each score among all, float64 [n]; equal scores share the mean of theirs."""
+    """The rank of each score, float64 [n]; equal scores have the mean of their ranks."""
     # Equal accuracies may differ in the last bit.
-    _, place, counts = np.unique(np.round(scores, 9), return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
+    _, index, counts = np.unique(np.round(scores, 9), return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[index])
 
 
 def choice_tables(trials: Sequence[FrozenTrial], keys: Sequence[str]) -> dict[str, Table]:
@@ -151,8 +151,8 @@ def _best_of(trials: Sequence[FrozenTrial]) -> tuple[Any, ...]:
 def _matrix(trials: Sequence[FrozenTrial]) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names of the p parameters that changed, their values [n, p], and which were drawn [n, p].
 
-    Logarithms of what was drawn on a logarithmic scale, places of choices; what was not drawn lies
-    below all that was.
+    Values drawn on a logarithmic scale are logarithms, choices their index; a parameter that a
+    trial lacks lies below all values drawn.
     """
     names, columns, drawn = [], [], []
     for name in sorted({name for trial in trials for name in trial.params}):

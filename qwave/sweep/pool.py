@@ -1,22 +1,16 @@
-"""Processes that train: one thread each, deaf to Ctrl-C, which is for the process that asks.
-
-Threads inside one small training step fight each other and lose to any other process on the
-machine; processes do not.
-"""
+"""The launcher of one machine: processes that train, one thread each."""
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
-import signal
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -26,14 +20,8 @@ from qwave.data import EmbeddingSet, Fold, folds_and_notes
 from qwave.engine import SoftTargets, teacher_key, train_teacher
 from qwave.engine.crossval import cross_validate
 from qwave.packing import to_bytes
-from qwave.processes import (
-    end_with_parent,
-    processor_count,
-    spawning,
-    submitted,
-    why_no_worker_began,
-)
-from qwave.sweep.record import FinishedTrial
+from qwave.processes import WorkerPool, processor_count
+from qwave.sweep.launcher import FinishedTrial, Launcher
 
 
 @dataclass(frozen=True)
@@ -41,9 +29,10 @@ class SharedData:
     """Embeddings whose features lie in a file: processes that map it hold them once.
 
     Attributes:
-        file: Where x lies.
-        rest: The other fields of the `EmbeddingSet`.
-        folds: The folds of every trial; None: each trial makes those that it asks for.
+        file: The file of x.
+        rest: The other fields of the `EmbeddingSet`, by name.
+        folds: The folds of every trial; None: each trial makes those that its configuration asks
+            for.
     """
 
     file: Path
@@ -66,67 +55,59 @@ class SharedData:
 
 
 class TrainingPool:
-    """Workers that train trials on one data set."""
+    """The `Launcher` of processes on this machine."""
 
     def __init__(
         self,
-        pool: ProcessPoolExecutor,
-        data: SharedData,
+        n_workers: int,
+        data: EmbeddingSet,
         device: str,
-        ready: Sequence[Future[int]] = (),
+        folds: Sequence[Fold] | None = None,
     ) -> None:
-        self._pool, self._data, self._device, self._ready = pool, data, device, ready
+        """Describe the pool; nothing is started.
+
+        Args:
+            n_workers: Number of processes, see `worker_count`.
+            data: What is trained on; processes map one file of it.
+            device: ``cpu``, ``cuda`` or ``mps``.
+            folds: The folds of every trial; default: each trial makes those that its
+                configuration asks for.
+        """
+        self.n_parallel = n_workers
+        self.workers = WorkerPool(n_workers, _prepare, is_work_dropped=True)
+        self._data, self._folds, self._device = data, folds, device
+
+    def __enter__(self) -> Self:
+        """Start the processes; each imports torch at once.
+
+        Raises:
+            ConfigError: As `qwave.processes.require_main_guard`.
+        """
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="qwave-"))
+            stack.enter_context(self.workers)
+            self.shared = SharedData.write(self._data, Path(folder), self._folds)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the processes; a trial that still runs is dropped."""
+        self._stack.close()
 
     def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
         """Queue a trial."""
-        return submitted(self._pool, run_trial, config, self._data, self._device)
+        return self.workers.submit(run_trial, config, self.shared, self._device)
 
     def why_lost(self, option: str) -> str:
-        """What to tell a person when a worker was ended from outside.
-
-        Args:
-            option: The key that sets the number of workers, ``budget.workers`` or ``workers``.
-        """
-        if self._ready and all(future.done() and future.exception() for future in self._ready):
-            return why_no_worker_began()
-        return (
+        """What to tell a person when a worker was ended from outside, see `Launcher`."""
+        return self.workers.why_none_began() or (
             "a training process was ended by the system (out of memory?); the same command goes "
             f"on from here, with less memory under {option}=1"
         )
 
 
-@contextmanager
-def training_pool(
-    n_workers: int, data: EmbeddingSet, device: str, folds: Sequence[Fold] | None = None
-) -> Iterator[TrainingPool]:
-    """Workers that import torch at once; on exit those that still train are ended.
-
-    Args:
-        n_workers: Number of processes.
-        data: What every trial trains on.
-        device: ``cpu``, ``cuda`` or ``mps``.
-        folds: The folds of every trial; default: each trial makes those that it asks for.
-
-    Raises:
-        ConfigError: This process is itself a worker that imports the program that started it, see
-            `qwave.processes.require_main_guard`.
-    """
-    with spawning():
-        pool = ProcessPoolExecutor(
-            n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
-        )
-        ready = [submitted(pool, os.getpid) for _ in range(n_workers)]
-    with tempfile.TemporaryDirectory(prefix="qwave-") as folder:
-        try:
-            yield TrainingPool(pool, SharedData.write(data, Path(folder), folds), device, ready)
-        finally:
-            # No trial is waited for: on a normal end none runs any more, and what runs when a
-            # person stops a study is queued again. The pool's thread is: left to the end of the
-            # interpreter, it may find its pipes closed, and says so on the terminal.
-            # Its own processes: the program around may have others.
-            for child in list((pool._processes or {}).values()):
-                child.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+if TYPE_CHECKING:
+    _: type[Launcher] = TrainingPool
 
 
 def run_trial(config: TrialConfig, data: SharedData, device: str) -> FinishedTrial:
@@ -182,5 +163,3 @@ def _prepare() -> None:
     # NumPy's products have threads of their own: two workers' fight for the processors made
     # predictions take four times as long.
     threadpool_limits(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()

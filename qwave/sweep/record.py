@@ -22,20 +22,10 @@ from qwave.engine.crossval import TrialResult
 from qwave.packing import packed_size_parts
 from qwave.report import FoldFigures
 from qwave.store import DatasetInput, Tracker
+from qwave.sweep.launcher import FinishedTrial
 
 # A point of a curve is a row of MLflow's database, at a tenth of a millisecond.
 _MAX_CURVE_POINTS = 30
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FinishedTrial:
-    """A result as it comes from a worker: models as the bytes of their files.
-
-    Unpacked models of a large mixture are a hundred megabytes; their files are four.
-    """
-
-    result: TrialResult
-    packed: tuple[bytes, ...] = dataclasses.field(repr=False)
 
 
 class Recorder:

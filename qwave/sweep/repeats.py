@@ -35,11 +35,11 @@ from qwave.packing import packed_size_bytes
 from qwave.processes import require_main_guard
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import parse_config
-from qwave.store import Tracker
-from qwave.store.folder import made_report_folder, opened_store, repeats_folder
+from qwave.store import Store, Tracker, made_report_folder, opened_store
+from qwave.sweep.launcher import FinishedTrial, Launcher
 from qwave.sweep.plan import absolute_source
-from qwave.sweep.pool import TrainingPool, training_pool, worker_count
-from qwave.sweep.record import FinishedTrial, Recorder, config_label
+from qwave.sweep.pool import TrainingPool, worker_count
+from qwave.sweep.record import Recorder, config_label
 from qwave.sweep.stop import stop_requests
 
 _log = logging.getLogger(__name__)
@@ -82,21 +82,21 @@ class Repeat:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bench:
-    """A place where configurations are trained and recorded.
+    """An opened store in which known configurations are trained and recorded.
 
     Attributes:
-        store: An opened store.
-        data: What is trained on.
+        store: The store, open.
+        data: The data that are trained on.
         recorder: Writes into the study's MLflow experiment.
-        pool: Workers.
-        is_stopped: Whether a person asked to stop.
-        is_fresh: Train again what the store held when the bench was opened.
+        launcher: Trains the configurations.
+        is_stopped: Tells whether a person asked to stop.
+        is_fresh: Whether what the store held when it was opened is trained again.
     """
 
-    store: Path
+    store: Store
     data: EmbeddingSet
     recorder: Recorder
-    pool: TrainingPool
+    launcher: Launcher
     is_stopped: Callable[[], bool]
     is_fresh: bool = False
     _kept_here: set[Path] = dataclasses.field(default_factory=set)
@@ -122,7 +122,7 @@ class Bench:
             )
         # Equal configurations under two names are trained once.
         futures = {
-            self.pool.submit(configs[name]): name
+            self.launcher.submit(configs[name]): name
             for name in {files[name]: name for name in missing}.values()
         }
         with tqdm(total=len(configs), unit="trial", dynamic_ncols=True) as bar:
@@ -133,7 +133,7 @@ class Bench:
                 try:
                     finished = future.result()
                 except BrokenExecutor as error:
-                    raise WorkerLostError(self.pool.why_lost("workers")) from error
+                    raise WorkerLostError(self.launcher.why_lost("workers")) from error
                 except Exception as error:
                     failures[name] = error
                 else:
@@ -164,7 +164,7 @@ class Bench:
 
     def _file(self, config: TrialConfig) -> Path:
         name = f"{self.data.digest}-{config.digest}.npz"
-        return repeats_folder(self.store) / name
+        return self.store.repeats_folder / name
 
     def _keep(self, number: int, name: str, finished: FinishedTrial, file: Path) -> None:
         """Record a trial in MLflow, then keep its result."""
@@ -196,11 +196,12 @@ def opened_bench(
     name: str,
     data: EmbeddingSet,
     source: str,
-    store: Path,
+    store: Store | Path | str,
     *,
     device: str = "cpu",
     workers: int | None = None,
     is_fresh: bool = False,
+    launcher: Launcher | None = None,
 ) -> Iterator[Bench]:
     """Open a store for a study of known configurations.
 
@@ -213,21 +214,22 @@ def opened_bench(
         workers: Processes that train; None: one for each processor that may be used.
         is_fresh: Retire the study's earlier MLflow experiment, and train again what this study
             asks for; what others kept stays until then.
+        launcher: Trains the configurations, on these data; None: `workers` processes of this
+            machine.
 
     Raises:
         ConfigError: As `qwave.processes.require_main_guard`.
         DeviceError: The device is not there.
-        StoreError: As `qwave.sweep.check_store`, or the store is in use.
+        StoreError: As `qwave.store.opened_store`: such as that the store is in use.
     """
     require_main_guard()
     resolve_device(device)
-    with (
-        opened_store(store),
-        training_pool(worker_count(workers, device), data, device) as pool,
-        stop_requests() as is_stopped,
-    ):
+    store = Store.at(store)
+    if launcher is None:
+        launcher = TrainingPool(worker_count(workers, device), data, device)
+    with opened_store(store), launcher, stop_requests() as is_stopped:
         made_report_folder(store, name)
-        repeats_folder(store).mkdir(exist_ok=True)
+        store.repeats_folder.mkdir(exist_ok=True)
         tracker = Tracker(store)
         if is_fresh:
             tracker.retire_experiment(name)
@@ -235,7 +237,7 @@ def opened_bench(
         tracker.restore_runs(recorder.experiment_id)
         for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
             recorder.fail(run_id, "interrupted", "its process ended; the trial runs again")
-        yield Bench(store, data, recorder, pool, is_stopped, is_fresh)
+        yield Bench(store, data, recorder, launcher, is_stopped, is_fresh)
 
 
 def _failed(failures: Mapping[str, Exception], n_trials: int) -> TrialFailedError:

@@ -15,12 +15,13 @@ from qwave.config import SweepConfig, TrialConfig
 from qwave.config.trial import RETIRED_TRAIN_KEYS
 from qwave.report import Estimate, Records, front_png, report_html
 from qwave.scores import FrontPoint
-from qwave.scores.pareto import hypervolume, non_dominated
+from qwave.scores.pareto import non_dominated
 from qwave.space import parse_config
-from qwave.store import ui_command
+from qwave.store import Store
 from qwave.sweep.mattered import MIN_TRIALS, choice_tables, parameter_importances
+from qwave.sweep.progress import hypervolume_by_trial
 from qwave.sweep.record import config_label
-from qwave.sweep.study import trained_trials, with_data_place
+from qwave.sweep.study import trained_trials, with_data_path
 from qwave.text import for_shell
 
 _MOST_CHARACTERS = 45  # of a fact below a picture's title: three of them fill its line
@@ -61,15 +62,6 @@ def front_of(points: Sequence[FrontPoint]) -> list[FrontPoint]:
     return sorted(members.values(), key=lambda point: point.size_bytes)
 
 
-def front_scores(study: Study) -> list[tuple[float, float]]:
-    """(accuracy, size in bytes) of the front's members, smallest first, without repeats."""
-    trials = trained_trials(study)
-    accuracy, size = _scores(trials, "accuracy"), _scores(trials, "size_bytes")
-    kept = non_dominated(accuracy, size)
-    members = {(a, s) for a, s, k in zip(accuracy, size, kept, strict=True) if k}
-    return sorted(members, key=lambda member: member[1])
-
-
 def trial_config(trial: FrozenTrial) -> TrialConfig:
     """The configuration that a trial carries."""
     return parse_config(trial.user_attrs["config"], f"trial {trial.number}")
@@ -77,36 +69,7 @@ def trial_config(trial: FrozenTrial) -> TrialConfig:
 
 def point_config(study: Study, point: FrontPoint) -> TrialConfig:
     """The configuration of a point of this study, with its data where they were found last."""
-    return with_data_place(trial_config(study.get_trials(deepcopy=False)[point.number]), study)
-
-
-def study_hypervolume(study: Study) -> float:
-    """Hypervolume of the trained trials."""
-    trials = trained_trials(study)
-    return hypervolume(
-        _scores(trials, "accuracy"),
-        _scores(trials, "size_bytes"),
-        reference_accuracy=study.user_attrs["reference_accuracy"],
-        reference_bytes=study.user_attrs["reference_bytes"],
-    )
-
-
-def hypervolume_by_trial(study: Study) -> list[tuple[int, float]]:
-    """(trial number, hypervolume of the trained trials up to it)."""
-    trials = trained_trials(study)
-    accuracy, size = _scores(trials, "accuracy"), _scores(trials, "size_bytes")
-    return [
-        (
-            trial.number,
-            hypervolume(
-                accuracy[: index + 1],
-                size[: index + 1],
-                reference_accuracy=study.user_attrs["reference_accuracy"],
-                reference_bytes=study.user_attrs["reference_bytes"],
-            ),
-        )
-        for index, trial in enumerate(trials)
-    ]
+    return with_data_path(trial_config(study.get_trials(deepcopy=False)[point.number]), study)
 
 
 def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Estimate]]:
@@ -127,9 +90,11 @@ def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Estimat
     return found
 
 
-def export_command(number: int, sweep_name: str, store: Path) -> str:
+def export_command(number: int, sweep_name: str, store: Store) -> str:
     """The command that exports a trial, quoted for the shell, from any working directory."""
-    return for_shell("qwave", "export", str(number), "--sweep", sweep_name, "--store", store)
+    return for_shell(
+        "qwave", "export", str(number), "--sweep", sweep_name, "--store", store.folder
+    )
 
 
 def write_report(
@@ -139,7 +104,7 @@ def write_report(
     *,
     summary: dict[str, str],
     commands: dict[str, str],
-    store: Path | None = None,
+    store: Store | None = None,
 ) -> list[Path]:
     """Write ``front.csv``, ``front.png`` and ``report.html``; returns their paths.
 
@@ -192,14 +157,14 @@ def write_report(
 
 
 def _records(
-    study: Study, sweep: SweepConfig, points: Sequence[FrontPoint], store: Path | None
+    study: Study, sweep: SweepConfig, points: Sequence[FrontPoint], store: Store | None
 ) -> Records:
     """Where a reader of the page finds what belongs to a trial."""
     if store is None:
         return Records()
     return Records(
         experiment_id=str(study.user_attrs.get("mlflow_experiment_id", "")),
-        ui_command=ui_command(store),
+        ui_command=store.ui_command,
         export_commands={
             point.number: export_command(point.number, sweep.name, store) for point in points
         },

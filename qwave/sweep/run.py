@@ -14,28 +14,16 @@ from tqdm import tqdm
 from qwave.config import SweepConfig
 from qwave.processes import require_main_guard
 from qwave.scores import FrontPoint
-from qwave.store import Tracker, ui_command
-from qwave.store.folder import check_store, journal_path, made_report_folder, opened_store
+from qwave.store import Store, Tracker, made_report_folder, opened_store
+from qwave.sweep.launcher import Launcher
 from qwave.sweep.loop import Loop
 from qwave.sweep.plan import Plan
-from qwave.sweep.pool import training_pool, worker_count
+from qwave.sweep.pool import TrainingPool, worker_count
+from qwave.sweep.progress import Progress, hypervolume_by_trial
 from qwave.sweep.record import Recorder
-from qwave.sweep.report import (
-    collect_points,
-    front_of,
-    hypervolume_by_trial,
-    study_hypervolume,
-    write_report,
-)
+from qwave.sweep.report import collect_points, front_of, write_report
 from qwave.sweep.stop import stop_requests
-from qwave.sweep.study import (
-    count_trials,
-    first_failure,
-    open_study,
-    repair,
-    retry_failed,
-    set_data_place,
-)
+from qwave.sweep.study import first_failure, open_study, repair, retry_failed, set_data_path
 from qwave.text import for_shell
 
 _RUN_ID = "mlflow_run_id"  # attribute of the study: its own run
@@ -48,16 +36,17 @@ class Outcome:
     """What a study came to.
 
     Attributes:
-        counts: ``trials``, ``complete``, ``pruned`` (over the size budget) and ``failed``.
-        front: Members, smallest first.
+        counts: Number of ``trials``, and how many of them are ``complete``, ``pruned`` (over the
+            size budget) and ``failed``.
+        front: Members of the front, smallest first.
         hypervolume: Hypervolume of the front, see `qwave.scores.pareto.hypervolume`.
         seconds: Wall time of this start.
-        record_seconds: Part of it that this process spent on MLflow and figures, while others
+        record_seconds: Wall time that this process spent on MLflow and figures, while others
             trained.
-        is_interrupted: Whether a person stopped it.
+        is_interrupted: Whether a person stopped the study.
         first_failure: Why the first failed trial failed, in this start or an earlier one, or None.
-        reports: Files written; none without a trained trial.
-        commands: What each does, and the exact command, to be pasted into a shell.
+        reports: Files of the report; none without a trained trial.
+        commands: Shell commands, by what each does.
     """
 
     counts: dict[str, int]
@@ -72,7 +61,12 @@ class Outcome:
 
 
 def run_sweep(
-    plan: Plan, store: Path, *, is_fresh: bool = False, is_retry: bool = False
+    plan: Plan,
+    store: Store | Path | str,
+    *,
+    is_fresh: bool = False,
+    is_retry: bool = False,
+    launcher: Launcher | None = None,
 ) -> Outcome:
     """Run a sweep, or go on with it, until its budget is spent or a person stops it.
 
@@ -82,7 +76,9 @@ def run_sweep(
         plan: The sweep, checked.
         store: A store, or a folder that becomes one.
         is_fresh: Drop the sweep's earlier trials.
-        is_retry: Train again what failed in earlier starts, in place of it in the budget.
+        is_retry: Train again what failed in earlier starts, without extending the budget.
+        launcher: Trains the trials, on the plan's data; None: `budget.workers` processes of this
+            machine.
 
     Raises:
         ConfigError: As `qwave.processes.require_main_guard`.
@@ -91,14 +87,11 @@ def run_sweep(
     """
     start = time.perf_counter()
     require_main_guard()
-    sweep = plan.sweep
-    check_store(store)
-    n_workers = worker_count(sweep.budget.workers, plan.device)
-    with (
-        opened_store(store),
-        training_pool(n_workers, plan.data, plan.device, plan.folds) as pool,
-        stop_requests() as is_stopped,
-    ):
+    sweep, store = plan.sweep, Store.at(store)
+    if launcher is None:
+        n_workers = worker_count(sweep.budget.workers, plan.device)
+        launcher = TrainingPool(n_workers, plan.data, plan.device, plan.folds)
+    with opened_store(store), launcher, stop_requests() as is_stopped:
         attributes = {
             "sweep_digest": sweep.digest,
             "data_digest": plan.data.digest,
@@ -108,7 +101,7 @@ def run_sweep(
         made_report_folder(store, sweep.name)
         tracker = Tracker(store)
         study = open_study(sweep, store, attributes, is_fresh=is_fresh)
-        set_data_place(study, sweep.data.path)
+        set_data_path(study, sweep.data.path)
         if is_fresh:
             tracker.retire_experiment(sweep.name)
         else:
@@ -119,21 +112,10 @@ def run_sweep(
             n_again = retry_failed(study)
             tqdm.write(f"{n_again} failed trials run again", sys.stderr)
         study_run = _open_study_run(study, plan, recorder)
-        _keep_notes(study, plan, recorder.tracker.artifact_folder(study_run))
-        loop = Loop(plan, study, recorder, pool, is_stopped, n_workers)
+        _keep_notes(study, plan, tracker.artifact_folder(study_run))
+        loop = Loop(plan, study, recorder, launcher, is_stopped)
         loop.run()
-        cost = {
-            "record_seconds": loop.record_seconds,
-            "record_cpu_seconds": loop.record_cpu_seconds,
-        }
-        tracker.log(study_run, metrics=cost)
-        outcome = _finish(plan, study, recorder, study_run, store, start)
-        return dataclasses.replace(
-            outcome,
-            is_interrupted=is_stopped(),
-            first_failure=first_failure(study),
-            record_seconds=loop.record_seconds,
-        )
+        return _finish(loop, study_run, store, start)
 
 
 def _set_lost_study_aside(study: Study, tracker: Tracker) -> None:
@@ -201,40 +183,51 @@ def _keep_notes(study: Study, plan: Plan, folder: Path) -> None:
     (folder / "notes.txt").write_text(text, encoding="utf-8")
 
 
-def _finish(
-    plan: Plan, study: Study, recorder: Recorder, run_id: str, store: Path, start: float
-) -> Outcome:
+def _finish(loop: Loop, run_id: str, store: Store, start: float) -> Outcome:
     """Write the report and the study's run."""
-    sweep, tracker = plan.sweep, recorder.tracker
-    counts = count_trials(study)
+    study, sweep, tracker = loop.study, loop.plan.sweep, loop.recorder.tracker
+    # Read anew: a study that was stopped has queued again what was under way.
+    progress = Progress(study)
+    counts = {"trials": progress.n_told, **progress.counts}
     front = front_of(collect_points(study))
-    volume = study_hypervolume(study)
     commands = {
-        "browse the trials": ui_command(store),
-        "inspect the study": for_shell("optuna-dashboard", journal_path(store)),
+        "browse the trials": store.ui_command,
+        "inspect the study": store.dashboard_command,
     }
     reports: list[Path] = []
     if front:
-        named = ("--sweep", sweep.name, "--store", store)
+        named = ("--sweep", sweep.name, "--store", store.folder)
         fits = front[0].size_bytes <= _OFFERED_BYTES
         which = ("--budget", f"{_OFFERED_BYTES // 1000}kB") if fits else ("--front",)
         commands["hand over a model"] = for_shell("qwave", "export", *which, *named)
-    summary = {
-        "data": f"{plan.sweep.data.path} ({plan.data.digest})",
-        "trials": f"{counts['complete']} complete, {counts['pruned']} over the size budget",
-        "sweep": sweep.digest,
-    }
-    if front:
+        summary = {
+            "data": f"{sweep.data.path} ({loop.plan.data.digest})",
+            "trials": f"{counts['complete']} complete, {counts['pruned']} over the size budget",
+            "sweep": sweep.digest,
+        }
         folder = made_report_folder(store, sweep.name)
         reports = write_report(
             study, sweep, folder, summary=summary, commands=commands, store=store
         )
         shutil.copytree(folder, tracker.artifact_folder(run_id) / "report", dirs_exist_ok=True)
-    history = hypervolume_by_trial(study)
     metrics = {f"n_{name}": float(value) for name, value in counts.items()}
-    metrics |= {"hypervolume": volume, "front_size": float(len(front))}
-    tracker.log(run_id, metrics=metrics, series={"hypervolume_by_trial": history})
+    metrics |= {
+        "hypervolume": progress.hypervolume,
+        "front_size": float(len(front)),
+        "record_seconds": loop.record_seconds,
+        "record_cpu_seconds": loop.record_cpu_seconds,
+    }
+    series = {"hypervolume_by_trial": hypervolume_by_trial(study)}
+    tracker.log(run_id, metrics=metrics, series=series)
     tracker.end_run(run_id)
     return Outcome(
-        counts, front, volume, time.perf_counter() - start, 0.0, False, None, reports, commands
+        counts=counts,
+        front=front,
+        hypervolume=progress.hypervolume,
+        seconds=time.perf_counter() - start,
+        record_seconds=loop.record_seconds,
+        is_interrupted=loop.is_stopped(),
+        first_failure=first_failure(study),
+        reports=reports,
+        commands=commands,
     )

@@ -1,4 +1,4 @@
-"""The Optuna study of a sweep: opening, asking, telling, and what its trials carry.
+"""The Optuna study of a sweep: opened, repaired, and what its trials carry.
 
 User attributes of a trial: `digest`, `mlflow_run_id`, `schemes`, `config` (nested), and, once
 trained, `scores`, `fold_scores`, `seconds`; of one that was not trained, `outcome`
@@ -8,10 +8,7 @@ values of a pruned trial crash TPE when there are two objectives.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import hashlib
-import math
 import os
 import warnings
 from collections.abc import Callable
@@ -19,25 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from qwave.config import StoreError, SweepConfig, TrialConfig
 from qwave.space import baseline_params
-from qwave.store.folder import check_journal, check_store, journal_path
+from qwave.store import Store, has_studies
 from qwave.text import for_shell
 
-# Draws above the size budget or without effect on the budget of trials, for each trial wanted.
-_MAX_DRAWS_PER_TRIAL = 20
 # Study attribute: numbers of trials that were stopped and queued again. A trial of a killed
 # process can be told its state, but no longer be given attributes of its own.
 _INTERRUPTED = "interrupted_trials"
 # Study attribute: data.path as it was given at the last start, and the absolute path; none for
 # data that ship with the package.
-_DATA_PLACE = "data_place"
+_DATA_PATHS = "data_place"
 # Study attribute: numbers of trials that failed and were queued again because a person asked.
 _RETRIED = "retried_trials"
 # What a differing attribute means to people.
@@ -48,28 +40,9 @@ _REASONS = {
     "replaced, or another encoder embedded them",
 }
 
-_SEES_HYPERVOLUME = ("tpe", "gp")
-
-Suggest = Callable[[SweepConfig, Trial], TrialConfig]
-
-
-@dataclasses.dataclass(frozen=True)
-class Draw:
-    """A trial that has been asked for.
-
-    Attributes:
-        trial: Optuna's.
-        config: Canonical configuration of the trial.
-        digest: Digest of the configuration.
-    """
-
-    trial: Trial
-    config: TrialConfig
-    digest: str
-
 
 def open_study(
-    sweep: SweepConfig, store: Path, attributes: dict[str, Any], *, is_fresh: bool
+    sweep: SweepConfig, store: Store, attributes: dict[str, Any], *, is_fresh: bool
 ) -> Study:
     """Create a sweep's study, or load it if it is the same sweep on the same data.
 
@@ -83,7 +56,7 @@ def open_study(
         StoreError: The store holds a study of that name with other attributes.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(journal_path(store))))
+    storage = store.optuna_storage()
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage)]
     if sweep.name in names and is_fresh:
         optuna.delete_study(study_name=sweep.name, storage=storage)
@@ -114,137 +87,57 @@ def open_study(
     return study
 
 
-def study_names(store: Path) -> list[str]:
+def study_names(store: Store | Path | str) -> list[str]:
     """Names of the studies that a store holds, sorted; none where nothing was searched yet.
 
     Raises:
         StoreError: The folder is no store, or its journal is damaged.
     """
+    store = Store.at(store)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    check_store(store)
-    check_journal(store)
-    if not journal_path(store).exists():
+    if not has_studies(store):
         return []
-    storage = JournalStorage(JournalFileBackend(str(journal_path(store))))
-    return sorted(summary.study_name for summary in optuna.get_all_study_summaries(storage))
+    summaries = optuna.get_all_study_summaries(store.optuna_storage())
+    return sorted(summary.study_name for summary in summaries)
 
 
-def load_study(store: Path, name: str) -> Study:
+def load_study(store: Store | Path | str, name: str) -> Study:
     """A study that a store holds.
 
     Raises:
         StoreError: The store holds no study of that name, or its journal is damaged.
     """
+    store = Store.at(store)
     names = study_names(store)
     if name in names:
-        storage = JournalStorage(JournalFileBackend(str(journal_path(store))))
-        return optuna.load_study(study_name=name, storage=storage)
+        return optuna.load_study(study_name=name, storage=store.optuna_storage())
     found = f"it holds {', '.join(names)}" if names else "it holds no study"
-    command = for_shell("python", "-m", "studies.moe_pareto", "--store", store)
+    command = for_shell("qwave", "search", "--store", store.folder)
     raise StoreError(
         f"--store {store} holds no study {name!r} ({found}); search first, for example with "
         f"{command}"
     )
 
 
-def set_data_place(study: Study, path: str) -> None:
+def set_data_path(study: Study, path: str) -> None:
     """Note where the data of a study lie at this start."""
-    place = [] if path == "esc10" else [path, os.path.abspath(os.path.expanduser(path))]
-    if study.user_attrs.get(_DATA_PLACE) != place:
-        study.set_user_attr(_DATA_PLACE, place)
+    paths = [] if path == "esc10" else [path, os.path.abspath(os.path.expanduser(path))]
+    if study.user_attrs.get(_DATA_PATHS) != paths:
+        study.set_user_attr(_DATA_PATHS, paths)
 
 
-def with_data_place(config: TrialConfig, study: Study) -> TrialConfig:
+def with_data_path(config: TrialConfig, study: Study) -> TrialConfig:
     """A trial's configuration, with the data where they were found last.
 
     The same digest: where the rows lie is no part of it. The path stays as the study was last
     given it, if that leads to something from this working directory; else it is the absolute one,
     if that does; else it stays as the trial had it.
     """
-    for path in study.user_attrs.get(_DATA_PLACE, []):
+    for path in study.user_attrs.get(_DATA_PATHS, []):
         if os.path.exists(os.path.expanduser(path)):
             data = dataclasses.replace(config.data, path=path)
             return dataclasses.replace(config, data=data)
     return config
-
-
-def ask(study: Study, sweep: SweepConfig, suggest: Suggest) -> Draw:
-    """Ask for the next trial.
-
-    The sampler's seed follows from the sweep's seed and the trial's number: a study that is
-    resumed with the seed it began with would draw its first trials again.
-
-    Args:
-        study: The study.
-        sweep: Sweep of the study.
-        suggest: `qwave.space.suggest`, or a function like it.
-    """
-    trials = study.get_trials(deepcopy=False)
-    study.sampler = make_sampler(sweep, len(trials))
-    is_queued = any(trial.state == TrialState.WAITING for trial in trials)
-    if not is_queued and sweep.sampler.name in _SEES_HYPERVOLUME:
-        study.enqueue_trial(_draw_with_log_sizes(study, sweep, trials, suggest))
-    trial = study.ask()
-    config = suggest(sweep, trial)
-    draw = Draw(trial, config, config.digest)
-    trial.set_user_attr("digest", draw.digest)
-    trial.set_user_attr("schemes", " ".join(config.model.schemes))
-    trial.set_user_attr("config", dataclasses.asdict(config))
-    return draw
-
-
-def _draw_with_log_sizes(
-    study: Study, sweep: SweepConfig, trials: list[FrozenTrial], suggest: Suggest
-) -> dict[str, Any]:
-    """Parameters that the sampler would draw if sizes were recorded as logarithms.
-
-    TPE weighs the good trials by the hypervolume that each adds. In bytes, all that lies below
-    50 kB is one per cent of the axis, and nearly all weight goes to the front's largest member.
-    The study itself records bytes, which is what people want to read.
-    """
-    is_size = [objective.score.endswith("_bytes") for objective in sweep.objectives]
-    twin = optuna.create_study(directions=study.directions, sampler=study.sampler)
-    for trial in trials:
-        trial = copy.copy(trial)
-        # The twin copies what it is given, deeply, and attributes are nine tenths of a trial.
-        trial.user_attrs = {}
-        if trial.values is not None:
-            pairs = zip(trial.values, is_size, strict=True)
-            trial.values = [math.log10(value) if is_log else value for value, is_log in pairs]
-        twin.add_trial(trial)
-    drawn = twin.ask()
-    suggest(sweep, drawn)
-    return drawn.params
-
-
-def startup_trials(sweep: SweepConfig) -> int:
-    """Trials that are drawn before the sampler learns from their results; baselines included."""
-    if sweep.sampler.name == "random":
-        return sweep.budget.n_trials
-    n_baselines = len(baseline_params(sweep)) if sweep.sampler.baselines else 0
-    # Ten random trials besides the baselines: with two, TPE stayed among linear networks of one
-    # and two bits for half of a study.
-    return n_baselines + 10
-
-
-def make_sampler(sweep: SweepConfig, number: int) -> BaseSampler:
-    """The sampler that draws the trial of that number."""
-    text = f"{sweep.sampler.seed}/{number}".encode()
-    seed = int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
-    name = sweep.sampler.name
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "tpe":
-            # Multivariate and grouped: parameters that only some trials have are modelled
-            # together with the rest. Draws above the size budget fall from 6-9 % to 4 %.
-            return optuna.samplers.TPESampler(
-                n_startup_trials=startup_trials(sweep), seed=seed, multivariate=True, group=True
-            )
-        if name == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
-        if name == "gp":
-            return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def trained_trials(study: Study) -> list[FrozenTrial]:
@@ -254,21 +147,6 @@ def trained_trials(study: Study) -> list[FrozenTrial]:
     for trial in study.get_trials(deepcopy=False, states=states):
         by_digest.setdefault(trial.user_attrs["digest"], trial)
     return list(by_digest.values())
-
-
-def count_trials(study: Study) -> dict[str, int]:
-    """How many trials ended how; what was queued again counts nowhere, see `queued_again`."""
-    counts = {"complete": 0, "pruned": 0, "failed": 0}
-    names = {
-        TrialState.COMPLETE: "complete",
-        TrialState.PRUNED: "pruned",
-        TrialState.FAIL: "failed",
-    }
-    again = queued_again(study)
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state in names and trial.number not in again:
-            counts[names[trial.state]] += 1
-    return {"trials": sum(counts.values()), **counts}
 
 
 def queued_again(study: Study) -> set[int]:
@@ -293,7 +171,7 @@ def first_failure(study: Study) -> str | None:
 
 
 def retry_failed(study: Study) -> int:
-    """Queue what failed for another try, in place of it in the budget; returns how many."""
+    """Queue what failed for another try, which takes its part of the budget; returns how many."""
     failed = failed_trials(study)
     numbers = [trial.number for trial in failed]
     # First, so that a process that ends here leaves a budget that is too large, and no trial of
@@ -303,14 +181,6 @@ def retry_failed(study: Study) -> int:
         if trial.params:
             study.enqueue_trial(trial.params)
     return len(failed)
-
-
-def trials_left(study: Study, sweep: SweepConfig) -> int:
-    """Trials that the budget still has room for; what was over the size budget does not count."""
-    counts = count_trials(study)
-    if counts["trials"] >= sweep.budget.n_trials * _MAX_DRAWS_PER_TRIAL:
-        return 0
-    return max(0, sweep.budget.n_trials - counts["complete"] - counts["failed"])
 
 
 def give_back(study: Study, number: int) -> None:

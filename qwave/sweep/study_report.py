@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qwave.report import Section, study_html
-from qwave.store import ui_command
-from qwave.store.folder import made_report_folder
+from qwave.store import made_report_folder
 from qwave.sweep.repeats import Bench
 
 
@@ -37,7 +36,7 @@ def write_study(
         metrics: Metrics of the MLflow run.
     """
     folder = made_report_folder(bench.store, name)
-    commands = {"browse the trials": ui_command(bench.store)}
+    commands = {"browse the trials": bench.store.ui_command}
     files = [folder / "report.html"]
     page = study_html(title=title, summary=summary, sections=sections, commands=commands)
     files[0].write_text(page, encoding="utf-8")

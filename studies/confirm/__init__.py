@@ -29,7 +29,7 @@ from qwave.export import DATA_ADVICE
 from qwave.scores import FrontPoint
 from qwave.space.parse import validate
 from qwave.space.sweep_file import split_positionals
-from qwave.store import made_report_folder
+from qwave.store import Store, made_report_folder
 from qwave.sweep import collect_points, front_of, load_study, point_config, write_study
 from studies.command_line import study_parser
 from studies.comparison import (
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     full, data = searched_data(next(iter(configs.values())), study)
     with bench_of(config.name, data, source.path, config.workers, arguments) as bench:
         # Made before training: the search may have been stopped before its report.
-        beside = made_report_folder(arguments.store, config.study) / "front_confirmed.csv"
+        beside = made_report_folder(Store(arguments.store), config.study) / "front_confirmed.csv"
         repeats = bench.train_seeds(configs, config.seeds)
         confirmed = confirm(points, repeats, data)
         if source.holdout_fold is not None:

@@ -45,6 +45,7 @@ from qwave.engine.crossval import cross_validate
 from qwave.report import Column, Estimate, Table
 from qwave.scores.evaluate import score_intervals
 from qwave.space import parse_config
+from qwave.store import Store
 from qwave.text import typed_path
 from studies.encoders.linear_probe import ProbeHits, choose, choose_by_fold, probe
 from studies.encoders.variants import VARIANTS
@@ -111,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Embed, probe, choose, and print; returns 0."""
     wanted = _named_variants(arguments.variants or list(VARIANTS))
     table = read_source(arguments.clips)
-    folder = arguments.store / "reports" / "encoders"
+    folder = Store(arguments.store).report_folder("encoders")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

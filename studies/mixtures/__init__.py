@@ -24,7 +24,7 @@ from qwave.config.sweep import require_name
 from qwave.scores import FrontPoint
 from qwave.space.parse import sweep_from, validate
 from qwave.space.sweep_file import split_positionals
-from qwave.store import check_store
+from qwave.store import Store, check_store
 from qwave.sweep import plan_sweep, point_config, write_study
 from studies.command_line import study_parser
 from studies.comparison import SMOKE_SEEDS, bench_of, overridden, read_study, require_seeds
@@ -136,7 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Search twice, train again, compare, report; returns 0."""
     path, overrides = split_positionals(arguments.arguments, DEFAULT)
     config = load_mixtures(path, overrides, is_smoke=arguments.smoke)
-    check_store(arguments.store)
+    store = Store(arguments.store)
+    check_store(store)
     plans = [plan_sweep(config.one, arguments.device)]
     with warnings.catch_warnings():
         # Both plans have the same data, and the first has already warned about them.
@@ -145,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     data, budget = plans[0].data, config.mixed.budget
     reference = Reference(1 / data.num_classes, budget.max_size_bytes)
     one, mixed = equal_searches(
-        plans, arguments.store, is_fresh=arguments.fresh, is_retry=arguments.retry_failed
+        plans, store, is_fresh=arguments.fresh, is_retry=arguments.retry_failed
     )
     mixtures = best_mixtures(mixed.points)
     configs = {point.digest: point_config(one.study, point) for point in one.front}

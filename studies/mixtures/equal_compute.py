@@ -14,7 +14,6 @@ import math
 import sys
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from optuna.study import Study
@@ -24,6 +23,7 @@ from qwave.config import ConfigError, ModelConfig, StudyStoppedError, TrialFaile
 from qwave.data import EmbeddingSet
 from qwave.scores import FrontPoint
 from qwave.scores.pareto import non_dominated
+from qwave.store import Store
 from qwave.sweep import Plan, collect_points, front_of, load_study, queued_again, run_sweep
 from qwave.sweep.report import trial_config
 from qwave.text import for_terminal
@@ -112,7 +112,7 @@ def nearest_prefix(values: Sequence[int], target: int) -> int:
 
 
 def equal_searches(
-    plans: Sequence[Plan], store: Path, *, is_fresh: bool = False, is_retry: bool = False
+    plans: Sequence[Plan], store: Store, *, is_fresh: bool = False, is_retry: bool = False
 ) -> tuple[Search, ...]:
     """Run sweeps on the same data, and cut them to equal compute.
 
@@ -206,7 +206,7 @@ def cut(study: Study, costs: Sequence[Cost], target: int) -> Search:
 
 
 def _run_up_to(
-    plan: Plan, n_trials: int, store: Path, *, is_fresh: bool = False, is_retry: bool = False
+    plan: Plan, n_trials: int, store: Store, *, is_fresh: bool = False, is_retry: bool = False
 ) -> int:
     """Run a sweep up to a number of trials; returns how many have a result or failed."""
     budget = dataclasses.replace(plan.sweep.budget, n_trials=n_trials)

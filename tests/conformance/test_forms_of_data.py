@@ -26,7 +26,7 @@ from qwave.engine.crossval import cross_validate
 from qwave.export import facts
 from qwave.packing import to_bytes
 from qwave.space import load_sweep, parse_config
-from qwave.store import Tracker, report_folder
+from qwave.store import Store, Tracker
 from qwave.store.folder import opened_store
 from qwave.sweep import load_study, plan_sweep, run_sweep
 from studies import confirm, moe_pareto
@@ -158,8 +158,8 @@ def _short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds nothing yet, to be copied: MLflow takes seconds to make its tables."""
     store = tmp_path_factory.mktemp("empty") / "store"
-    with opened_store(store):
-        Tracker(store)
+    with opened_store(Store(store)):
+        Tracker(Store(store))
     return store
 
 
@@ -194,7 +194,7 @@ def handed_over(folder: Path, x: forms.Held) -> dict[str, Any]:
     export = ["export", "--sweep", "forms", "--budget", "100kB", "--store", str(store)]
     assert cli.main([*export, "--out", str(folder / "model.qwave")]) == 0
     (model,) = (store / "artifacts").rglob("MLmodel")
-    table = report_folder(store, "forms") / "front_confirmed.csv"
+    table = Store(store).report_folder("forms") / "front_confirmed.csv"
     return {
         **trials_of(store),
         "confirmed": table.read_text(),

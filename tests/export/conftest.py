@@ -20,9 +20,10 @@ from qwave.export.facts import Facts
 from qwave.packing import packed_size_bytes, to_bytes
 from qwave.scores import FrontPoint
 from qwave.space import load_sweep
-from qwave.store import Tracker
+from qwave.store import Store, Tracker
 from qwave.sweep import collect_points, front_of, load_study, plan_sweep, run_sweep
-from qwave.sweep.record import FinishedTrial, Recorder, config_label
+from qwave.sweep.launcher import FinishedTrial
+from qwave.sweep.record import Recorder, config_label
 
 from .examples import CARDS, HERE, SWEEP, Swept
 
@@ -52,7 +53,7 @@ def clouds(
 
 @pytest.fixture(scope="session")
 def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
-    return Tracker(tmp_path_factory.mktemp("store"))
+    return Tracker(Store(tmp_path_factory.mktemp("store")))
 
 
 @pytest.fixture(scope="session")

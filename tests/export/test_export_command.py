@@ -19,6 +19,7 @@ from qwave.export import handover, onnx_file
 from qwave.packing import packed_size_bytes
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import load_sweep
+from qwave.store import Store
 from qwave.store.folder import opened_store
 from qwave.sweep import load_study, plan_sweep, point_config
 
@@ -279,7 +280,7 @@ def test_onnx_without_its_libraries_is_refused_before_anything_is_trained(
 def test_a_store_in_use_is_refused(
     export: Callable[..., tuple[int, str, str]], swept: Swept
 ) -> None:
-    with opened_store(swept.store):
+    with opened_store(Store(swept.store)):
         code, _, err = export("--front")
     assert code == 2
     assert f"--store {swept.store} is in use by another process" in err
@@ -297,7 +298,7 @@ def test_no_store_is_refused_and_none_is_made(
 def test_a_sweep_without_a_trained_trial_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with opened_store(tmp_path):
+    with opened_store(Store(tmp_path)):
         journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna.journal"))
         storage = optuna.storages.JournalStorage(journal)
         optuna.create_study(study_name="empty", storage=storage)

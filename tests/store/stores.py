@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from qwave.cli import main as qwave
-from qwave.store.places import store_uri
+from qwave.store import Store
 from studies import confirm, moe_pareto
 
 SWEEP = """
@@ -49,7 +49,7 @@ class Place(NamedTuple):
         return qwave(["export", *wanted, "--sweep", "small", "--store", str(self.store)])
 
     def client(self) -> MlflowClient:
-        return MlflowClient(store_uri(self.store), store_uri(self.store))
+        return MlflowClient(Store(self.store).tracking_uri, Store(self.store).tracking_uri)
 
     def runs(self, kind: str, name: str = "small", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
         client = self.client()

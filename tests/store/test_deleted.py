@@ -8,11 +8,8 @@ from collections.abc import Callable
 import optuna
 import pytest
 from mlflow.entities import ViewType
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
-from qwave.store import Tracker
-from qwave.store.folder import journal_path
+from qwave.store import Store, Tracker
 from qwave.sweep import load_study
 from tests.store.stores import Place
 
@@ -28,7 +25,7 @@ def delete_runs(place: Place, kind: str, *, for_good: bool) -> None:
     for run in place.runs(kind):
         client.delete_run(run.info.run_id)
         if for_good:
-            shutil.rmtree(Tracker(place.store).artifact_folder(run.info.run_id))
+            shutil.rmtree(Tracker(Store(place.store)).artifact_folder(run.info.run_id))
             client._tracking_client.store._hard_delete_run(run.info.run_id)
 
 
@@ -44,7 +41,7 @@ def delete_experiment(place: Place, *, for_good: bool) -> None:
 
 def delete_study(place: Place) -> None:
     """As in optuna-dashboard."""
-    storage = JournalStorage(JournalFileBackend(str(journal_path(place.store))))
+    storage = Store(place.store).optuna_storage()
     optuna.delete_study(study_name="small", storage=storage)
 
 
@@ -208,7 +205,7 @@ def delete_model_folder(place: Place) -> None:
 def test_a_registered_model_that_was_deleted_is_registered_again(
     place: Place, delete: Callable[[Place], None]
 ) -> None:
-    Tracker(place.store)  # it lies here now
+    Tracker(Store(place.store))  # it lies here now
     delete(place)
     assert place.export() == 0
     client = place.client()

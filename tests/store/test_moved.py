@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient, artifacts, pyfunc
 
-from qwave.store import Tracker, ui_command
-from qwave.store.places import store_uri
+from qwave.store import Store, Tracker
 from qwave.sweep import load_study
 from tests.store.stores import Place, kept_texts, make_place, times
 
@@ -29,6 +28,7 @@ def notes(text: str) -> list[str]:
     return [line for line in text.splitlines() if NOTE.match(line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("is_copy", "name"), [(False, "elsewhere"), (True, "a b/ü #1? 100%25 'x'")], ids=["mv", "cp"]
 )
@@ -41,7 +41,7 @@ def test_every_command_works_on_the_new_place_and_leaves_the_old_one_alone(
 ) -> None:
     old, new = tmp_path / "old" / "store", tmp_path / name
     shutil.copytree(searched.store, old)
-    Tracker(old)  # the store lies here, and knows it
+    Tracker(Store(old))  # the store lies here, and knows it
     new.parent.mkdir(exist_ok=True)
     if is_copy:
         shutil.copytree(old, new)
@@ -86,11 +86,11 @@ def test_a_registered_model_is_loaded_from_the_new_place(
     new = tmp_path / "my stores" / "1"
     new.parent.mkdir()
     shutil.copytree(searched.store, new)
-    Tracker(new)
+    Tracker(Store(new))
     hidden = searched.store.with_name("hidden")
     searched.store.rename(hidden)  # whoever looks there finds nothing
     try:
-        client = MlflowClient(store_uri(new), store_uri(new))
+        client = MlflowClient(Store(new).tracking_uri, Store(new).tracking_uri)
         uri = client.get_model_version_download_uri("small", "1")
         model = pyfunc.load_model(uri)
         x = np.load(searched.sweep.with_name("clouds.npz"))["x"]
@@ -132,7 +132,7 @@ def test_a_link_and_a_relative_path_lead_to_the_same_store(
         assert place._replace(store=way).export() == 0
         out, err = capsys.readouterr()
         assert notes(err) == []
-        assert ui_command(tmp_path / "store") in out
+        assert Store(tmp_path / "store").ui_command in out
 
 
 def test_artifacts_on_another_disk_stay_there(place: Place, tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_artifacts_on_another_disk_stay_there(place: Place, tmp_path: Path) -> N
 def test_a_moved_store_without_a_trial_writes_into_the_new_place(tmp_path: Path) -> None:
     """The process was killed before its first run."""
     (tmp_path / "old").mkdir()
-    Tracker(tmp_path / "old").experiment("sweep")
+    Tracker(Store(tmp_path / "old")).experiment("sweep")
     (tmp_path / "old").rename(tmp_path / "new")
-    tracker = Tracker(tmp_path / "new")
+    tracker = Tracker(Store(tmp_path / "new"))
     run_id = tracker.start_run(tracker.experiment("sweep"), "first")
     assert tracker.artifact_folder(run_id).is_relative_to(tmp_path / "new")
     assert not (tmp_path / "old").exists()
@@ -159,7 +159,7 @@ def test_a_moved_store_without_a_trial_writes_into_the_new_place(tmp_path: Path)
 
 def test_mlflows_global_state_stays_the_callers(place: Place) -> None:
     before = mlflow.get_tracking_uri()
-    Tracker(place.store)
+    Tracker(Store(place.store))
     assert mlflow.get_tracking_uri() == before
 
 

@@ -29,7 +29,7 @@ from mlflow.utils.validation import (
 )
 
 from qwave.config import ConfigError, DataError, PackedFileError, QwaveError
-from qwave.store import RegisteredModel, Tracker, register_model
+from qwave.store import RegisteredModel, Store, Tracker, register_model
 
 NAME = "moe.pareto"
 FRONT = {"best-at-1kB": b"a small model", "best-at-50kB": b"a large model"}
@@ -37,7 +37,7 @@ SMALL, LARGE = FRONT.values()
 X = np.random.default_rng(3).normal(size=(2, 5)).astype(np.float32)
 
 
-class Store(NamedTuple):
+class Example(NamedTuple):
     """A store with one run, and the ways to look into it."""
 
     tracker: Tracker
@@ -66,33 +66,29 @@ class Store(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def new_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Store]:
-    # The first opening of a store takes seconds: `tests/test_tracking.py` shares it.
-    database = tmp_path_factory.getbasetemp() / "empty_store" / "mlflow.db"
-    if not database.exists():
-        database.parent.mkdir()
-        Tracker(database.parent)
-
-    def make(folder: Path) -> Store:
+def new_store(empty_database: Path) -> Callable[[Path], Example]:
+    def make(folder: Path) -> Example:
         folder.mkdir()
-        shutil.copy(database, folder / "mlflow.db")
-        tracker = Tracker(folder)
+        shutil.copy(empty_database, folder)
+        tracker = Tracker(Store(folder))
         run_id = tracker.start_run(
             tracker.experiment("sweep"), "trial 1", params={"model.top_k": 1}
         )
         client = MlflowClient(tracking_uri=tracker.uri, registry_uri=tracker.uri)
-        return Store(tracker, client, run_id, folder.resolve())
+        return Example(tracker, client, run_id, folder.resolve())
 
     return make
 
 
 @pytest.fixture
-def store(new_store: Callable[[Path], Store], tmp_path: Path) -> Store:
+def store(new_store: Callable[[Path], Example], tmp_path: Path) -> Example:
     return new_store(tmp_path / "a store #1")
 
 
 @pytest.fixture(scope="module")
-def shared(new_store: Callable[[Path], Store], tmp_path_factory: pytest.TempPathFactory) -> Store:
+def shared(
+    new_store: Callable[[Path], Example], tmp_path_factory: pytest.TempPathFactory
+) -> Example:
     """A store with every model, to be read only."""
     store = new_store(tmp_path_factory.mktemp("registry") / "store")
     for alias, content in FRONT.items():
@@ -103,7 +99,7 @@ def shared(new_store: Callable[[Path], Store], tmp_path_factory: pytest.TempPath
 # --- what lies in the folder ---
 
 
-def test_a_folder_is_small_pinned_and_holds_no_pickle(shared: Store) -> None:
+def test_a_folder_is_small_pinned_and_holds_no_pickle(shared: Example) -> None:
     folder = shared.models()[0]
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     kinds = {".qwave", ".json", ".yaml", ".txt", ".py", ".c", ".h", ""}  # "": MLmodel
@@ -120,14 +116,14 @@ def test_a_folder_is_small_pinned_and_holds_no_pickle(shared: Store) -> None:
     np.testing.assert_array_equal(model.load_input_example(str(folder)), X)
 
 
-def test_the_packed_file_is_the_one_that_was_given(store: Store) -> None:
+def test_the_packed_file_is_the_one_that_was_given(store: Example) -> None:
     store.register(SMALL)
     (file,) = store.models()[0].glob("data/*")
     assert file.read_bytes() == SMALL
 
 
 def test_the_lock_file_of_the_project_around_stays_out(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "uv.lock").write_text("version = 1\n")
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'theirs'\n")
@@ -139,7 +135,7 @@ def test_the_lock_file_of_the_project_around_stays_out(
 # --- what the pages show ---
 
 
-def test_versions_and_aliases_can_be_read_back(shared: Store) -> None:
+def test_versions_and_aliases_can_be_read_back(shared: Example) -> None:
     client = shared.client
     (registered,) = client.search_registered_models()
     aliases = dict(zip(FRONT, ("1", "2"), strict=True))
@@ -154,7 +150,7 @@ def test_versions_and_aliases_can_be_read_back(shared: Store) -> None:
 
 
 def test_the_run_and_the_logged_model_point_at_each_other_and_at_the_version(
-    store: Store,
+    store: Example,
 ) -> None:
     metrics = {"accuracy": 0.91, "auroc": float("nan")}
     curve = [(0, 0.5), (1, 0.25)]
@@ -184,7 +180,7 @@ def test_the_run_and_the_logged_model_point_at_each_other_and_at_the_version(
 
 
 def test_a_store_given_by_a_relative_path_has_absolute_sources(
-    new_store: Callable[[Path], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_store: Callable[[Path], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     store = new_store(Path("store"))
@@ -197,7 +193,7 @@ def test_a_store_given_by_a_relative_path_has_absolute_sources(
 # --- one version a file, and aliases that move ---
 
 
-def test_the_alias_moves_to_a_better_model_and_the_others_stay(store: Store) -> None:
+def test_the_alias_moves_to_a_better_model_and_the_others_stay(store: Example) -> None:
     store.register(SMALL, "best-at-50kB", "small")
     registered = store.register(LARGE, "best-at-50kB")
     assert registered.version == 2
@@ -205,7 +201,7 @@ def test_the_alias_moves_to_a_better_model_and_the_others_stay(store: Store) -> 
     assert {k: int(v) for k, v in aliases.items()} == {"best-at-50kB": 2, "small": 1}
 
 
-def test_the_same_bytes_are_one_version_with_what_was_said_last(store: Store) -> None:
+def test_the_same_bytes_are_one_version_with_what_was_said_last(store: Example) -> None:
     store.register(SMALL, "a", "b")
     store.register(LARGE, "a")
     again = store.register(SMALL, "a", tags={"accuracy": "1"}, description="new")
@@ -217,7 +213,7 @@ def test_the_same_bytes_are_one_version_with_what_was_said_last(store: Store) ->
     assert sorted(version.aliases) == ["a", "b"]
 
 
-def test_another_registered_model_has_versions_of_its_own(store: Store) -> None:
+def test_another_registered_model_has_versions_of_its_own(store: Example) -> None:
     store.register(SMALL, "a")
     other = store.register(SMALL, "a", name="other")
     assert other == ("other", 1, "models:/other/1")
@@ -225,7 +221,7 @@ def test_another_registered_model_has_versions_of_its_own(store: Store) -> None:
     assert sorted(names) == [NAME, "other"]
 
 
-def test_a_version_whose_folder_is_gone_is_made_again(store: Store) -> None:
+def test_a_version_whose_folder_is_gone_is_made_again(store: Example) -> None:
     store.register(SMALL, "a")
     (first,) = store.models()
     first.rename(store.folder / "elsewhere")
@@ -240,7 +236,7 @@ def test_a_version_whose_folder_is_gone_is_made_again(store: Store) -> None:
 
 
 def test_nothing_global_of_mlflow_is_touched(
-    new_store: Callable[[Path], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_store: Callable[[Path], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = new_store(tmp_path / "ours"), new_store(tmp_path / "theirs")
     (here := tmp_path / "here").mkdir()
@@ -269,7 +265,7 @@ def test_nothing_global_of_mlflow_is_touched(
     assert len(ours.models()) == 1
 
 
-def _assert_untouched(store: Store) -> None:
+def _assert_untouched(store: Example) -> None:
     assert store.client.search_registered_models() == []
     assert store.client.search_logged_models([store.tracker.experiment("sweep")]) == []
     assert store.models() == []
@@ -290,7 +286,7 @@ def _assert_untouched(store: Store) -> None:
     ],
 )
 def test_an_alias_that_mlflow_cannot_have_is_refused_before_anything_is_written(
-    store: Store, alias: str, message: str
+    store: Example, alias: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}") as raised:
         store.register(SMALL, "fine", alias)
@@ -307,7 +303,7 @@ def _mlflow_takes(alias: str) -> bool:
     return True
 
 
-def test_the_aliases_that_are_refused_are_those_that_mlflow_refuses(store: Store) -> None:
+def test_the_aliases_that_are_refused_are_those_that_mlflow_refuses(store: Example) -> None:
     rng = np.random.default_rng(5)
     letters = list("vVlatestLATEST019-_.@ /:é犬")
     drawn = ["".join(rng.choice(letters, rng.integers(0, 7))) for _ in range(500)]
@@ -356,7 +352,7 @@ def test_the_aliases_that_are_refused_are_those_that_mlflow_refuses(store: Store
     ],
 )
 def test_what_cannot_be_registered_is_refused_before_anything_is_written(
-    store: Store, changes: dict[str, Any], error: type[QwaveError], message: str
+    store: Example, changes: dict[str, Any], error: type[QwaveError], message: str
 ) -> None:
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         store.register(SMALL, "best", **changes)
@@ -364,7 +360,7 @@ def test_what_cannot_be_registered_is_refused_before_anything_is_written(
 
 
 def test_a_folder_that_cannot_be_written_leaves_a_failed_model_and_no_version(
-    store: Store,
+    store: Example,
 ) -> None:
     (store.folder / "artifacts" / "sweep").mkdir(parents=True)
     (store.folder / "artifacts" / "sweep" / "models").write_text("a file in the way")

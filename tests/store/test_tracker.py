@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import pwd
 import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,24 +19,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from qwave.config import StoreError
-from qwave.store import DatasetInput, Tracker, ui_command
+from qwave.store import DatasetInput, Store, Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store's database after its first opening, which takes seconds: tests copy it.
-
-    It lies where `tests/sweep/test_sweep_record.py` looks for it too.
-    """
-    database = tmp_path_factory.getbasetemp() / "empty_store" / "mlflow.db"
-    if not database.exists():
-        database.parent.mkdir()
-        Tracker(database.parent)
-    return database
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -59,7 +44,7 @@ def store(new_store: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def tracker(store: Path) -> Tracker:
-    return Tracker(store)
+    return Tracker(Store(store))
 
 
 @pytest.fixture
@@ -67,18 +52,10 @@ def client(tracker: Tracker) -> MlflowClient:
     return MlflowClient(tracking_uri=tracker.uri)
 
 
-def test_the_first_opening_makes_the_database(empty_database: Path) -> None:
-    assert empty_database.is_file()
-    with sqlite3.connect(empty_database) as connection:
-        tables = {name for (name,) in connection.execute("select name from sqlite_master")}
-    connection.close()
-    assert {"experiments", "runs", "alembic_version"} <= tables
-
-
 def test_an_experiment_is_made_once(tracker: Tracker, store: Path, client: MlflowClient) -> None:
     first = tracker.experiment("sweep")
     assert tracker.experiment("sweep") == first
-    assert Tracker(store).experiment("sweep") == first
+    assert Tracker(Store(store)).experiment("sweep") == first
     assert tracker.experiment("other") != first
     names = sorted(experiment.name for experiment in client.search_experiments())
     assert names == ["Default", "other", "sweep"]
@@ -167,12 +144,6 @@ def test_no_value_is_lost_at_the_edge_of_a_batch(
     assert sorted(m.step for m in history) == list(range(n_points))
 
 
-def test_start_run_takes_more_params_than_a_batch(tracker: Tracker, client: MlflowClient) -> None:
-    params = {f"key {i}": "v" for i in range(130)}
-    run_id = tracker.start_run(tracker.experiment("sweep"), "many", params=params)
-    assert client.get_run(run_id).data.params == params
-
-
 def test_a_long_param_is_cut_instead_of_refused(tracker: Tracker, client: MlflowClient) -> None:
     run_id = tracker.start_run(tracker.experiment("sweep"), "x", params={"long": "ab" * 5000})
     assert client.get_run(run_id).data.params["long"] == "ab" * 3000
@@ -217,7 +188,7 @@ def test_what_is_written_into_the_folder_becomes_artifacts(
     # Of a run that is closed, or was started by another process, MLflow is asked.
     tracker.end_run(run_id)
     assert tracker.artifact_folder(run_id) == folder
-    assert Tracker(store).artifact_folder(run_id) == folder
+    assert Tracker(Store(store)).artifact_folder(run_id) == folder
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
@@ -255,7 +226,7 @@ def test_nothing_global_of_mlflow_is_touched(
     run = mlflow.start_run()
     try:
         environment = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
-        tracker = Tracker(ours)
+        tracker = Tracker(Store(ours))
         run_id = tracker.start_run(tracker.experiment("sweep"), "x", params={"p": 1})
         folder = tmp_path / "folder"
         folder.mkdir()
@@ -378,22 +349,6 @@ def test_experiments_retired_in_the_same_second_have_names_of_their_own(
     assert tracker.retire_experiment(name) is None
 
 
-def test_a_user_without_a_name_has_the_other_tags(
-    tracker: Tracker, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unknown(_: int) -> None:
-        raise KeyError("getpwuid(): uid not found: 12345")
-
-    for key in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        monkeypatch.delenv(key, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
-    nameless = Tracker(store)
-    run_id = nameless.start_run(nameless.experiment("sweep"), "run")
-    tags = nameless._client.get_run(run_id).data.tags
-    assert tags["mlflow.user"] == "unknown"
-    assert {"mlflow.source.name", "mlflow.source.type"} <= set(tags)
-
-
 def test_an_experiment_deleted_in_the_ui_can_be_retired(
     tracker: Tracker, client: MlflowClient
 ) -> None:
@@ -423,7 +378,7 @@ def test_a_database_that_is_not_this_mlflows_is_refused(
     damage(database)
     match = "^" + re.escape(f"{database} cannot be opened by this MLflow: ")
     with pytest.raises(StoreError, match=match):
-        Tracker(store)
+        Tracker(Store(store))
 
 
 @pytest.mark.parametrize("content", [b"these are no tables" * 100, b"\0\1" * 3000])
@@ -434,10 +389,10 @@ def test_a_damaged_database_can_be_set_aside_as_the_message_says(
     database.write_bytes(content)
     match = re.escape(f"{database} is damaged (file is not a database); ")
     with pytest.raises(StoreError, match=match) as caught:
-        Tracker(store)
+        Tracker(Store(store))
     command = str(caught.value).partition("set it aside with ")[2].partition(": the same")[0]
     subprocess.run(command, shell=True, check=True)
-    assert Tracker(store).experiment("s")
+    assert Tracker(Store(store)).experiment("s")
     assert (store / "mlflow.damaged").read_bytes() == content
 
 
@@ -445,48 +400,12 @@ def test_a_relative_folder_gives_absolute_addresses(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(store.parent)
-    tracker = Tracker(Path("store"))
+    tracker = Tracker(Store(Path("store")))
     assert tracker.uri == f"sqlite:///{store / 'mlflow.db'}"
     assert tracker.artifact_root == store / "artifacts"
-    assert ui_command(Path("store")) == ui_command(store)
+    assert Store(Path("store")).ui_command == Store(store).ui_command
 
 
 def test_the_ui_command_names_the_database(store: Path) -> None:
     expected = f"mlflow ui --backend-store-uri sqlite:///{store / 'mlflow.db'}"
-    assert ui_command(store) == expected
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from qwave.store import Tracker
-
-tracker = Tracker(Path(sys.argv[1]))
-print(tracker.start_run(tracker.experiment("sweep"), "x"))
-"""
-
-
-def test_a_run_carries_the_commit_of_the_program_that_made_it(store: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "program"
-    repository.mkdir()
-    (repository / "program.py").write_text(SCRIPT)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "x"]):
-        subprocess.run(["git", *arguments], cwd=repository, check=True, timeout=20)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=repository, check=True, capture_output=True, text=True
-    ).stdout.strip()
-    done = subprocess.run(
-        [sys.executable, "program.py", str(store)],
-        cwd=repository,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    run_id = done.stdout.strip()
-    tags = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}").get_run(run_id).data.tags
-    assert tags["mlflow.source.git.commit"] == commit
-    assert tags["mlflow.source.name"].endswith("program.py")
+    assert Store(store).ui_command == expected

@@ -17,7 +17,7 @@ from qwave.data import EmbeddingSet
 from qwave.engine.refit import fit_model
 from qwave.runtime import PackedClassifier
 from qwave.scores import Interval, bootstrap_difference, equivalence
-from qwave.store import Tracker
+from qwave.store import Store, Tracker
 from studies.benchmark import main
 from studies.benchmark.measure import Variant, latency_of
 from studies.benchmark.report import (
@@ -136,7 +136,7 @@ def test_a_benchmark_from_its_file_to_its_report_and_again_without_training(
         assert float(row["read"]) <= float(row["file"]), row
     assert "Energy was" in printed
     assert re.search(r"one thread, computed in (C|numpy)\b", printed)
-    tracker = Tracker(tmp_path / "store")
+    tracker = Tracker(Store(tmp_path / "store"))
     experiment = tracker.experiment("tiny")
     run_id = tracker.find_run(experiment, kind="study")
     assert run_id is not None

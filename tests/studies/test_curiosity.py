@@ -13,7 +13,7 @@ from sklearn import metrics
 from qwave.scores import Difference
 from qwave.scores.evaluate import score_predictions, score_uncertainty
 from qwave.scores.uncertainty import roc_auc
-from qwave.store import Tracker
+from qwave.store import Store, Tracker
 from studies.curiosity import conclusion, findings_section, main
 from studies.curiosity.errors import losses, weighted
 from studies.curiosity.measures import (
@@ -232,7 +232,7 @@ workers: 1
         low, value, high = (float(row[f"AUROC{end}"]) for end in ("_low", "", "_high"))
         assert 0 <= low <= value <= high <= 1, row
 
-    tracker = Tracker(store)
+    tracker = Tracker(Store(store))
     run_id = tracker.find_run(tracker.experiment("sure_smoke"), kind="study")
     assert run_id is not None
     artifacts = tracker.artifact_folder(run_id) / "report"

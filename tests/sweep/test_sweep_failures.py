@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shlex
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 from mlflow import MlflowClient
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from qwave.config import ConfigError, TrialConfig
-from qwave.data import EmbeddingSet
-from qwave.engine.crossval import cross_validate
-from qwave.packing import to_bytes
 from qwave.space import load_sweep
-from qwave.store import Tracker
+from qwave.store import Store
 from qwave.store.folder import opened_store
-from qwave.sweep import Outcome, Plan, plan_sweep, run, run_sweep
-from qwave.sweep.record import FinishedTrial
+from qwave.sweep import Outcome, Plan, load_study, plan_sweep, run, run_sweep
+from qwave.sweep.launcher import FinishedTrial
 from studies.moe_pareto import main
+from tests.sweep.launchers import InProcess
 
 SWEEP = """
 name: some
@@ -42,24 +35,6 @@ search: {train.learning_rate: {float: [0.001, 0.01]}}
 """
 
 
-class Pool:
-    """Trains here and now; fails where `fails` says so of the number of a trial."""
-
-    def __init__(self, data: EmbeddingSet, fails: Callable[[int], object]) -> None:
-        self.data, self.fails, self.number = data, fails, -1
-
-    def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
-        self.number += 1
-        future: Future[FinishedTrial] = Future()
-        if self.fails(self.number):
-            future.set_exception(AssertionError(f"rows of {self.number} do not lie in order"))
-            return future
-        result = cross_validate(config, self.data)
-        packed = tuple(to_bytes(model.packed) for model in result.models)
-        future.set_result(FinishedTrial(dataclasses.replace(result, models=()), packed))
-        return future
-
-
 Fails = Callable[[Callable[[int], object]], None]
 
 
@@ -68,11 +43,11 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Fails:
     """Have the trials of all later sweeps trained here, and some of them fail."""
 
     def set_up(which: Callable[[int], object]) -> None:
-        @contextmanager
-        def pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[Pool]:
-            yield Pool(data, which)
+        def fault(number: int, config: TrialConfig) -> Exception | None:
+            text = f"rows of {number} do not lie in order"
+            return AssertionError(text) if which(number) else None
 
-        monkeypatch.setattr(run, "training_pool", pool)
+        monkeypatch.setattr(run, "TrainingPool", lambda _, data, device: InProcess(data, fault))
 
     return set_up
 
@@ -88,23 +63,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("database")
-    Tracker(folder)
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def store(tmp_path: Path, database: Path) -> Path:
-    with opened_store(tmp_path / "a store") as store:
-        shutil.copy(database, store)
-    return store
-
-
 def states(store: Path) -> list[TrialState]:
-    storage = JournalStorage(JournalFileBackend(str(store / "optuna.journal")))
-    study = optuna.load_study(study_name="some", storage=storage)
+    study = load_study(store, "some")
     return [trial.state for trial in study.get_trials(deepcopy=False)]
 
 
@@ -147,8 +107,7 @@ def test_failed_trials_are_tried_again_and_count_no_more(
     assert "3 trials complete, 0 over the size budget, 0 failed" in said
     assert "retry" not in said
     assert "first failure" not in said
-    storage = JournalStorage(JournalFileBackend(str(store / "optuna.journal")))
-    trials = optuna.load_study(study_name="some", storage=storage).trials
+    trials = load_study(store, "some").trials
     assert [trial.number for trial in trials] == list(range(6))
     # The parameters of what failed, tried again, and each with its own run in MLflow.
     assert [trials[place].params for place in (3, 4, 5)] == [
@@ -180,16 +139,12 @@ def test_a_stop_before_the_first_trial_has_ended_says_just_that(
     capsys: pytest.CaptureFixture[str],
     number: int,
 ) -> None:
-    class Endless:
+    class Endless(InProcess):
         def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
             signal.raise_signal(number)
             return Future()
 
-    @contextmanager
-    def pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[Endless]:
-        yield Endless()
-
-    monkeypatch.setattr(run, "training_pool", pool)
+    monkeypatch.setattr(run, "TrainingPool", lambda _, data, device: Endless(data))
     assert main([file, "--store", str(store)]) == 130
     said = capsys.readouterr().out
     assert said == "stopped before the first trial had ended: the same command starts again\n"
@@ -198,11 +153,11 @@ def test_a_stop_before_the_first_trial_has_ended_says_just_that(
 
 
 def test_the_commands_of_a_sweep_can_be_pasted_from_anywhere(
-    file: str, tmp_path: Path, database: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+    file: str, tmp_path: Path, empty_database: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "it's a $HOME & ünï"
-    with opened_store(tmp_path / name) as opened:
-        shutil.copy(database, opened)
+    with opened_store(Store(tmp_path / name)) as opened:
+        shutil.copy(empty_database, opened.folder)
     fails(lambda _: False)
     monkeypatch.chdir(tmp_path)
     outcome = run_sweep(plan_sweep(load_sweep(file, ["budget.n_trials=1"])), Path(name))

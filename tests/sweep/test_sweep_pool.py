@@ -18,7 +18,7 @@ from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import SoftTargets, teacher_key, train_teacher
 from qwave.engine.crossval import cross_validate
 from qwave.sweep import pool as pool_module
-from qwave.sweep.pool import SharedData, run_trial, training_pool
+from qwave.sweep.pool import SharedData, TrainingPool, run_trial
 
 CONFIG = TrialConfig(
     data=DataConfig("some.npz", "layer", 3),
@@ -60,7 +60,7 @@ def test_one_and_two_workers_train_the_same_bits_as_this_process(
     data = gaussians(0)
     wanted = cross_validate(CONFIG, data)
     for n_workers in (1, 2):
-        with training_pool(n_workers, data, "cpu") as pool:
+        with TrainingPool(n_workers, data, "cpu") as pool:
             futures = [pool.submit(CONFIG) for _ in range(n_workers)]
             for future in futures:
                 found = future.result().result
@@ -78,8 +78,8 @@ def _threads() -> list[int]:
 def test_workers_have_one_thread_in_every_library(
     gaussians: Callable[..., EmbeddingSet],
 ) -> None:
-    with training_pool(1, gaussians(0), "cpu") as pool:
-        found = pool._pool.submit(_threads).result()
+    with TrainingPool(1, gaussians(0), "cpu") as pool:
+        found = pool.workers.submit(_threads).result()
     assert len(found) > 1, "NumPy's library is among them"
     assert set(found) == {1}
 
@@ -104,8 +104,8 @@ def test_soft_targets_are_made_once_for_trials_of_one_key_and_shared_by_workers(
 ) -> None:
     data = gaussians(0)
     name = f"{teacher_key(DISTILLED)}.npz"
-    with training_pool(2, data, "cpu") as pool:
-        folder = pool._data.file.parent
+    with TrainingPool(2, data, "cpu") as pool:
+        folder = pool.shared.file.parent
         found = [pool.submit(DISTILLED).result()]
         files = _changed(folder)
         assert set(files) == {"x.npy", name}

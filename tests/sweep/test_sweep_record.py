@@ -32,9 +32,10 @@ from qwave.config import (
 from qwave.data import EmbeddingSet, make_folds
 from qwave.packing import packed_size_bytes, packed_size_parts
 from qwave.space import parse_config
-from qwave.store import Tracker
+from qwave.store import Store, Tracker
+from qwave.sweep.launcher import FinishedTrial
 from qwave.sweep.pool import SharedData, run_trial
-from qwave.sweep.record import FinishedTrial, Recorder, config_label
+from qwave.sweep.record import Recorder, config_label
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
@@ -81,15 +82,10 @@ def data(gaussians: Callable[..., EmbeddingSet]) -> EmbeddingSet:
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> Tracker:
-    # The first opening of a store takes seconds: `tests/test_tracking.py` shares it.
-    database = tmp_path_factory.getbasetemp() / "empty_store" / "mlflow.db"
-    if not database.exists():
-        database.parent.mkdir()
-        Tracker(database.parent)
+def tracker(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     store = tmp_path_factory.mktemp("store")
-    shutil.copy(database, store / "mlflow.db")
-    return Tracker(store)
+    shutil.copy(empty_database, store)
+    return Tracker(Store(store))
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +28,8 @@ from qwave.config import (
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine.crossval import Predictions, cross_validate
 from qwave.packing import to_bytes
-from qwave.store import Tracker
-from qwave.store.folder import opened_store
 from qwave.sweep import Repeat, opened_bench, repeats
-from qwave.sweep.record import FinishedTrial
+from tests.sweep.launchers import InProcess
 
 FEW = CuriosityConfig(mc_samples=3)
 PLAIN = TrialConfig(
@@ -49,54 +44,9 @@ TAUGHT = dataclasses.replace(PLAIN, train=dataclasses.replace(PLAIN.train, disti
 CONFIGS = {"plain": PLAIN, "mixture": MIXTURE, "taught": TAUGHT}
 
 
-class InProcess:
-    """A pool that trains here and now, and remembers what."""
-
-    def __init__(self, data: EmbeddingSet) -> None:
-        self.data = data
-        self.trained: list[TrialConfig] = []
-        self.error: Exception | None = None
-
-    def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
-        future: Future[FinishedTrial] = Future()
-        try:
-            if self.error is not None:
-                raise self.error
-            self.trained.append(config)
-            result = cross_validate(config, self.data)
-            packed = tuple(to_bytes(model.packed) for model in result.models)
-            future.set_result(FinishedTrial(dataclasses.replace(result, models=()), packed))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def why_lost(self, option: str) -> str:
-        return f"ended by the system (out of memory?); the same command, {option}=1"
-
-
 @pytest.fixture(scope="module")
 def data(gaussians: Callable[..., EmbeddingSet]) -> EmbeddingSet:
     return gaussians(2)
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As in `tests/test_tracking.py`, and in the same place: to make one takes seconds."""
-    database = tmp_path_factory.getbasetemp() / "empty_store" / "mlflow.db"
-    if not database.exists():
-        database.parent.mkdir()
-        Tracker(database.parent)
-    return database
-
-
-@pytest.fixture
-def store(empty_database: Path, tmp_path: Path) -> Path:
-    with opened_store(tmp_path / "store") as store:
-        shutil.copy(empty_database, store)
-    return store
-
-
-Open = Callable[..., Any]
 
 
 @pytest.fixture
@@ -104,12 +54,11 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
     """The pools of all benches that are opened, in which everything is trained here."""
     made: list[InProcess] = []
 
-    @contextmanager
-    def pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[InProcess]:
+    def pool(n_workers: int, data: EmbeddingSet, device: str) -> InProcess:
         made.append(InProcess(data))
-        yield made[-1]
+        return made[-1]
 
-    monkeypatch.setattr(repeats, "training_pool", pool)
+    monkeypatch.setattr(repeats, "TrainingPool", pool)
     return made
 
 
@@ -331,47 +280,36 @@ def test_a_configuration_that_diverges_is_an_error_and_keeps_nothing(
 
 
 def test_what_fails_is_named_after_all_others_are_kept_and_is_trained_again(
-    store: Path,
-    data: EmbeddingSet,
-    pools: list[InProcess],
-    monkeypatch: pytest.MonkeyPatch,
+    store: Path, data: EmbeddingSet, pools: list[InProcess]
 ) -> None:
-    submit = InProcess.submit
+    def fault(number: int, config: TrialConfig) -> Exception | None:
+        is_mixture = config.model.num_experts > 1
+        return AssertionError("rows do not lie one after another") if is_mixture else None
 
-    def failing(pool: InProcess, config: TrialConfig) -> Future[FinishedTrial]:
-        if config.model.num_experts == 1:
-            return submit(pool, config)
-        future: Future[FinishedTrial] = Future()
-        future.set_exception(AssertionError("rows do not lie one after another"))
-        return future
-
-    monkeypatch.setattr(InProcess, "submit", failing)
     message = (
         r"^1 of 3 trials failed; the first, mixture: AssertionError: rows do not lie one after "
         r"another\. What was trained is kept\. The same command trains again what failed$"
     )
+    failing = InProcess(data, fault)
     with (
-        opened_bench("study", data, "some.npz", store) as bench,
+        opened_bench("study", data, "some.npz", store, launcher=failing) as bench,
         pytest.raises(TrialFailedError, match=message),
     ):
         bench.train(CONFIGS)
     assert len(written(store)) == 2
-    monkeypatch.setattr(InProcess, "submit", submit)
     with opened_bench("study", data, "some.npz", store) as bench:
         found = bench.train(CONFIGS)
-    assert [config.model.num_experts for config in pools[1].trained] == [2]
+    assert [config.model.num_experts for config in pools[0].trained] == [2]
     assert_is_result(found["mixture"], MIXTURE, data)
 
 
-def test_a_worker_that_the_system_ended_is_said_in_words(
-    store: Path, data: EmbeddingSet, pools: list[InProcess]
-) -> None:
-    with opened_bench("study", data, "some.npz", store) as bench:
-        pools[0].error = BrokenProcessPool("gone")
-        with pytest.raises(
-            WorkerLostError, match=r"ended by the system \(out of memory\?\); the sa"
-        ):
-            bench.train({"plain": PLAIN})
+def test_a_worker_that_the_system_ended_is_said_in_words(store: Path, data: EmbeddingSet) -> None:
+    lost = InProcess(data, lambda *_: BrokenProcessPool("gone"))
+    with (
+        opened_bench("study", data, "some.npz", store, launcher=lost) as bench,
+        pytest.raises(WorkerLostError, match=r"ended by the system \(out of memory\?\); the sa"),
+    ):
+        bench.train({"plain": PLAIN})
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(

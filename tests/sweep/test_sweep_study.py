@@ -12,15 +12,10 @@ from optuna.trial import TrialState
 
 from qwave.config import SweepConfig
 from qwave.space import baseline_params, load_sweep, suggest
-from qwave.sweep.study import (
-    ask,
-    count_trials,
-    give_back,
-    make_sampler,
-    open_study,
-    repair,
-    trials_left,
-)
+from qwave.store import Store
+from qwave.sweep.ask import Asker, make_sampler
+from qwave.sweep.progress import Progress
+from qwave.sweep.study import give_back, open_study, repair
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 N_TOLD = 40
@@ -44,8 +39,9 @@ def made_up_scores(params: dict[str, object]) -> tuple[float, int]:
 
 
 def run_made_up(study: optuna.Study, sweep: SweepConfig, number: int) -> None:
+    asker = Asker(study, sweep)
     for _ in range(number):
-        trial = ask(study, sweep, suggest).trial
+        trial = asker.ask().trial
         study.tell(trial, made_up_scores(trial.params))
 
 
@@ -63,12 +59,40 @@ def test_tpe_draws_what_it_would_if_sizes_were_recorded_as_logarithms(seed: int)
         if number < N_TOLD:
             accuracy, size = made_up_scores(trial.params)
             logs.tell(trial, (accuracy, math.log10(size)))
-    assert ask(study, sweep, suggest).trial.params == trial.params, f"{seed=}"
+    assert Asker(study, sweep).ask().trial.params == trial.params, f"{seed=}"
     sizes = [t.values[1] for t in study.trials if t.values]
     assert min(sizes) >= 2000, "the study itself records bytes"
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2", "random", "gp"])
+@pytest.mark.parametrize(("name", "n_trials"), [("tpe", 40), ("gp", 14)])
+def test_an_asker_that_follows_a_study_draws_what_one_that_reads_it_anew_draws(
+    name: str, n_trials: int
+) -> None:
+    sweep = load(f"sampler.name={name}", "sampler.baselines=false")
+    drawn = []
+    for is_kept in (True, False):
+        study = optuna.create_study(directions=["maximize", "minimize"])
+        asker, running = Asker(study, sweep), []
+        for number in range(n_trials):
+            trial = (asker if is_kept else Asker(study, sweep)).ask().trial
+            trial.set_constraint("size_bytes", 1.0 if number % 7 == 6 else -1.0)
+            if number % 7 == 6:  # refused at once, before those that are under way
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                running.append(trial)
+            if len(running) == 3:
+                told = running.pop(0)
+                if told.number % 11 == 3:
+                    study.tell(told, state=TrialState.FAIL)
+                else:
+                    study.tell(told, made_up_scores(told.params))
+        drawn.append([trial.params for trial in study.trials])
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["tpe", "nsga2", "random", pytest.param("gp", marks=pytest.mark.slow)]
+)
 def test_every_sampler_draws_valid_trials_and_never_the_same_after_a_restart(name: str) -> None:
     sweep = load(f"sampler.name={name}", "sampler.baselines=false")
     study = optuna.create_study(directions=["maximize", "minimize"])
@@ -80,32 +104,33 @@ def test_every_sampler_draws_valid_trials_and_never_the_same_after_a_restart(nam
 
 def test_queued_trials_come_before_drawn_ones(tmp_path: Path) -> None:
     sweep = load()
-    study = open_study(sweep, tmp_path, {}, is_fresh=False)
+    study = open_study(sweep, Store(tmp_path), {}, is_fresh=False)
     wanted = baseline_params(sweep)
     for params in wanted:
-        config = ask(study, sweep, suggest).config
+        config = Asker(study, sweep).ask().config
         assert config == suggest(sweep, optuna.trial.FixedTrial(params))
         assert config.model.num_experts == 1
     schemes = [params["model.schemes"] for params in wanted]
     assert len(set(schemes)) == 8
     assert len(wanted) == 8 + 4 + 1
-    drawn = ask(study, sweep, suggest).trial
+    drawn = Asker(study, sweep).ask().trial
     assert drawn.params["model.schemes"] not in schemes
 
 
 def test_what_was_cut_off_is_queued_again_and_counts_nowhere(tmp_path: Path) -> None:
     sweep = load("budget.n_trials=3", "sampler.baselines=false")
-    study = open_study(sweep, tmp_path, {}, is_fresh=False)
-    done, lost = (ask(study, sweep, suggest) for _ in range(2))
+    study = open_study(sweep, Store(tmp_path), {}, is_fresh=False)
+    done, lost = (Asker(study, sweep).ask() for _ in range(2))
+    done.trial.set_user_attr("scores", {"accuracy": 0.9, "size_bytes": 3000.0})
     study.tell(done.trial, (0.9, 3000))
-    assert trials_left(study, sweep) == 2
+    assert Progress(study).n_left(sweep.budget.n_trials) == 2
     assert [trial.number for trial in repair(study, sweep, never)] == [lost.trial.number]
-    assert count_trials(study) == {"trials": 1, "complete": 1, "pruned": 0, "failed": 0}
-    again = ask(study, sweep, suggest)
+    assert Progress(study).counts == {"complete": 1, "pruned": 0, "failed": 0}
+    again = Asker(study, sweep).ask()
     assert again.digest == lost.digest
     assert again.trial.number != lost.trial.number
     give_back(study, again.trial.number)
-    assert trials_left(study, sweep) == 2
+    assert Progress(study).n_left(sweep.budget.n_trials) == 2
     assert not repair(study, sweep, never)
 
 
@@ -113,8 +138,8 @@ def test_a_trial_that_was_recorded_but_not_told_is_told_and_not_trained_again(
     tmp_path: Path,
 ) -> None:
     sweep = load("sampler.baselines=false")
-    study = open_study(sweep, tmp_path, {}, is_fresh=False)
-    drawn = [ask(study, sweep, suggest).trial for _ in range(3)]
+    study = open_study(sweep, Store(tmp_path), {}, is_fresh=False)
+    drawn = [Asker(study, sweep).ask().trial for _ in range(3)]
     for trial in drawn[:2]:
         trial.set_user_attr("scores", {"accuracy": 0.9, "size_bytes": 3000.0})
     for number, trial in enumerate(drawn):
@@ -128,10 +153,10 @@ def test_a_trial_that_was_recorded_but_not_told_is_told_and_not_trained_again(
 
 def test_failed_trials_spend_the_budget_and_refused_ones_do_not(tmp_path: Path) -> None:
     sweep = load("budget.n_trials=2", "sampler.baselines=false")
-    study = open_study(sweep, tmp_path, {}, is_fresh=False)
-    study.tell(ask(study, sweep, suggest).trial, state=TrialState.FAIL)
-    study.tell(ask(study, sweep, suggest).trial, state=TrialState.PRUNED)
-    assert count_trials(study) == {"trials": 2, "complete": 0, "pruned": 1, "failed": 1}
-    assert trials_left(study, sweep) == 1
+    study = open_study(sweep, Store(tmp_path), {}, is_fresh=False)
+    study.tell(Asker(study, sweep).ask().trial, state=TrialState.FAIL)
+    study.tell(Asker(study, sweep).ask().trial, state=TrialState.PRUNED)
+    assert Progress(study).counts == {"complete": 0, "pruned": 1, "failed": 1}
+    assert Progress(study).n_left(sweep.budget.n_trials) == 1
     tiny = dataclasses.replace(sweep, budget=dataclasses.replace(sweep.budget, n_trials=1))
-    assert trials_left(study, tiny) == 0
+    assert Progress(study).n_left(tiny.budget.n_trials) == 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,10 @@ from optuna.storages.journal import JournalFileBackend
 from qwave.config import StoreError
 from qwave.data import EmbeddingSet
 from qwave.report import Column, Estimate, Section, Table, study_html
-from qwave.store import Tracker, ui_command
+from qwave.store import Store, Tracker
 from qwave.store.folder import opened_store
 from qwave.sweep import Bench, load_study, opened_bench, repeats, write_study
+from tests.sweep.launchers import InProcess
 
 TABLE = Table((Column("model"), Column("a", "share")), (("int1", Estimate(0.5, 0.4, 0.6)),))
 SECTIONS = (
@@ -32,28 +31,10 @@ SECTIONS = (
 NAMES = ["report.html", "both.csv", "both.png", "picture.png", "table.csv"]
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As in `tests/test_tracking.py`, and in the same place: to make one takes seconds."""
-    database = tmp_path_factory.getbasetemp() / "empty_store" / "mlflow.db"
-    if not database.exists():
-        database.parent.mkdir()
-        Tracker(database.parent)
-    return database
-
-
-@pytest.fixture
-def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store with tables only, and benches that train nothing."""
-
-    @contextmanager
-    def pool(n_workers: int, data: EmbeddingSet, device: str) -> Iterator[None]:
-        yield None
-
-    monkeypatch.setattr(repeats, "training_pool", pool)
-    with opened_store(tmp_path / "store") as store:
-        shutil.copy(empty_database, store)
-    return store
+@pytest.fixture(autouse=True)
+def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no workers started: these studies only write."""
+    monkeypatch.setattr(repeats, "TrainingPool", lambda _, data, device: InProcess(data))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +70,7 @@ def test_a_study_leaves_its_page_tables_and_pictures(store: Path, data: Embeddin
         title="A title",
         summary={"points": "3"},
         sections=SECTIONS,
-        commands={"browse the trials": ui_command(store)},
+        commands={"browse the trials": Store(store).ui_command},
     )
     assert files[0].read_text(encoding="utf-8") == page
     assert files[1].read_text(encoding="utf-8") == TABLE.csv()
@@ -159,7 +140,7 @@ def test_two_studies_have_two_runs(store: Path, data: EmbeddingSet) -> None:
 
 
 def test_the_newest_run_of_a_kind_is_found(store: Path) -> None:
-    tracker = Tracker(store)
+    tracker = Tracker(Store(store))
     experiment = tracker.experiment("some")
     assert tracker.find_run(experiment, kind="study") is None
     started = []
@@ -179,7 +160,7 @@ def test_the_newest_run_of_a_kind_is_found(store: Path) -> None:
 
 
 def make_study(store: Path, *names: str) -> None:
-    with opened_store(store):
+    with opened_store(Store(store)):
         storage = JournalStorage(JournalFileBackend(str(store / "optuna.journal")))
         for name in names:
             study = optuna.create_study(study_name=name, storage=storage)
@@ -210,7 +191,7 @@ def test_a_store_without_a_study_is_said_and_nothing_is_written(
 ) -> None:
     store = tmp_path / "store"
     if exists:
-        with opened_store(store):
+        with opened_store(Store(store)):
             pass
     before = sorted(tmp_path.rglob("*"))
     message = rf"^--store {store} holds no study 'moe' \(it holds no study\); search first"

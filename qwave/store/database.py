@@ -1,21 +1,21 @@
-"""Where an MLflow store lies: its address, and the absolute paths that MLflow keeps of it.
+"""MLflow's database in a store: is it whole, and do its absolute paths lead into the store?
 
-MLflow writes the absolute place of every artifact into its database. A folder that was moved or
-copied would therefore send its readers, and what they write, to where it was.
+MLflow writes the absolute path of every artifact into its database. In a folder that was moved or
+copied, these paths would still lead to where the folder was.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from qwave.config import StoreError
+from qwave.store.folder import Store
 from qwave.text import for_shell
 
-# All that MLflow 3.17 resolves to a place of artifacts.
+# All columns that MLflow 3.17 reads paths of artifacts from.
 _COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -27,40 +27,14 @@ _COLUMNS = (
 _WAIT_SECONDS = 20  # for another process that is writing, as MLflow itself waits
 
 
-def store_uri(store: Path) -> str:
-    """The address of a store's database, as MLflow takes it: ``sqlite:////home/...``.
-
-    Raises:
-        StoreError: This SQLAlchemy cannot open a database under such a path.
-    """
-    path = str(store.resolve() / "mlflow.db")
-    if not set("%?#") & set(path):
-        return f"sqlite:///{path}"
-    from sqlalchemy.engine import make_url
-
-    # These three only: before 2.1, SQLAlchemy does not decode what is encoded.
-    uri = "sqlite:///" + re.sub("[%?#]", lambda found: quote(found[0]), path)
-    if make_url(uri).database != path:
-        raise StoreError(
-            f"--store {store}: SQLAlchemy cannot open a database under a path with '?', '%' or "
-            "'#'; choose another place, or install sqlalchemy>=2.1"
-        )
-    return uri
-
-
-def artifact_root(store: Path) -> Path:
-    """The folder of all artifacts of a store, absolute."""
-    return store.resolve() / "artifacts"
-
-
-def require_database(store: Path) -> None:
+def require_database(store: Store) -> None:
     """Refuse a damaged database at once: MLflow would try to open it for a minute.
 
     Raises:
         StoreError: SQLite cannot read it. Without the file the next start makes a new one: what
             a study is and goes on from lies in Optuna's journal.
     """
-    file = store.resolve() / "mlflow.db"
+    file = store.database
     if not file.exists():
         return
     try:
@@ -77,7 +51,7 @@ def require_database(store: Path) -> None:
         ) from error
 
 
-def mend_paths(store: Path) -> list[Path]:
+def mend_paths(store: Store) -> list[Path]:
     """Make MLflow look for a store's artifacts where the store lies now.
 
     One transaction; nothing is written where nothing has moved. Artifacts that never lay in the
@@ -89,10 +63,8 @@ def mend_paths(store: Path) -> list[Path]:
     Returns:
         The folders in which MLflow looked for artifacts until now.
     """
-    root = artifact_root(store)
-    connection = sqlite3.connect(
-        root.with_name("mlflow.db"), timeout=_WAIT_SECONDS, isolation_level=None
-    )
+    root = store.artifact_root
+    connection = sqlite3.connect(store.database, timeout=_WAIT_SECONDS, isolation_level=None)
     with closing(connection):
         earlier = sorted(_earlier_roots(connection) - {root.as_uri()})
         if not earlier:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from qwave.store.places import artifact_root, mend_paths, store_uri
+from qwave.store import Store
+from qwave.store.database import mend_paths
 
 SIGNS = "abc ÄßΩ%?#&=+;:'\"[]()$*~\\\n"
 
@@ -20,7 +21,7 @@ def test_an_address_leads_to_the_database(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     name = "".join(rng.choices(SIGNS, k=12)) + rng.choice(["%20", "%3F", "%25", "x"])
     store = tmp_path / name
-    found = make_url(store_uri(store)).database
+    found = make_url(Store(store).tracking_uri).database
     assert found == str(store / "mlflow.db"), f"seed {seed}: {name!r}"
 
 
@@ -84,7 +85,7 @@ def test_paths_below_the_earlier_place_and_no_others_are_mended(tmp_path: Path, 
     ]
     rng.shuffle(experiments)
     fill(tmp_path, experiments)
-    before, new = kept(tmp_path), artifact_root(tmp_path)
+    before, new = kept(tmp_path), Store(tmp_path).artifact_root
 
     def expected(value: str) -> str:
         for prefix, other in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
@@ -92,10 +93,10 @@ def test_paths_below_the_earlier_place_and_no_others_are_mended(tmp_path: Path, 
                 return other + value[len(prefix) :]
         return value
 
-    assert mend_paths(tmp_path) == [old], f"seed {seed}"
+    assert mend_paths(Store(tmp_path)) == [old], f"seed {seed}"
     assert kept(tmp_path) == [expected(value) for value in before], f"seed {seed}"
     written = (tmp_path / "mlflow.db").stat().st_mtime_ns
-    assert mend_paths(tmp_path) == []
+    assert mend_paths(Store(tmp_path)) == []
     assert (tmp_path / "mlflow.db").stat().st_mtime_ns == written
 
 
@@ -115,7 +116,7 @@ def test_experiments_of_qwave_are_known_by_their_runs_or_by_where_they_lie(
     tmp_path: Path, name: str, location: str, kind: str | None, is_mended: bool
 ) -> None:
     fill(tmp_path, [(name, location, kind)])
-    assert bool(mend_paths(tmp_path)) == is_mended
+    assert bool(mend_paths(Store(tmp_path))) == is_mended
 
 
 def test_several_earlier_places_are_all_mended(tmp_path: Path) -> None:
@@ -124,6 +125,6 @@ def test_several_earlier_places_are_all_mended(tmp_path: Path) -> None:
         tmp_path,
         [("a", "file:///1/artifacts/a", "trial"), ("b", "file:///2/artifacts/b", "study")],
     )
-    assert mend_paths(tmp_path) == [Path("/1/artifacts"), Path("/2/artifacts")]
-    root = artifact_root(tmp_path).as_uri()
+    assert mend_paths(Store(tmp_path)) == [Path("/1/artifacts"), Path("/2/artifacts")]
+    root = Store(tmp_path).artifact_root.as_uri()
     assert all(value.startswith(f"{root}/") for value in kept(tmp_path))
