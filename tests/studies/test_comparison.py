@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from qwave.config import ConfigError, DataConfig, ModelConfig, TrainConfig, TrialConfig
+from qwave.config import ConfigError, DataConfig, ModelConfig, TrialConfig
 from qwave.space import parse_config
 from qwave.space.parse import TRIAL_KEYS
 from studies.comparison import ComparisonConfig, load_comparison
@@ -148,7 +148,7 @@ def with_data(**changes: Any) -> TrialConfig:
         ONE,
         dataclasses.replace(ONE, seed=5),
         TrialConfig(model=ModelConfig(("int4", "int1"), (8,))),
-        dataclasses.replace(ONE, train=TrainConfig(validation_share=0.4)),
+        dataclasses.replace(ONE, model=dataclasses.replace(ONE.model, load_balance_weight=0.5)),
     ],
     ids=["the same", "but for the seed", "in canonical form", "but for a key without effect"],
 )

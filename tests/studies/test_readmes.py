@@ -14,7 +14,7 @@ from qwave.config import SCORE_DIRECTIONS, Budget, DataConfig, Objective, Sample
 from qwave.config.trial import Folds, Mode, Normalization
 from qwave.space.domains import parse_domain
 from qwave.space.parse import TRIAL_KEYS
-from studies.command_line import BUNDLED, study_file
+from qwave.space.sweep_file import BUNDLED, study_file
 from studies.comparison import ComparisonConfig
 from studies.confirm import ConfirmationConfig
 from studies.mixtures import MixturesConfig
