@@ -407,16 +407,6 @@ def test_wrong_shape_is_refused_with_both_shapes(
         assert str(raised.value).endswith(str(shape))
 
 
-def test_among_equal_classes_the_first_is_predicted(data: EmbeddingSet) -> None:
-    config = TrialConfig(model=ModelConfig(("fp32",), ()))
-    layer = PackedLayer(
-        "fp32", np.zeros((3, N_FEATURES), np.float32), None, np.zeros(3, np.float16)
-    )
-    model = PackedModel(make_header(config, data), {"e0.0": layer}, None, None, None)
-    found = PackedClassifier(model).predict(clips(14, 5))
-    assert found.tolist() == [data.class_names[0]] * 5
-
-
 def test_among_equal_experts_the_first_are_asked(data: EmbeddingSet) -> None:
     # Forty experts, every other one likelier: sorting that is not stable only shows on such rows.
     config = TrialConfig(
