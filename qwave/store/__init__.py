@@ -9,8 +9,9 @@ from qwave.store.folder import (
     made_report_folder,
     opened_store,
 )
+from qwave.store.origin import DatasetInput
 from qwave.store.registry import RegisteredModel, register_model
-from qwave.store.tracker import DatasetInput, Tracker
+from qwave.store.tracker import Tracker
 
 __all__ = [
     "DatasetInput",
