@@ -24,7 +24,7 @@ from qwave.audio import open_data
 from qwave.config import ComparisonConfig, TrialConfig
 from qwave.data import EmbeddingSet, leave_out
 from qwave.engine.crossval import cross_validate
-from qwave.report import Cell, Column, Estimate, Section, SizedEstimate, Table, estimates_png
+from qwave.report import Cell, Column, Section, SizedEstimate, Table, estimates_png
 from qwave.runtime import PackedClassifier
 from qwave.scores import Interval, bootstrap_difference, equivalence, holm
 from qwave.scores.evaluate import score_intervals
@@ -33,7 +33,7 @@ from qwave.store import check_store
 from qwave.sweep import Repeat, opened_bench, write_study
 from studies.command_line import guarded, split_positionals, study_parser
 from studies.energy import joules_of, why_not_measured
-from studies.presenting import as_estimate, metric_name, show_study
+from studies.presenting import metric_name, show_study
 
 DEFAULT = "sweeps/benchmark.yaml"
 RESAMPLE_SEED = 0
@@ -246,7 +246,7 @@ def variants_table(variants: Sequence[Variant]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             variant.name,
-            *(as_estimate(variant.scores[score]) for score in SCORES),
+            *(variant.scores[score] for score in SCORES),
             variant.size_bytes,
             variant.active_bytes,
             *variant.latency,
@@ -271,7 +271,7 @@ def differences_table(pairs: Sequence[tuple[Variant, Variant]], data: EmbeddingS
     rows: list[tuple[Cell, ...]] = []
     for (one, other), difference, p in zip(pairs, found, adjusted, strict=True):
         equal = equivalence(one.hits, other.hits, data.group, MARGIN, seed=RESAMPLE_SEED)
-        estimate = Estimate(difference.estimate, difference.low, difference.high)
+        estimate = difference.interval
         rows.append((one.name, other.name, estimate, float(p), equal.is_equivalent))
     columns = (
         Column("variant"),
@@ -309,7 +309,7 @@ def picture(variants: Sequence[Variant], config: ComparisonConfig) -> bytes:
         is_mixture = variant.config.model.num_experts > 1
         is_afterwards = variant.config.train.mode == "ptq"
         kind = mixtures if is_mixture else afterwards if is_afterwards else plain
-        accuracy = as_estimate(variant.scores["accuracy"])
+        accuracy = variant.scores["accuracy"]
         kind.append(SizedEstimate(variant.size_bytes, accuracy))
     return estimates_png(
         series,

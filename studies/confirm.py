@@ -24,8 +24,15 @@ from qwave.config import ConfigError, ConfirmationConfig, DataError, TrialConfig
 from qwave.data import EmbeddingSet, leave_out
 from qwave.engine.refit import predict_holdout
 from qwave.export import DATA_ADVICE
-from qwave.report import Cell, Column, Estimate, Section, SizedEstimate, Table, estimates_png
-from qwave.scores import FrontPoint, bootstrap_difference, bootstrap_means, front_probability, holm
+from qwave.report import Cell, Column, Section, SizedEstimate, Table, estimates_png
+from qwave.scores import (
+    FrontPoint,
+    Interval,
+    bootstrap_difference,
+    bootstrap_means,
+    front_probability,
+    holm,
+)
 from qwave.scores.pareto import hypervolume, non_dominated
 from qwave.space import load_confirmation
 from qwave.store import made_report_folder
@@ -64,12 +71,12 @@ class Confirmed:
 
     point: FrontPoint
     hits: np.ndarray
-    accuracy: Estimate
+    accuracy: Interval
     seed_deviation: float
     probability: float
     is_front: bool
     is_possibly_dominated: bool
-    holdout: Estimate | None = None
+    holdout: Interval | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -193,7 +200,7 @@ def confirm(
         Confirmed(
             point,
             hits[place],
-            Estimate(interval.estimate, interval.low, interval.high),
+            interval,
             float(right.mean(axis=1).std(ddof=1)) if len(right) > 1 else float("nan"),
             float(probability[place]),
             bool(is_front[place]),
@@ -247,8 +254,7 @@ def with_holdout(
     group = None if full.group is None else full.group[rows]
     intervals = bootstrap_means(hits, group, seed=RESAMPLE_SEED)
     found = {
-        entry.point.digest: Estimate(interval.estimate, interval.low, interval.high)
-        for entry, interval in zip(front, intervals, strict=True)
+        entry.point.digest: interval for entry, interval in zip(front, intervals, strict=True)
     }
     return [
         dataclasses.replace(entry, holdout=found.get(entry.point.digest)) for entry in confirmed
@@ -258,7 +264,7 @@ def with_holdout(
 def optimism(confirmed: Sequence[Confirmed], study: Study) -> dict[str, float]:
     """How much better the search's front looked than it is."""
     members = [entry for entry in confirmed if entry.point.is_front]
-    gaps = [entry.point.accuracy - entry.accuracy.value for entry in members]
+    gaps = [entry.point.accuracy - entry.accuracy.estimate for entry in members]
 
     def volume(accuracy: Sequence[float], entries: Sequence[Confirmed]) -> float:
         return hypervolume(
@@ -272,7 +278,9 @@ def optimism(confirmed: Sequence[Confirmed], study: Study) -> dict[str, float]:
         "optimism": float(np.mean(gaps)),
         "largest_optimism": float(np.max(gaps)),
         "hypervolume_searched": volume([entry.point.accuracy for entry in members], members),
-        "hypervolume_confirmed": volume([entry.accuracy.value for entry in confirmed], confirmed),
+        "hypervolume_confirmed": volume(
+            [entry.accuracy.estimate for entry in confirmed], confirmed
+        ),
         # As the search counts them: equal points once.
         "front_size_searched": float(
             len({(e.point.accuracy, e.point.size_bytes) for e in members})
@@ -300,7 +308,7 @@ def report(
         "its lead on the best that is not larger could be chance (5 %, Holm)."
     )
     searched = [
-        SizedEstimate(e.point.size_bytes, Estimate(*[e.point.accuracy] * 3), "")
+        SizedEstimate(e.point.size_bytes, Interval(*[e.point.accuracy] * 3), "")
         for e in confirmed
         if e.point.is_front
     ]

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.report import Cell, Column, Estimate, Section, Table, forest_png
-from qwave.scores import bootstrap_difference, bootstrap_mean, bootstrap_score, holm
+from qwave.report import Cell, Column, Section, Table, forest_png
+from qwave.scores import Interval, bootstrap_difference, bootstrap_mean, bootstrap_score, holm
 from qwave.scores.evaluate import expected_calibration_error
 from qwave.scores.uncertainty import WeightedScore, augrc, aurc, roc_auc
 from studies.curiosity_measures import (
@@ -34,7 +34,7 @@ from studies.curiosity_measures import (
     of_pair,
     verdict,
 )
-from studies.presenting import as_estimate, metric_name
+from studies.presenting import metric_name
 
 SCORES = {"AUROC": roc_auc, "AURC": aurc, "AUGRC": augrc}
 PAIRS = ((CURIOSITY, BASELINE), (VARIANCE, BASELINE), (DISAGREEMENT, OF_ENSEMBLE))
@@ -94,7 +94,7 @@ def error_sections(
         calibration_section(variants, data),
     ]
     values = {
-        (variant, measure): found.value
+        (variant, measure): found.estimate
         for measure, of in areas.items()
         for variant, found in of.items()
     }
@@ -131,16 +131,14 @@ def scores_table(
     variants: Sequence[Variant],
     scores: Mapping[str, Mapping[str, Mapping[str, WeightedScore]]],
     data: EmbeddingSet,
-) -> tuple[Table, dict[str, dict[str, Estimate]]]:
+) -> tuple[Table, dict[str, dict[str, Interval]]]:
     """All scores with intervals; the AUROC also by measure and variant."""
     rows: list[tuple[Cell, ...]] = []
-    areas: dict[str, dict[str, Estimate]] = {measure: {} for measure in MEASURES}
+    areas: dict[str, dict[str, Interval]] = {measure: {} for measure in MEASURES}
     for variant in variants:
         for measure in MEASURES:
             found = {
-                name: as_estimate(
-                    bootstrap_score(of[measure], data.group, len(data.y), seed=RESAMPLE_SEED)
-                )
+                name: bootstrap_score(of[measure], data.group, len(data.y), seed=RESAMPLE_SEED)
                 for name, of in scores[variant.name].items()
             }
             rows.append((variant.name, measure, *found.values()))
@@ -168,7 +166,7 @@ def differences_table(comparisons: Mapping[str, Sequence[Comparison]]) -> Table:
         cells: list[Cell] = []
         for score in comparisons:
             c = found.get((*key, score))
-            cells += [None, None] if c is None else [as_estimate(c.difference), c.p]
+            cells += [None, None] if c is None else [c.difference.interval, c.p]
         rows.append((*key, *cells))
     columns = [Column("variant"), Column("uncertainty"), Column("against")]
     for score in comparisons:
@@ -194,7 +192,7 @@ def calibration_section(variants: Sequence[Variant], data: EmbeddingSet) -> Sect
         )
         for kind, found in (("single", single), ("ensemble", ensemble)):
             hits, nll, brier = (
-                as_estimate(bootstrap_mean(found[name], data.group, seed=RESAMPLE_SEED))
+                bootstrap_mean(found[name], data.group, seed=RESAMPLE_SEED)
                 for name in ("hit", "nll", "brier")
             )
             rows.append((variant.name, kind, hits, nll, brier, float(found["ece"])))

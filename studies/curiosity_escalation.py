@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.report import Cell, Column, Estimate, Section, Table, curves_png, size_text
-from qwave.scores import Difference, bootstrap_difference, bootstrap_mean, holm
+from qwave.report import Cell, Column, Section, Table, curves_png, size_text
+from qwave.scores import Difference, Interval, bootstrap_difference, bootstrap_mean, holm
 from studies.curiosity_cascade import (
     ORACLE,
     RANDOM,
@@ -37,7 +37,7 @@ from studies.curiosity_measures import (
     verdict,
 )
 from studies.curiosity_tilt import has_choice, tilt_section, tilted
-from studies.presenting import as_estimate, metric_name
+from studies.presenting import metric_name
 
 RIVALS = (BASELINE, RANDOM)
 SHARES = np.linspace(0, 1, 101)
@@ -225,9 +225,9 @@ def gains_table(gains: Sequence[Gain]) -> Table:
             gain.read_bytes,
             gain.accuracy,
             gain.rival,
-            as_estimate(gain.at_equal_share),
+            gain.at_equal_share.interval,
             gain.p_values[0],
-            as_estimate(gain.at_equal_bytes),
+            gain.at_equal_bytes.interval,
             gain.p_values[1],
         )
         for gain in gains
@@ -257,7 +257,7 @@ def curve_section(cascade: Cascade, data: EmbeddingSet) -> Section:
     for name in named:
         columns += [Column(f"{name}: read", "bytes"), Column(name, "share")]
     cheap, costly = (
-        as_estimate(bootstrap_mean(hits.mean(axis=0), data.group, seed=RESAMPLE_SEED))
+        bootstrap_mean(hits.mean(axis=0), data.group, seed=RESAMPLE_SEED)
         for hits in (cascade.cheap_hits, cascade.costly_hits)
     )
     text = (
@@ -286,7 +286,7 @@ def curve_section(cascade: Cascade, data: EmbeddingSet) -> Section:
     )
 
 
-def percent(estimate: Estimate) -> str:
+def percent(estimate: Interval) -> str:
     """A share with its interval."""
-    value, low, high = (100 * part for part in estimate)
+    value, low, high = (100 * x for x in (estimate.estimate, estimate.low, estimate.high))
     return f"{value:.2f} % [{low:.2f}, {high:.2f}]"

@@ -15,8 +15,8 @@ import numpy as np
 
 from qwave.config import DataConfig
 from qwave.data import EmbeddingSet, Fold, make_folds
-from qwave.report import Cell, Column, Estimate, Section, Table, forest_png
-from qwave.scores import bootstrap_score
+from qwave.report import Cell, Column, Section, Table, forest_png
+from qwave.scores import Interval, bootstrap_score
 from qwave.scores.uncertainty import WeightedScore, roc_auc
 from qwave.sweep import Repeat
 from studies.curiosity_measures import (
@@ -35,7 +35,7 @@ from studies.curiosity_measures import (
     of_pair,
     verdict,
 )
-from studies.presenting import as_estimate, metric_name
+from studies.presenting import metric_name
 
 NOISE_SEED = 0
 PAIRS = tuple((measure, BASELINE) for measure in (CURIOSITY, VARIANCE, DISAGREEMENT, OF_ENSEMBLE))
@@ -182,15 +182,13 @@ def outsider_section(
     mixtures = [variant.name for variant in variants if variant.is_mixture]
     comparisons = compared(scores, PAIRS, group, n, mixtures=mixtures)
     differences = {(c.variant, c.measure): c for c in comparisons}
-    areas: dict[str, dict[str, Estimate]] = {measure: {} for measure in MEASURES}
+    areas: dict[str, dict[str, Interval]] = {measure: {} for measure in MEASURES}
     rows: list[tuple[Cell, ...]] = []
     for variant in variants:
         for measure in MEASURES:
-            found = as_estimate(
-                bootstrap_score(scores[variant.name][measure], group, n, seed=RESAMPLE_SEED)
-            )
+            found = bootstrap_score(scores[variant.name][measure], group, n, seed=RESAMPLE_SEED)
             c = differences.get((variant.name, measure))
-            against = (None, None) if c is None else (as_estimate(c.difference), c.p)
+            against = (None, None) if c is None else (c.difference.interval, c.p)
             rows.append((variant.name, measure, found, *against))
             areas[measure][variant.name] = found
     columns = (
@@ -217,7 +215,7 @@ def outsider_section(
         ),
     )
     values = {
-        (variant, measure): found.value
+        (variant, measure): found.estimate
         for measure, of in areas.items()
         for variant, found in of.items()
     }

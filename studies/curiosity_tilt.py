@@ -25,7 +25,6 @@ from studies.curiosity_measures import (
     RESAMPLE_SEED,
     Variant,
 )
-from studies.presenting import as_estimate
 
 ALPHAS = (0.0, 0.5, 1.0)
 
@@ -112,14 +111,14 @@ def tilt_section(tilts: Sequence[Tilt], data: EmbeddingSet) -> Section:
     ]
     adjusted = holm([difference.p_value for difference in found])
     against = {
-        (tilt.name, tilt.alpha): (as_estimate(difference), float(p))
+        (tilt.name, tilt.alpha): (difference.interval, float(p))
         for tilt, difference, p in zip(moved, found, adjusted, strict=True)
     }
     rows: list[tuple[Cell, ...]] = [
         (
             tilt.name,
             tilt.alpha,
-            as_estimate(bootstrap_mean(tilt.hits, data.group, seed=RESAMPLE_SEED)),
+            bootstrap_mean(tilt.hits, data.group, seed=RESAMPLE_SEED),
             tilt.read_bytes,
             tilt.rerouted,
             *against.get((tilt.name, tilt.alpha), (None, None)),

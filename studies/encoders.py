@@ -44,7 +44,7 @@ from qwave.audio.sources import ClipTable
 from qwave.config import AudioError, DataError, StoreError, nearest
 from qwave.data import EmbeddingSet, embeddings_from_arrays, normalize_clips
 from qwave.engine.crossval import cross_validate
-from qwave.report import Cell, Column, Estimate, Table
+from qwave.report import Cell, Column, Table, terminal_width
 from qwave.scores.evaluate import score_intervals
 from qwave.space import parse_config
 from qwave.text import typed_path
@@ -167,7 +167,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = results_table(traits, data, found.choice)
     (folder / "encoders.csv").write_text(shown.csv(), encoding="utf-8")
     stream = sys.stderr if arguments.json else sys.stdout
-    print(shown.text(), file=stream)
+    print(shown.text(terminal_width(stream)), file=stream)
     print(f"\nchosen by inner folds: {traits[found.choice].name}", file=stream)
     print(
         f"each fold by the variant that the others choose: {found.nested_accuracy:.2%} "
@@ -317,7 +317,7 @@ def _row(trait: Trait, data: EmbeddingSet, is_chosen: bool) -> tuple[Cell, ...]:
         float(np.nanmean(trait.hits.inner)),
         float(trait.hits.outer.mean()),
         trait.size_bytes,
-        Estimate(interval.estimate, interval.low, interval.high),
+        interval,
         is_chosen,
     )
 

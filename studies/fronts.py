@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.report import Estimate
 from qwave.scores import (
     Difference,
+    Interval,
     bootstrap_means,
     bootstrap_score,
     bootstrap_score_difference,
@@ -87,10 +87,10 @@ class Front:
 
     search: Search
     scored: Scored
-    accuracies: list[Estimate]
+    accuracies: list[Interval]
     seed_deviations: list[float]
     is_kept: list[bool]
-    volume: Estimate
+    volume: Interval
 
 
 def confirm_front(
@@ -119,10 +119,10 @@ def confirm_front(
     return Front(
         search,
         scored,
-        [Estimate(interval.estimate, interval.low, interval.high) for interval in intervals],
+        intervals,
         [float(r.mean(axis=1).std(ddof=1)) if len(r) > 1 else math.nan for r in rights],
         is_kept.tolist(),
-        Estimate(volume.estimate, volume.low, volume.high),
+        volume,
     )
 
 

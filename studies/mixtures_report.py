@@ -11,14 +11,13 @@ from qwave.config import MixturesConfig
 from qwave.report import (
     Cell,
     Column,
-    Estimate,
     Section,
     SizedEstimate,
     Table,
     estimates_png,
     size_text,
 )
-from qwave.scores import Difference, holm
+from qwave.scores import Difference, Interval, holm
 from studies.fronts import Front, Reference
 from studies.routers import RIVALS, ROUTERS, Examined
 
@@ -83,7 +82,7 @@ def verdict_section(
         )
         for name, front in fronts.items()
     ]
-    gain = Estimate(difference.estimate, difference.low, difference.high)
+    gain = difference.interval
     rows.append(("difference", gain, *[None] * 6))
     return Section("hypervolumes", "Does a mixture pay?", text, Table(columns, tuple(rows)))
 
@@ -199,8 +198,8 @@ def worth_section(examined: Sequence[Examined], config: MixturesConfig) -> Secti
     for entry, signs in zip(examined, found, strict=True):
         facts: list[Cell] = [entry.point.size_bytes, entry.accuracies["learned"]]
         # Without their intervals, or no terminal would be wide enough; the picture has them.
-        facts += [entry.accuracies[name].value for name in ROUTERS[1:]]
-        facts += [Estimate(lead.estimate, lead.low, lead.high) for lead in entry.leads.values()]
+        facts += [entry.accuracies[name].estimate for name in ROUTERS[1:]]
+        facts += [lead.interval for lead in entry.leads.values()]
         facts.append(", ".join(f"{sign}{name}" for name, sign in signs.items()) or "none")
         rows.append((*facts, entry.point.label, entry.point.digest))
     picture = estimates_png(
@@ -297,7 +296,7 @@ def experts_section(examined: Sequence[Examined]) -> Section:
             number,
             expert.scheme,
             expert.size_bytes,
-            Estimate(expert.load, expert.least_load, expert.most_load),
+            Interval(expert.load, expert.least_load, expert.most_load),
             expert.accuracy,
             entry.point.digest,
         )
@@ -320,7 +319,7 @@ def study_metrics(
     }
     for name, front in zip(("one", "mixed"), fronts.values(), strict=True):
         found |= {
-            f"hypervolume_{name}": front.volume.value,
+            f"hypervolume_{name}": front.volume.estimate,
             f"front_size_{name}": float(sum(front.is_kept)),
             f"n_mixtures_on_front_{name}": float(
                 sum(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qwave.report import Estimate, Section
-from qwave.scores import Difference, Interval
+from qwave.report import Section, terminal_width
 from qwave.text import for_terminal
 
 # Longer tables would push the answer out of the window.
@@ -24,15 +24,10 @@ def show_study(sections: Sequence[Section], files: Iterable[Path]) -> None:
         if section.table is not None and len(section.table.rows) > MAX_ROWS:
             print(f"\n({len(section.table.rows)} rows in {section.name}.csv)")
         elif section.table is not None:
-            print(f"\n{section.table.text()}")
+            print(f"\n{section.table.text(terminal_width(sys.stdout))}")
     print()
     for file in files:
         print(f"  {for_terminal(file)}")
-
-
-def as_estimate(interval: Interval | Difference) -> Estimate:
-    """An interval as tables and pictures have it."""
-    return Estimate(interval.estimate, interval.low, interval.high)
 
 
 def metric_name(name: str) -> str:

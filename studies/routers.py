@@ -16,8 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from qwave.data import EmbeddingSet
 from qwave.packing import packed_size_parts
-from qwave.report import Estimate
-from qwave.scores import Difference, FrontPoint, bootstrap_difference, bootstrap_means
+from qwave.scores import Difference, FrontPoint, Interval, bootstrap_difference, bootstrap_means
 from qwave.sweep import Repeat
 
 ROUTERS = ("learned", "oracle", "random", "cheapest", "costliest", "best single")
@@ -190,7 +189,7 @@ class Examined:
     """
 
     point: FrontPoint
-    accuracies: Mapping[str, Estimate]
+    accuracies: Mapping[str, Interval]
     leads: Mapping[str, Difference]
     experts: tuple[Expert, ...]
     agreement: float
@@ -225,10 +224,7 @@ def examine(point: FrontPoint, repeats: Sequence[Repeat], data: EmbeddingSet) ->
     )
     return Examined(
         point,
-        {
-            name: Estimate(i.estimate, i.low, i.high)
-            for name, i in zip(hits, intervals, strict=True)
-        },
+        dict(zip(hits, intervals, strict=True)),
         {
             name: bootstrap_difference(hits["learned"], hits[name], data.group, seed=RESAMPLE_SEED)
             for name in RIVALS

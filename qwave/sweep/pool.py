@@ -12,7 +12,7 @@ import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +81,10 @@ class TrainingPool:
     def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
         """Queue a trial."""
         return submitted(self._pool, run_trial, config, self._data, self._device)
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Queue a call of a function that workers can import."""
+        return submitted(self._pool, function, *arguments)
 
     def why_lost(self, option: str) -> str:
         """What to tell a person when a worker was ended from outside.

@@ -12,8 +12,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from qwave.config import SweepConfig, TrialConfig
-from qwave.report import Estimate, Records, front_png, report_html
-from qwave.scores import FrontPoint
+from qwave.report import Records, front_png, report_html
+from qwave.scores import FrontPoint, Interval
 from qwave.scores.pareto import hypervolume, non_dominated
 from qwave.space import parse_config
 from qwave.store import ui_command
@@ -108,7 +108,7 @@ def hypervolume_by_trial(study: Study) -> list[tuple[int, float]]:
     ]
 
 
-def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Estimate]]:
+def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Interval]]:
     """What each searched parameter meant for each objective that is measured, with intervals.
 
     Sizes are left out: they follow exactly from the configuration. Empty with too few trials; a

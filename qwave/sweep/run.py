@@ -17,6 +17,7 @@ from qwave.scores import FrontPoint
 from qwave.store import Tracker, ui_command
 from qwave.store.folder import check_store, journal_path, made_report_folder, opened_store
 from qwave.sweep.loop import Loop
+from qwave.sweep.pictures import draw_front
 from qwave.sweep.plan import Plan
 from qwave.sweep.pool import training_pool, worker_count
 from qwave.sweep.record import Recorder
@@ -127,7 +128,11 @@ def run_sweep(
             "record_cpu_seconds": loop.record_cpu_seconds,
         }
         tracker.log(study_run, metrics=cost)
+        # Not while workers still train what a person stopped; the next start draws the pictures.
+        drawn = [] if is_stopped() else draw_front(collect_points(study), tracker, pool.run)
         outcome = _finish(plan, study, recorder, study_run, store, start)
+        for future in drawn:
+            future.result()
         return dataclasses.replace(
             outcome,
             is_interrupted=is_stopped(),

@@ -15,7 +15,6 @@ import pytest
 
 from qwave.report import (
     Column,
-    Estimate,
     Records,
     Section,
     Table,
@@ -23,10 +22,12 @@ from qwave.report import (
     report_html,
     study_html,
 )
-from qwave.scores import FrontPoint
+from qwave.scores import FrontPoint, Interval
 
 from .browser import Page, find_chromium, running_browser
 from .samples import make_point, make_points
+
+pytestmark = pytest.mark.slow
 
 LONG = "int1+" * 30 + "fp32, (" + ", ".join(["640"] * 20) + "), " + "Verylongclassname" * 8
 LABEL = """[...document.querySelectorAll('.hoverlayer .hovertext')].map((label) => ({
@@ -96,8 +97,8 @@ def write_report(folder: Path, points: list[FrontPoint], **changes: Any) -> Path
         "hypervolume_by_trial": [(p.number, 0.1 + 0.01 * p.number) for p in points],
         "importances": {
             "accuracy": {
-                "model.hidden": Estimate(0.4, 0.2, 0.6),
-                "model.top_k": Estimate(0.01, -0.1, 0.1),
+                "model.hidden": Interval(0.4, 0.2, 0.6),
+                "model.top_k": Interval(0.01, -0.1, 0.1),
             }
         },
         "choices": {"model.hidden": Table(columns, rows)},
@@ -151,7 +152,7 @@ def write_odd(folder: Path, kind: str) -> Path:
         notes=[LONG, f"'{LONG}' & <i>others</i>"],
         summary={LONG: LONG},
         commands={LONG: LONG},
-        importances={"accuracy": {LONG: Estimate(0.4, 0.2, 0.6)}},
+        importances={"accuracy": {LONG: Interval(0.4, 0.2, 0.6)}},
     )
 
 
@@ -454,7 +455,7 @@ def test_the_page_of_a_study_is_a_page_of_the_same_kind(
 ) -> None:
     table = Table(
         tuple(Column(f"measure {i}", "share") for i in range(9)),
-        (tuple(Estimate(0.5, 0.4, 0.6) for _ in range(9)),) * 3,
+        (tuple(Interval(0.5, 0.4, 0.6) for _ in range(9)),) * 3,
     )
     picture = front_png(
         make_points(), reference_accuracy=0.9, size_budget_bytes=10**7, title="a front"

@@ -12,8 +12,13 @@ from optuna.study import Study
 
 from qwave.config import ConfirmationConfig, DataConfig, TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.report import Estimate
-from qwave.scores import FrontPoint, bootstrap_difference, bootstrap_mean, cluster_weights
+from qwave.scores import (
+    FrontPoint,
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    cluster_weights,
+)
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
 from studies import confirm as study_module
@@ -111,8 +116,8 @@ def test_confirmation_is_that_of_plain_loops(make_set: MakeSet, seed: int, n_see
         assert entry.point is point, hint
         assert entry.hits.tolist() == hits[place].tolist(), hint
         interval = bootstrap_mean(hits[place], data.group, seed=0)
-        assert entry.accuracy == (interval.estimate, interval.low, interval.high), hint
-        assert entry.accuracy.value == pytest.approx(means[place]), hint
+        assert entry.accuracy == interval, hint
+        assert entry.accuracy.estimate == pytest.approx(means[place]), hint
         of_seeds = [(row == data.y).mean() for row in predicted[point.digest]]
         if n_seeds == 1:
             assert np.isnan(entry.seed_deviation), hint
@@ -160,7 +165,7 @@ def _confirmed(
         Confirmed(
             point,
             np.array([value]),
-            Estimate(value, value - 0.05, value + 0.05),
+            Interval(value, value - 0.05, value + 0.05),
             0.01,
             0.5,
             kept,
@@ -218,7 +223,7 @@ def test_a_table_has_a_row_a_point_and_the_held_out_fold_where_there_is_one() ->
         "possibly_dominated,model,digest"
     )
     assert lines[1] == "100,0.6,0.5,0.45,0.55,0.01,0.5,True,False,model 0,digest00"
-    scored = [Confirmed(**{**vars(plain), "holdout": Estimate(0.4, 0.3, 0.6)}), other]
+    scored = [Confirmed(**{**vars(plain), "holdout": Interval(0.4, 0.3, 0.6)}), other]
     lines = confirmed_table(scored).csv().splitlines()
     assert "held-out_fold,held-out_fold_low,held-out_fold_high,model" in lines[0]
     assert ",0.4,0.3,0.6,model 0," in lines[1]
@@ -259,5 +264,5 @@ def test_only_the_confirmed_front_is_scored_on_the_held_out_fold(
         hits = np.array([answers[n_folds, seed] == full.y[rows] for seed in (5, 6)]).mean(axis=0)
         group = None if full.group is None else full.group[rows]
         expected = bootstrap_mean(hits, group, seed=0)
-        assert got[place].holdout == (expected.estimate, expected.low, expected.high)
+        assert got[place].holdout == expected
         assert got[place].point is confirmed[place].point

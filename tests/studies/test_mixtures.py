@@ -22,10 +22,11 @@ from qwave.config import Budget, ConfigError, ModelConfig, RouterConfig
 from qwave.data import EmbeddingSet
 from qwave.engine.crossval import Predictions
 from qwave.packing.model import layer_shapes
-from qwave.report import Estimate, SizedEstimate, estimates_png
+from qwave.report import SizedEstimate, estimates_png
 from qwave.scores import (
     Difference,
     FrontPoint,
+    Interval,
     bootstrap_difference,
     bootstrap_score_difference,
     cluster_weights,
@@ -494,7 +495,7 @@ def test_unequal_compute_is_confessed() -> None:
 
 def test_series_are_joined_by_steps_where_they_are_named() -> None:
     series = {
-        name: [SizedEstimate(size, Estimate(*[0.01 * size + shift] * 3)) for size in (10, 50)]
+        name: [SizedEstimate(size, Interval(*[0.01 * size + shift] * 3)) for size in (10, 50)]
         for name, shift in (("one", 0.0), ("two", 0.2))
     }
     drawn = {
