@@ -43,7 +43,13 @@ MAX_SERIES = len(_STYLES)
 
 @dataclass(frozen=True)
 class SizedEstimate:
-    """A mark: accuracy 0 to 1 with its interval, at a size; a label may be empty."""
+    """An estimate at a file size: one mark of a picture.
+
+    Attributes:
+        size_bytes: Bytes of the model file.
+        accuracy: The estimate, 0 to 1, with its interval.
+        label: Short text beside the mark; may be empty.
+    """
 
     size_bytes: int
     accuracy: Interval
@@ -66,7 +72,7 @@ def estimates_png(
         subtitle: One line below it.
         is_staircase: Join the marks of each series by steps, the best up to each size; or the
             names of the series that are joined.
-        label: Of the axis of the estimates.
+        label: Name of the axis of the estimates, with its unit.
 
     Raises:
         ValueError: There are no marks, or too many series.
@@ -128,7 +134,7 @@ def forest_png(
             the order of their first mention, from the top.
         title: One line, bold.
         subtitle: One line below it.
-        label: Of the axis of the estimates.
+        label: Name of the axis of the estimates, with its unit.
 
     Raises:
         ValueError: There are no estimates, or too many series.
@@ -215,7 +221,7 @@ def _check_series(series: Mapping[str, Any]) -> None:
 
 
 def _mark_style(colour: str, marker: str, size: float) -> dict[str, Any]:
-    """Of estimates with their intervals."""
+    """Keywords of `Axes.errorbar` for estimates with their intervals."""
     return {
         "linestyle": "none",
         "marker": marker,

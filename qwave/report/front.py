@@ -90,7 +90,7 @@ def front_png(
 
 def _list_members(figure: Figure, members: Sequence[FrontPoint]) -> None:
     """What the numbers at the marks stand for, smallest file first."""
-    lines = [f"{n:2}  {short_name(p.label, 33)}" for n, p in enumerate(members, 1)]
+    lines = [f"{n:2}  {short_name(p.label, 30)}" for n, p in enumerate(members, 1)]
     if len(lines) > _MOST_LISTED:
         n_more = len(lines) - _MOST_LISTED + 1
         lines[_MOST_LISTED - 1 :] = [f"and {n_more} more, in front.csv"]
@@ -98,7 +98,7 @@ def _list_members(figure: Figure, members: Sequence[FrontPoint]) -> None:
         0.755,
         0.8,
         "\n".join(lines),
-        fontsize=6.5,
+        fontsize=7.5 if len(members) <= 20 else 6.5,
         color=INK,
         va="top",
         linespacing=1.45,

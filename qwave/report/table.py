@@ -36,7 +36,7 @@ class Column:
         name: Heading; with ``_`` for spaces, the column's name in CSV.
         kind: ``text``; ``share`` (0 to 1, shown in percent), ``bytes``, ``number``; ``yes`` (a
             bool, shown as a word or not at all).
-        digits: After the decimal point, of shares (in percent) and numbers.
+        digits: Digits after the decimal point of shares (in percent) and numbers.
     """
 
     name: str
@@ -74,7 +74,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of as many cells as there are columns.
+    """Rows of cells under named columns.
+
+    Attributes:
+        columns: How the cells of each column are written.
+        rows: As many cells in each row as there are columns; None for what was not measured.
 
     Raises:
         ValueError: A row has another number of cells.
