@@ -23,7 +23,7 @@ from qwave.report import (
 from qwave.scores import FrontPoint, Interval
 
 from .browser import Page, find_chromium, running_browser
-from .samples import make_point, many_points, write_report
+from .samples import make_point, make_points, many_points, write_report
 
 pytestmark = pytest.mark.slow
 
