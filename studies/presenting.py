@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.report import Estimate, Section
-from qwave.scores import Difference, FrontPoint, Interval, bootstrap_means
+from qwave.report import Section
+from qwave.scores import FrontPoint, Interval, bootstrap_means
 from qwave.scores.pareto import non_dominated
 from qwave.sweep import Repeat
 from qwave.text import for_terminal
@@ -32,7 +32,7 @@ class FreshScore(NamedTuple):
     """
 
     hits: np.ndarray
-    accuracy: Estimate
+    accuracy: Interval
     seed_deviation: float | None
     is_front: bool
 
@@ -53,7 +53,7 @@ def fresh_scores(
     return [
         FreshScore(
             hits[index],
-            as_estimate(intervals[index]),
+            intervals[index],
             float(right.mean(axis=1).std(ddof=1)) if len(right) > 1 else None,
             bool(is_front[index]),
         )
@@ -76,11 +76,6 @@ def show_study(sections: Sequence[Section], files: Iterable[Path]) -> None:
     print()
     for file in files:
         print(f"  {for_terminal(file)}")
-
-
-def as_estimate(interval: Interval | Difference) -> Estimate:
-    """An interval as tables and pictures take it."""
-    return Estimate(interval.estimate, interval.low, interval.high)
 
 
 def metric_name(name: str) -> str:

@@ -24,8 +24,8 @@ from qwave.export import (
     register_export,
     require_onnx,
 )
-from qwave.report import Column, Estimate, Table
-from qwave.scores import FrontPoint
+from qwave.report import Column, Table, terminal_width
+from qwave.scores import FrontPoint, Interval
 from qwave.store import Store, Tracker, opened_store
 from qwave.sweep import collect_points, front_of, load_study, point_config
 from qwave.text import for_shell, for_terminal
@@ -189,7 +189,7 @@ def _show(models: Sequence[HandedOver], store: Store, arguments: argparse.Namesp
     if arguments.json:
         sys.stdout.write(json.dumps({"models": [_as_json(model) for model in models]}) + "\n")
         return
-    sys.stdout.write(f"{_table(models).text()}\n")
+    sys.stdout.write(f"{_table(models).text(terminal_width(sys.stdout))}\n")
     if arguments.register:
         sys.stdout.write(f"browse the models:  {for_terminal(store.ui_command)}\n")
     last = models[-1]
@@ -215,13 +215,13 @@ def _table(models: Sequence[HandedOver]) -> Table:
     return Table(columns, tuple(_row(model) for model in models))
 
 
-def _row(model: HandedOver) -> tuple[str | int | Estimate, ...]:
+def _row(model: HandedOver) -> tuple[str | int | Interval, ...]:
     facts = model.exported.facts
     accuracy = facts.accuracy
     return (
         str(model.file),
         facts.point.size_bytes,
-        Estimate(accuracy.estimate, accuracy.low, accuracy.high),
+        accuracy,
         f"{facts.agreement.largest_difference:.1e}",
         " ".join([model.uri or "-", *model.aliases]),
     )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from qwave.report.curiosity import CuriosityFigures
 from qwave.report.estimates import SizedEstimate, curves_png, estimates_png, forest_png
 from qwave.report.fold import FoldFigures
 from qwave.report.front import front_png
 from qwave.report.headline import headline, leading_steps
-from qwave.report.panel import Records
-from qwave.report.points import size_text
-from qwave.report.report import report_html
 from qwave.report.study_page import Section, study_html
-from qwave.report.table import Cell, Column, Estimate, Table
+from qwave.report.sweep_page import Records, report_html
+from qwave.report.table import Cell, Column, Table, size_text, terminal_width
 from qwave.report.timeline import timeline_png
 
 __all__ = [
     "Cell",
     "Column",
-    "Estimate",
+    "CuriosityFigures",
     "FoldFigures",
     "Records",
     "Section",
@@ -31,5 +30,6 @@ __all__ = [
     "report_html",
     "size_text",
     "study_html",
+    "terminal_width",
     "timeline_png",
 ]

@@ -1,8 +1,9 @@
-"""The interactive chart of the report, as the JSON that Plotly draws.
+"""What the page of a search draws: the interactive chart as JSON, the course of the search.
 
-Two things are special to it. Colours are names of the page's style (``@ink`` is ``--ink``), which
-``assets/report.js`` replaces by what the reader's colour scheme makes of them; and Plotly reads a
-small part of HTML in every text it shows, so all data are escaped on their way in.
+Two things are special to the JSON, which Plotly draws. Colours are names of the page's style
+(``@ink`` is ``--ink``), which ``assets/report.js`` replaces by what the reader's colour scheme
+makes of them; and Plotly reads a small part of HTML in every text it shows, so all data are
+escaped on their way in.
 
 The chart is a plain dictionary and not a ``plotly.graph_objects.Figure``, which refuses such
 colours.
@@ -15,8 +16,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
+from qwave.report.front import accuracy_limits
 from qwave.report.headline import accuracy_interval, percent_text
-from qwave.report.points import accuracy_limits, size_text
+from qwave.report.table import size_text
 from qwave.scores import FrontPoint, attainment_staircase, front_members
 from qwave.text import for_html
 
@@ -306,4 +310,51 @@ def _layout() -> dict[str, Any]:
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
         "xaxis": dict(axis),
         "yaxis": dict(axis),
+    }
+
+
+def history_steps(hypervolume_by_trial: Sequence[tuple[int, float]]) -> dict[str, Any] | None:
+    """The dominated hypervolume after each trial as a staircase, drawn without a script.
+
+    The drawing is stretched to the width of the page, and its numbers are text of the page beside
+    it, so that they stay readable on a telephone.
+
+    Args:
+        hypervolume_by_trial: Trial number and hypervolume, in trial order.
+
+    Returns:
+        ``path`` of an SVG of 100 x 100; ``x_ticks`` and ``y_ticks``, percent from the left and
+        from below with their texts; ``label`` for readers who do not see it. None without trials.
+    """
+    if not hypervolume_by_trial:
+        return None
+    numbers, values = zip(*hypervolume_by_trial, strict=True)
+    first, last = min(numbers), max(max(numbers), min(numbers) + 1)
+    low, high = min(values), max(values)
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5 * max(abs(low), 1e-9), high + 0.5 * max(abs(high), 1e-9)
+    locator = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10])
+    ticks = [float(tick) for tick in locator.tick_values(low, high)]
+    bottom, top = min(low, ticks[0]), max(high, ticks[-1])
+
+    def right(number: float) -> float:
+        return 100 * (number - first) / (last - first)
+
+    def up(value: float) -> float:
+        return 100 * (value - bottom) / (top - bottom)
+
+    path = f"M{right(numbers[0]):.2f} {100 - up(values[0]):.2f}"
+    for number, value in hypervolume_by_trial[1:]:
+        path += f"H{right(number):.2f}V{100 - up(value):.2f}"
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)) + 1
+    return {
+        "path": f"{path}H100",
+        "y_ticks": [(up(tick), f"{tick:.{digits}f}".rstrip("0").rstrip(".")) for tick in ticks],
+        "x_ticks": [
+            (right(tick), f"{tick:.0f}")
+            for tick in locator.tick_values(first, last)
+            if tick == int(tick) and first <= tick <= last
+        ],
+        "label": f"hypervolume {values[0]:.5g} after trial {numbers[0]}, {values[-1]:.5g} after "
+        f"trial {numbers[-1]}",
     }

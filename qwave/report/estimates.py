@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike
 
-from qwave.report.axes import quiet, scale_shares, scale_sizes
-from qwave.report.colours import (
+from qwave.report.drawing import (
     BLUE,
     GREEN,
     GRID,
     INK,
-    MUTED,
     ORANGE,
+    PERCENT,
     PURPLE,
     SOFT,
     VERMILION,
+    add_legend,
+    png_bytes,
+    report_figure,
+    scale_shares,
+    scale_sizes,
     tint,
 )
-from qwave.report.front import DPI, HEIGHT_PX, WIDTH_PX
-from qwave.report.table import Estimate
+from qwave.scores import Interval
 
 # Series differ in marker and dash as well as in colour, for grey print.
 _STYLES: tuple[tuple[str, str, Any], ...] = (
@@ -45,10 +43,16 @@ MAX_SERIES = len(_STYLES)
 
 @dataclass(frozen=True)
 class SizedEstimate:
-    """A mark: accuracy 0 to 1 with its interval, at a size; a label may be empty."""
+    """An estimate at a file size: one mark of a picture.
+
+    Attributes:
+        size_bytes: Bytes of the model file.
+        accuracy: The estimate, 0 to 1, with its interval.
+        label: Short text beside the mark; may be empty.
+    """
 
     size_bytes: int
-    accuracy: Estimate
+    accuracy: Interval
     label: str = ""
 
 
@@ -68,28 +72,28 @@ def estimates_png(
         subtitle: One line below it.
         is_staircase: Join the marks of each series by steps, the best up to each size; or the
             names of the series that are joined.
-        label: Of the axis of the estimates.
+        label: Name of the axis of the estimates, with its unit.
 
     Raises:
         ValueError: There are no marks, or too many series.
     """
     drawn = {name: marks for name, marks in series.items() if marks}
     _check_series(drawn)
-    figure, axes = _new_figure(title, subtitle)
+    figure, axes = report_figure(title, subtitle)
     sizes = [mark.size_bytes for marks in drawn.values() for mark in marks]
     scale_sizes(axes, min(sizes), max(sizes))
     scale_shares(axes, label)
     n_series = len(drawn)
     handles: list[Any] = []
-    for place, (name, marks) in enumerate(drawn.items()):
-        colour, marker, dash = _STYLES[place]
+    for number, (name, marks) in enumerate(drawn.items()):
+        colour, marker, dash = _STYLES[number]
         ordered = sorted(marks, key=lambda mark: mark.size_bytes)
         # Series are moved apart by two per cent of their sizes, or their bars would hide others.
-        shift = 1.02 ** (place - (n_series - 1) / 2)
+        shift = 1.02 ** (number - (n_series - 1) / 2)
         x = [mark.size_bytes * shift for mark in ordered]
-        y = [mark.accuracy.value for mark in ordered]
-        below = [mark.accuracy.value - mark.accuracy.low for mark in ordered]
-        above = [mark.accuracy.high - mark.accuracy.value for mark in ordered]
+        y = [mark.accuracy.estimate for mark in ordered]
+        below = [mark.accuracy.estimate - mark.accuracy.low for mark in ordered]
+        above = [mark.accuracy.high - mark.accuracy.estimate for mark in ordered]
         bars = axes.errorbar(
             x,
             y,
@@ -107,7 +111,7 @@ def estimates_png(
             if mark.label:
                 axes.annotate(
                     mark.label,
-                    (left, mark.accuracy.value),
+                    (left, mark.accuracy.estimate),
                     xytext=(5, 5),
                     textcoords="offset points",
                     fontsize=7.5,
@@ -116,11 +120,12 @@ def estimates_png(
                     parse_math=False,
                     path_effects=[withStroke(linewidth=2.5, foreground="white")],
                 )
-    return _finished(figure, axes, handles, list(drawn))
+    add_legend(figure, handles, list(drawn))
+    return png_bytes(figure)
 
 
 def forest_png(
-    series: Mapping[str, Mapping[str, Estimate]], *, title: str, subtitle: str = "", label: str
+    series: Mapping[str, Mapping[str, Interval]], *, title: str, subtitle: str = "", label: str
 ) -> bytes:
     """Draw shares (0 to 1, in percent) with intervals, a row a name, a PNG of 1600 x 1000 pixels.
 
@@ -129,22 +134,23 @@ def forest_png(
             the order of their first mention, from the top.
         title: One line, bold.
         subtitle: One line below it.
-        label: Of the axis of the estimates.
+        label: Name of the axis of the estimates, with its unit.
 
     Raises:
         ValueError: There are no estimates, or too many series.
     """
     drawn = {name: marks for name, marks in series.items() if marks}
     _check_series(drawn)
-    figure, axes = _new_figure(title, subtitle)
     rows = list(dict.fromkeys(row for marks in drawn.values() for row in marks))
-    handles = []
     left = min(0.04 + 0.0073 * max(map(len, rows)), 0.5)
-    axes.set_position((left, 0.115, 0.98 - left, 0.685))
-    for place, marks in enumerate(drawn.values()):
-        colour, marker, _ = _STYLES[place]
-        values = np.array([marks[row] for row in rows if row in marks]).reshape(-1, 3)
-        shift = 0.7 * ((place + 0.5) / len(drawn) - 0.5)
+    figure, axes = report_figure(title, subtitle, left=left)
+    handles = []
+    for number, marks in enumerate(drawn.values()):
+        colour, marker, _ = _STYLES[number]
+        values = np.array(
+            [(mark.estimate, mark.low, mark.high) for mark in map(marks.get, rows) if mark]
+        )
+        shift = 0.7 * ((number + 0.5) / len(drawn) - 0.5)
         bars = axes.errorbar(
             values[:, 0],
             [rows.index(row) + shift for row in rows if row in marks],
@@ -155,11 +161,12 @@ def forest_png(
     axes.set_yticks(range(len(rows)), rows, parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(label, fontsize=9, color=INK)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}"))
+    axes.xaxis.set_major_formatter(PERCENT)
     axes.tick_params(axis="y", grid_alpha=0)  # rows are divided between their names
     for border in range(1, len(rows)):
         axes.axhline(border - 0.5, color=GRID, linewidth=0.7)
-    return _finished(figure, axes, handles, list(drawn))
+    add_legend(figure, handles, list(drawn))
+    return png_bytes(figure)
 
 
 def curves_png(
@@ -185,14 +192,14 @@ def curves_png(
         ValueError: There are no curves, or too many.
     """
     _check_series(curves)
-    figure, axes = _new_figure(title, subtitle)
+    figure, axes = report_figure(title, subtitle)
     scale_shares(axes, y_label)
     axes.set_xlabel(x_label, fontsize=9, color=INK)
     if are_x_shares:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g}"))
+        axes.xaxis.set_major_formatter(PERCENT)
     handles: list[Any] = []
-    for place, (x, y) in enumerate(curves.values()):
-        colour, marker, dash = _STYLES[place]
+    for number, (x, y) in enumerate(curves.values()):
+        colour, marker, dash = _STYLES[number]
         n_marks = max(1, len(np.asarray(x)) // 12)
         handles += axes.plot(
             np.asarray(x),
@@ -204,7 +211,8 @@ def curves_png(
             markersize=4.5,
             markevery=n_marks,
         )
-    return _finished(figure, axes, handles, list(curves))
+    add_legend(figure, handles, list(curves))
+    return png_bytes(figure)
 
 
 def _check_series(series: Mapping[str, Any]) -> None:
@@ -213,7 +221,7 @@ def _check_series(series: Mapping[str, Any]) -> None:
 
 
 def _mark_style(colour: str, marker: str, size: float) -> dict[str, Any]:
-    """Of estimates with their intervals."""
+    """Keywords of `Axes.errorbar` for estimates with their intervals."""
     return {
         "linestyle": "none",
         "marker": marker,
@@ -225,39 +233,3 @@ def _mark_style(colour: str, marker: str, size: float) -> dict[str, Any]:
         "ecolor": tint(colour, 0.6),
         "zorder": 3,
     }
-
-
-def _new_figure(title: str, subtitle: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.082, 0.115, 0.898, 0.685))
-    text: dict[str, Any] = {"color": INK, "va": "center", "parse_math": False}
-    figure.text(0.02, 0.95, title, fontsize=13, fontweight="bold", **text)
-    figure.text(0.02, 0.9, subtitle, fontsize=8.5, **{**text, "color": MUTED})
-    return figure, axes
-
-
-def _finished(figure: Figure, axes: Axes, handles: Sequence[Any], names: Sequence[str]) -> bytes:
-    quiet(axes)
-    legend = figure.legend(
-        handles,
-        # Stand-ins: Matplotlib reads a name with `$` as mathematics and leaves out `_name`.
-        ["name"] * len(names),
-        loc="center left",
-        bbox_to_anchor=(0.017, 0.843),
-        ncols=len(names),
-        fontsize=8,
-        labelcolor=INK,
-        frameon=False,
-        borderpad=0.0,
-        borderaxespad=0.0,
-        handletextpad=0.45,
-        columnspacing=1.5,
-    )
-    for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_parse_math(False)
-        text.set_text(name)
-    stream = io.BytesIO()
-    # Without metadata: Matplotlib would write its version, and an update would change the bytes.
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()

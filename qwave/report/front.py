@@ -1,28 +1,41 @@
-"""The picture of a study: accuracy against file size, with the front drawn as a staircase."""
+"""The picture of a search: accuracy against file size, with the front drawn as a staircase.
+
+Members of the front bear numbers, which a list beside the picture explains.
+"""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from qwave.report.axes import quiet, scale_shares, scale_sizes
-from qwave.report.colours import BLUE, INK, MUTED, SKY_BLUE, SOFT, VERMILION, tint
-from qwave.report.front_labels import label_front
-from qwave.report.points import accuracy_limits, check_frame, size_text
+from qwave.report.drawing import (
+    BLUE,
+    INK,
+    MUTED,
+    SKY_BLUE,
+    SOFT,
+    VERMILION,
+    add_legend,
+    png_bytes,
+    report_figure,
+    scale_shares,
+    scale_sizes,
+    short_name,
+    tint,
+)
+from qwave.report.table import size_text
 from qwave.scores import FrontPoint, attainment_staircase, front_members
 
-WIDTH_PX = 1600
-HEIGHT_PX = 1000
-DPI = 200
+SMALLEST_SPAN = 0.02
+"""Accuracy range shown at least: below it, differences are noise and should look like it."""
+
+_MOST_LISTED = 26
 
 SHAPES = {False: "o", True: "D"}
 """Marker of a point by ``is_mixture``."""
@@ -57,45 +70,40 @@ def front_png(
         ValueError: If ``reference_accuracy`` is not in 0..1 or the budget is not positive.
     """
     check_frame(reference_accuracy, size_budget_bytes)
-    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.082, 0.115, 0.898, 0.685))
-    text: dict[str, Any] = {"color": INK, "va": "center", "parse_math": False}
-    figure.text(0.02, 0.95, title, fontsize=13, fontweight="bold", **text)
-    figure.text(0.02, 0.9, subtitle, fontsize=8.5, **{**text, "color": MUTED})
-
+    figure, axes = report_figure(title, subtitle, right=0.735 if points else 0.98)
     lower, upper = accuracy_limits(points, reference_accuracy)
     _frame(axes, points, lower, upper, size_budget_bytes)
     _staircase(axes, points)
     _marks(axes, points, lower)
-    rules = _rules(axes, lower, upper, reference_accuracy, size_budget_bytes)
+    _rules(axes, lower, upper, reference_accuracy, size_budget_bytes)
     handles, names = _legend()
-    figure.legend(
-        handles,
-        names,
-        loc="center left",
-        bbox_to_anchor=(0.017, 0.843),
-        ncols=5,
-        fontsize=8,
-        labelcolor=INK,
-        frameon=False,
-        borderpad=0.0,
-        borderaxespad=0.0,
-        handlelength=1.6,
-        handletextpad=0.45,
-        columnspacing=1.5,
-        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.3)},
-    )
+    columns = {tuple: HandlerTuple(ndivide=None, pad=0.3)}
+    add_legend(figure, handles, names, handlelength=1.6, handler_map=columns)
     if not points:
         axes.text(0.25, 0.3, "no complete trials yet", transform=axes.transAxes, color=MUTED)
         axes.texts[-1].set(ha="center", fontsize=13)
-    n_unlabelled = label_front(canvas, axes, points, rules)
-    notes = _notes(points, lower, upper, reference_accuracy, n_unlabelled)
+    _list_members(figure, front_members(points))
+    notes = _notes(points, lower, upper, reference_accuracy)
     figure.text(0.98, 0.034, notes, fontsize=7.5, color=MUTED, ha="right", va="center")
-    stream = io.BytesIO()
-    # Without metadata: Matplotlib would write its version, and an update would change the bytes.
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+    return png_bytes(figure)
+
+
+def _list_members(figure: Figure, members: Sequence[FrontPoint]) -> None:
+    """What the numbers at the marks stand for, smallest file first."""
+    lines = [f"{n:2}  {short_name(p.label, 30)}" for n, p in enumerate(members, 1)]
+    if len(lines) > _MOST_LISTED:
+        n_more = len(lines) - _MOST_LISTED + 1
+        lines[_MOST_LISTED - 1 :] = [f"and {n_more} more, in front.csv"]
+    figure.text(
+        0.755,
+        0.8,
+        "\n".join(lines),
+        fontsize=7.5 if len(members) <= 20 else 6.5,
+        color=INK,
+        va="top",
+        linespacing=1.45,
+        parse_math=False,
+    )
 
 
 def _frame(
@@ -111,7 +119,6 @@ def _frame(
     axes.xaxis.label.set_horizontalalignment("left")
     axes.xaxis.label.set_verticalalignment("center")
     axes.yaxis.set_label_coords(-0.064, 0.5)
-    quiet(axes)
 
 
 def _staircase(axes: Axes, points: Sequence[FrontPoint]) -> None:
@@ -148,6 +155,17 @@ def _marks(axes: Axes, points: Sequence[FrontPoint], lower: float) -> None:
             **_front_style(is_mixture),
             zorder=4,
         )
+    for number, point in enumerate(front_members(points), 1):
+        axes.annotate(
+            str(number),
+            (point.size_bytes, point.accuracy),
+            fontsize=5.5,
+            fontweight="bold",
+            color="white",
+            ha="center",
+            va="center_baseline",
+            zorder=5,
+        )
     below = [point.size_bytes for point in points if point.accuracy < lower]
     axes.plot(
         below,
@@ -166,7 +184,7 @@ def _front_style(is_mixture: bool) -> dict[str, Any]:
     return {
         "linestyle": "none",
         "marker": SHAPES[is_mixture],
-        "markersize": 6.6 if is_mixture else 7.6,
+        "markersize": 9.0 if is_mixture else 10.0,
         "color": VERMILION if is_mixture else BLUE,
         "markeredgecolor": "white",
         "markeredgewidth": 0.9,
@@ -176,17 +194,15 @@ def _front_style(is_mixture: bool) -> dict[str, Any]:
     }
 
 
-def _rules(
-    axes: Axes, lower: float, upper: float, reference_accuracy: float, budget: int
-) -> list[tuple[Artist, float]]:
-    """Draw the budget and the reference; return what a label should not cover, with weights."""
+def _rules(axes: Axes, lower: float, upper: float, reference_accuracy: float, budget: int) -> None:
+    """The lines of the budget and of the reference accuracy."""
     left, right = axes.get_xlim()
-    line = axes.axvline(budget, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1.5)
+    axes.axvline(budget, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1.5)
     axes.axvspan(budget, right, color="#f4f5f6", linewidth=0, zorder=0.6)
     # To the side of the line that has more room.
     is_late = math.log(budget / left) > 0.5 * math.log(right / left)
     small: dict[str, Any] = {"fontsize": 8, "color": INK, "zorder": 5}
-    text = axes.annotate(
+    axes.annotate(
         f"size budget {size_text(budget)}",
         (budget, 0.985),
         xycoords=axes.get_xaxis_transform(),
@@ -196,12 +212,11 @@ def _rules(
         va="top",
         **small,
     )
-    rules: list[tuple[Artist, float]] = [(line, 1.5), (text, 100.0)]
     if lower <= reference_accuracy <= upper:
-        line = axes.axhline(
+        axes.axhline(
             reference_accuracy, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1.5
         )
-        text = axes.annotate(
+        axes.annotate(
             f"reference accuracy {100 * reference_accuracy:.1f} %",
             (0.008, reference_accuracy),
             xycoords=axes.get_yaxis_transform(),
@@ -210,8 +225,6 @@ def _rules(
             va="bottom",
             **small,
         )
-        rules += [(line, 1.5), (text, 100.0)]
-    return rules
 
 
 def _notes(
@@ -219,11 +232,8 @@ def _notes(
     lower: float,
     upper: float,
     reference_accuracy: float,
-    n_unlabelled: int,
 ) -> str:
     notes = []
-    if n_unlabelled:
-        notes.append(f"{n_unlabelled} of {len(front_members(points))} labels left out")
     n_below = sum(point.accuracy < lower for point in points)
     if n_below:
         trials = "trial" if n_below == 1 else "trials"
@@ -259,3 +269,42 @@ def _legend() -> tuple[list[Any], list[str]]:
 
 def _is_bar(key: str) -> bool:
     return key in ("elinewidth", "ecolor", "capsize")
+
+
+def accuracy_limits(
+    points: Sequence[FrontPoint], reference_accuracy: float
+) -> tuple[float, float]:
+    """Limits of the accuracy axis, 0..1, that frame the front.
+
+    Args:
+        points: All points; without a front they frame themselves, without any the reference does.
+        reference_accuracy: Taken into the frame if it is at most one height of the front away.
+
+    Returns:
+        Lower and upper limit; the lower one may be below 0 and the upper one above 1 by the
+        margin, so that points at the ends are drawn whole.
+    """
+    framed = front_members(points) or list(points)
+    if not framed:
+        return reference_accuracy - 0.05, min(reference_accuracy + 0.05, 1.0)
+    lower = min(point.accuracy - point.standard_error for point in framed)
+    upper = max(point.accuracy + point.standard_error for point in framed)
+    span = max(upper - lower, SMALLEST_SPAN)
+    if lower - span <= reference_accuracy <= upper + span:
+        lower, upper = min(lower, reference_accuracy), max(upper, reference_accuracy)
+    near = [point.accuracy for point in points if point.accuracy >= lower - 0.5 * span]
+    lower = min([lower, *near])
+    # Above the front stand the words of the budget.
+    return lower - 0.08 * span, upper + 0.22 * span
+
+
+def check_frame(reference_accuracy: float, size_budget_bytes: int) -> None:
+    """Refuse a reference accuracy or a size budget that no axis can show.
+
+    Raises:
+        ValueError: If ``reference_accuracy`` is not in 0..1 or the budget is not positive.
+    """
+    if not 0.0 <= reference_accuracy <= 1.0:
+        raise ValueError(f"`reference_accuracy` must lie in 0..1, but got {reference_accuracy}")
+    if size_budget_bytes < 1:
+        raise ValueError(f"`size_budget_bytes` must be at least 1, but got {size_budget_bytes}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qwave.report.points import size_text
+from qwave.report.table import size_text
 from qwave.scores import FrontPoint, front_members
 
 Z = 1.96

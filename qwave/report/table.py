@@ -1,30 +1,28 @@
-"""One table, three ways to read it: on the terminal, as CSV, in a report.
+"""One table for terminals, CSV files, Markdown and pages.
 
-On paper, a share is written in percent and a size in kB; in the CSV file both are numbers as they
-are, with their intervals in columns of their own.
+For a reader, a share is written in percent and a size in kB; in the CSV file both are numbers as
+they are, with the ends of intervals in columns of their own.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TextIO
 
-from qwave.report.points import size_text
-from qwave.text import for_html, for_terminal
+from markupsafe import Markup
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
+from qwave.report.templates import render
+from qwave.scores import Interval
+from qwave.text import for_markdown, for_terminal
 
-class Estimate(NamedTuple):
-    """A number and its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-Cell = str | int | float | bool | Estimate | None
+Cell = str | int | float | bool | Interval | None
 Kind = Literal["text", "share", "bytes", "number", "yes"]
 
 ABSENT = "-"
@@ -38,7 +36,7 @@ class Column:
         name: Heading; with ``_`` for spaces, the column's name in CSV.
         kind: ``text``; ``share`` (0 to 1, shown in percent), ``bytes``, ``number``; ``yes`` (a
             bool, shown as a word or not at all).
-        digits: After the decimal point, of shares (in percent) and numbers.
+        digits: Digits after the decimal point of shares (in percent) and numbers.
     """
 
     name: str
@@ -54,9 +52,9 @@ class Column:
         """A cell for a reader; what was not measured is a dash."""
         if cell is None:
             return ABSENT
-        if isinstance(cell, Estimate):
+        if isinstance(cell, Interval):
             low, high = self._number(cell.low), self._number(cell.high)
-            return f"{self._number(cell.value)} [{low}, {high}]"
+            return f"{self._number(cell.estimate)} [{low}, {high}]"
         if self.kind == "yes":
             return "yes" if cell else ""
         if self.kind == "bytes" and not isinstance(cell, str):
@@ -76,7 +74,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of as many cells as there are columns.
+    """Rows of cells under named columns.
+
+    Attributes:
+        columns: How the cells of each column are written.
+        rows: As many cells in each row as there are columns; None for what was not measured.
 
     Raises:
         ValueError: A row has another number of cells.
@@ -92,23 +94,38 @@ class Table:
                     f"row {number} has {len(row)} cells, but there are {len(self.columns)} columns"
                 )
 
-    def text(self) -> str:
-        """Aligned columns, for a terminal."""
-        shown = [[for_terminal(column.heading) for column in self.columns], *self._shown()]
-        widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if column.is_number else cell.ljust(width)
-                for column, cell, width in zip(self.columns, cells, widths, strict=True)
-            ).rstrip()
-            for cells in shown
-        )
+    def text(self, width: int | None = None) -> str:
+        """Aligned columns for a terminal.
+
+        Args:
+            width: Characters of a line, beyond which cells are continued in the next (see
+                `terminal_width`); None for lines as long as they have to be.
+        """
+        table = RichTable(box=None, pad_edge=False, padding=(0, 1))
+        for column in self.columns:
+            justify: Literal["left", "right"] = "right" if column.is_number else "left"
+            table.add_column(Text(for_terminal(column.heading)), justify=justify, overflow="fold")
+        for row in self._shown():
+            table.add_row(*(Text(for_terminal(cell)) for cell in row))
+        stream = io.StringIO()
+        # Not the terminal's own settings: the text is the same wherever it is written.
+        console = Console(file=stream, width=width or 100_000, color_system=None, emoji=False)
+        console.print(table)
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+    def markdown(self) -> str:
+        """A table in Markdown; what cells hold is shown as it is."""
+        rows = [[column.heading for column in self.columns], *self._shown()]
+        lines = [f"| {' | '.join(map(for_markdown, row))} |" for row in rows]
+        rules = ("--:" if column.is_number else "---" for column in self.columns)
+        lines.insert(1, f"|{'|'.join(rules)}|")
+        return "\n".join(lines)
 
     def csv(self) -> str:
         """All numbers to six decimals; an interval's ends in columns ``*_low`` and ``*_high``."""
         has_interval = [
-            any(isinstance(row[place], Estimate) for row in self.rows)
-            for place in range(len(self.columns))
+            any(isinstance(row[index], Interval) for row in self.rows)
+            for index in range(len(self.columns))
         ]
         header: list[str] = []
         for column, is_wide in zip(self.columns, has_interval, strict=True):
@@ -120,56 +137,47 @@ class Table:
         for row in self.rows:
             cells: list[str] = []
             for cell, is_wide in zip(row, has_interval, strict=True):
-                parts = list(cell) if isinstance(cell, Estimate) else [cell]
-                cells += [_plain(part) for part in parts]
-                cells += [""] * (2 if is_wide and not isinstance(cell, Estimate) else 0)
+                if isinstance(cell, Interval):
+                    cells += map(_plain, (cell.estimate, cell.low, cell.high))
+                else:
+                    cells += [_plain(cell), *[""] * (2 if is_wide else 0)]
             writer.writerow(cells)
         return stream.getvalue()
 
-    def html(self, *, is_compact: bool = False) -> str:
-        """For a page with the style and the script of `qwave.report.page`.
+    def html(self, *, is_compact: bool = False) -> Markup:
+        """For a page with the style and the script of `qwave.report.templates`.
 
         Args:
             is_compact: Whether it stays a table on a narrow screen, where the rows of others
                 become cards; for few narrow columns.
         """
-        head = "".join(
-            f'<th scope="col" class="{_css(column)}"><button type="button">'
-            f"{for_html(column.heading)}</button></th>"
-            for column in self.columns
-        )
-        body = "\n".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
-        kind = "scroll" if is_compact else "scroll cards"
-        return (
-            f'<div class="{kind}"><table>\n<thead><tr>{head}</tr></thead>\n'
-            f"<tbody>\n{body}\n</tbody>\n</table></div>"
-        )
+        return render("table.html.j2", table=self, is_compact=is_compact)
 
-    def _html_row(self, row: Sequence[Cell]) -> str:
-        return "".join(
-            f'<td class="{_css(column)}" data-label="{for_html(column.heading)}" '
-            f'data-value="{for_html(_key(cell))}">'
-            f"{for_html(column.show(cell))}</td>"
-            for column, cell in zip(self.columns, row, strict=True)
-        )
+    def html_rows(self) -> Iterator[list[HtmlCell]]:
+        """The cells of each row for the template ``assets/table.html.j2``."""
+        for row, shown in zip(self.rows, self._shown(), strict=True):
+            yield [
+                HtmlCell(column, text, _sort_key(cell))
+                for column, text, cell in zip(self.columns, shown, row, strict=True)
+            ]
 
     def _shown(self) -> list[list[str]]:
         return [
-            [
-                for_terminal(column.show(cell))
-                for column, cell in zip(self.columns, row, strict=True)
-            ]
+            [column.show(cell) for column, cell in zip(self.columns, row, strict=True)]
             for row in self.rows
         ]
 
 
-def _css(column: Column) -> str:
-    return "number" if column.is_number else ""
+class HtmlCell(NamedTuple):
+    """A cell of a page: its column, what it shows, and what the page sorts it by."""
+
+    column: Column
+    text: str
+    sort_key: str
 
 
-def _key(cell: Cell) -> str:
-    """What a page sorts by."""
-    return _plain(cell.value if isinstance(cell, Estimate) else cell)
+def _sort_key(cell: Cell) -> str:
+    return _plain(cell.estimate if isinstance(cell, Interval) else cell)
 
 
 def _plain(cell: str | int | float | bool | None) -> str:
@@ -178,3 +186,17 @@ def _plain(cell: str | int | float | bool | None) -> str:
     if isinstance(cell, float):
         return f"{round(cell, 6) + 0.0:.6f}".rstrip("0").rstrip(".")
     return str(cell)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Characters of a line of the terminal that a stream writes to; None for a file or a pipe."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def size_text(size_bytes: float) -> str:
+    """A size for a reader, three significant digits: ``812 B``, ``2.05 kB``, ``1.5 MB``."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        # 999.5 rounds to 1000 at three digits, so the next unit starts just below its scale.
+        if size_bytes >= 0.9995 * scale:
+            return f"{size_bytes / scale:.3g} {unit}"
+    return f"{size_bytes:.3g} B"

@@ -8,23 +8,30 @@ Shapes: w windows, c classes.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import ArrayLike, NDArray
 
-from qwave.report.axes import quiet
-from qwave.report.colours import BLUE, GRID, INK, MUTED, ORANGE, SKY_BLUE, tint
-from qwave.report.front import DPI, HEIGHT_PX, WIDTH_PX
-from qwave.report.plate import short_name
+from qwave.report.drawing import (
+    BLUE,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    SKY_BLUE,
+    add_legend,
+    png_bytes,
+    report_figure,
+    short_name,
+    tint,
+)
 
 MAX_ROWS = 10
 _ROW_HEIGHT = 0.84  # of a row, for 100 %
@@ -52,7 +59,7 @@ def timeline_png(
 
     A row is filled where its class is the likeliest, hatched where that is unsure, and light
     elsewhere. Of more than `MAX_ROWS` classes those are shown that are the likeliest most often,
-    then those with the highest peak; how many are not shown is said.
+    then those with the highest peak; the picture says how many are not shown.
 
     Args:
         parts: Start and end in seconds of what each window stands for, [w, 2], at least one
@@ -69,36 +76,27 @@ def timeline_png(
     Raises:
         ValueError: There are no windows, or the shapes do not match.
     """
-    places, shares = np.asarray(parts, dtype=float), np.asarray(probabilities, dtype=float)
-    if not len(places) or places.shape != (len(places), 2):
-        raise ValueError(f"parts must have shape [w, 2], w at least 1, but have {places.shape}")
-    if shares.shape != (len(places), len(class_names)):
+    spans, shares = np.asarray(parts, dtype=float), np.asarray(probabilities, dtype=float)
+    if not len(spans) or spans.shape != (len(spans), 2):
+        raise ValueError(f"parts must have shape [w, 2], w at least 1, but have {spans.shape}")
+    if shares.shape != (len(spans), len(class_names)):
         raise ValueError(
-            f"probabilities must have shape [{len(places)}, {len(class_names)}], "
+            f"probabilities must have shape [{len(spans)}, {len(class_names)}], "
             f"but have {shares.shape}"
         )
     shown = _most_heard(shares)
     names = [short_name(class_names[label], _LONGEST_NAME) for label in shown]
-    figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
     left = 0.045 + 0.0089 * max(map(len, names))
-    axes = figure.add_axes((left, 0.115, 0.96 - left, 0.685))
-    text: dict[str, Any] = {"color": INK, "va": "center", "parse_math": False}
-    figure.text(0.02, 0.95, title, fontsize=13, fontweight="bold", **text)
-    figure.text(0.02, 0.9, subtitle, fontsize=8.5, **{**text, "color": MUTED})
-    quiet(axes)
-    _draw_rows(axes, places, shares, shown, sure_probability)
+    figure, axes = report_figure(title, subtitle, left=left, right=0.96)
+    _draw_rows(axes, spans, shares, shown, sure_probability)
     _name_rows(axes, names)
-    _scale_time(axes, places[0, 0], places[-1, 1])
+    _scale_time(axes, spans[0, 0], spans[-1, 1])
     _draw_key(figure, sure_probability, has_unsure=bool((shares.max(1) < sure_probability).any()))
     n_hidden = len(class_names) - len(shown)
     if n_hidden:
         words = f"{n_hidden} of {len(class_names)} classes are not shown"
         figure.text(0.02, 0.034, words, fontsize=7.5, color=MUTED, va="center")
-    stream = io.BytesIO()
-    # Without metadata: Matplotlib would write its version, and an update would change the bytes.
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+    return png_bytes(figure)
 
 
 def _most_heard(shares: NDArray[np.float64]) -> list[int]:
@@ -110,15 +108,15 @@ def _most_heard(shares: NDArray[np.float64]) -> list[int]:
 
 def _draw_rows(
     axes: Axes,
-    places: NDArray[np.float64],
+    spans: NDArray[np.float64],
     shares: NDArray[np.float64],
     shown: Sequence[int],
     sure_probability: float,
 ) -> None:
     likeliest, is_unsure = shares.argmax(axis=1), shares.max(axis=1) < sure_probability
     # Where a part begins after the end of the one before, a cell of nothing is put between.
-    gaps = np.flatnonzero(places[1:, 0] > places[:-1, 1]) + 1
-    edges = np.append(np.insert(places[:, 0], gaps, places[gaps - 1, 1]), places[-1, 1])
+    gaps = np.flatnonzero(spans[1:, 0] > spans[:-1, 1]) + 1
+    edges = np.append(np.insert(spans[:, 0], gaps, spans[gaps - 1, 1]), spans[-1, 1])
     axes.set_ylim(-0.08, len(shown))
     for row, label in enumerate(reversed(shown)):
         is_likeliest = likeliest == label
@@ -169,19 +167,6 @@ def _draw_key(figure: Figure, sure_probability: float, *, has_unsure: bool) -> N
     if sure_probability > 0:
         keys.append((Line2D([], [], **_THRESHOLD), f"sure from {100 * sure_probability:.3g} %"))
     handles, names = zip(*keys, strict=True)
-    figure.legend(
-        handles,
-        names,
-        loc="center left",
-        bbox_to_anchor=(0.017, 0.843),
-        ncols=len(names),
-        fontsize=8,
-        labelcolor=INK,
-        frameon=False,
-        borderpad=0.0,
-        borderaxespad=0.0,
-        handletextpad=0.45,
-        columnspacing=1.5,
-    )
+    add_legend(figure, handles, names)
     words = "each row: probability, 0 to 100 %"
     figure.text(0.96, 0.843, words, fontsize=8, color=MUTED, ha="right", va="center")

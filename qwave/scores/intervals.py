@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -24,12 +25,20 @@ from qwave.scores.resampling import (
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, its interval [low, high], and the deviation of its resamples."""
+    """An estimate with its interval: of a mean, of a difference, of a share.
+
+    Attributes:
+        estimate: The value found.
+        low: Lower end of the interval.
+        high: Upper end of the interval. With few recordings it may lie below ``estimate``.
+        standard_error: Standard deviation of the estimate over resamples; NaN where there were
+            none.
+    """
 
     estimate: float
     low: float
     high: float
-    standard_error: float
+    standard_error: float = math.nan
 
 
 def bootstrap_mean(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from qwave.scores.intervals import Interval
 from qwave.scores.resampling import (
     Group,
     bounds,
@@ -29,13 +30,26 @@ EQUIVALENCE_LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """Likewise of a - b; and the p-value of no difference, above 0 and at most 1."""
+    """Difference of two models' scores on the same clips, a - b, with its interval.
+
+    Attributes:
+        estimate: The difference found.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        standard_error: Standard deviation of the difference over resamples.
+        p_value: Two-sided, of no difference; above 0 and at most 1.
+    """
 
     estimate: float
     low: float
     high: float
     standard_error: float
     p_value: float
+
+    @property
+    def interval(self) -> Interval:
+        """The difference without its p-value, as tables and pictures take it."""
+        return Interval(self.estimate, self.low, self.high, self.standard_error)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ or `opened_bench`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from qwave.config import TrialConfig
 from qwave.engine.crossval import TrialResult
@@ -48,6 +49,12 @@ class Launcher(Protocol):
 
         The future raises `concurrent.futures.BrokenExecutor` if what trained it was ended from
         outside, and any other error that training raised.
+        """
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Queue a call of an importable function that works on files of the store.
+
+        Workers that do not see these files leave it to this process.
         """
 
     def why_lost(self, option: str) -> str:

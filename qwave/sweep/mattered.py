@@ -31,7 +31,8 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from qwave.report import Column, Estimate, Table
+from qwave.report import Column, Table
+from qwave.scores import Interval
 
 MIN_TRIALS = 20
 """Half of them have to show something to a forest."""
@@ -47,7 +48,7 @@ _MOST_CHOICES = 8  # of whole numbers that are shown choice by choice
 
 def parameter_importances(
     trials: Sequence[FrozenTrial], scores: Sequence[float], *, seed: int
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     """The share of the spread of the scores' ranks that goes with each parameter, 0 to about 1.
 
     Args:
@@ -73,7 +74,7 @@ def parameter_importances(
     shares = np.array([_shares_of_half(values, is_drawn, y, generator) for _ in range(_N_SPLITS)])
     means, spreads = shares.mean(axis=0), shares.std(axis=0, ddof=1)
     return {
-        name: Estimate(float(mean), float(mean - 1.96 * spread), float(mean + 1.96 * spread))
+        name: Interval(float(mean), float(mean - 1.96 * spread), float(mean + 1.96 * spread))
         for name, mean, spread in zip(names, means, spreads, strict=True)
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -97,6 +97,10 @@ class TrainingPool:
     def submit(self, config: TrialConfig) -> Future[FinishedTrial]:
         """Queue a trial."""
         return self.workers.submit(run_trial, config, self.shared, self._device)
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Queue a call of a function, see `Launcher`."""
+        return self.workers.submit(function, *arguments)
 
     def why_lost(self, option: str) -> str:
         """What to tell a person when a worker was ended from outside, see `Launcher`."""

@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 
 from qwave.config import SweepConfig, TrialConfig
 from qwave.config.trial import RETIRED_TRAIN_KEYS
-from qwave.report import Estimate, Records, front_png, report_html
-from qwave.scores import FrontPoint
+from qwave.report import Records, front_png, report_html
+from qwave.scores import FrontPoint, Interval
 from qwave.scores.pareto import non_dominated
 from qwave.space import parse_config
 from qwave.store import Store
@@ -72,7 +72,7 @@ def point_config(study: Study, point: FrontPoint) -> TrialConfig:
     return with_data_path(trial_config(study.get_trials(deepcopy=False)[point.number]), study)
 
 
-def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Estimate]]:
+def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Interval]]:
     """What each searched parameter meant for each objective that is measured, with intervals.
 
     Sizes are left out: they follow exactly from the configuration. Empty with too few trials; a

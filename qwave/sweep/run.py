@@ -17,6 +17,7 @@ from qwave.scores import FrontPoint
 from qwave.store import Store, Tracker, made_report_folder, opened_store
 from qwave.sweep.launcher import Launcher
 from qwave.sweep.loop import Loop
+from qwave.sweep.pictures import draw_front
 from qwave.sweep.plan import Plan
 from qwave.sweep.pool import TrainingPool, worker_count
 from qwave.sweep.progress import Progress, hypervolume_by_trial
@@ -115,7 +116,12 @@ def run_sweep(
         _keep_notes(study, plan, tracker.artifact_folder(study_run))
         loop = Loop(plan, study, recorder, launcher, is_stopped)
         loop.run()
-        return _finish(loop, study_run, store, start)
+        # Not while workers still train what a person stopped; the next start draws the pictures.
+        drawn = [] if is_stopped() else draw_front(collect_points(study), tracker, launcher.run)
+        outcome = _finish(loop, study_run, store, start)
+        for future in drawn:
+            future.result()
+        return outcome
 
 
 def _set_lost_study_aside(study: Study, tracker: Tracker) -> None:

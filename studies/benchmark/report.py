@@ -10,7 +10,7 @@ from qwave.report import Cell, Column, Section, SizedEstimate, Table, estimates_
 from qwave.scores import bootstrap_difference, equivalence, holm
 from studies.benchmark.measure import Variant
 from studies.comparison import ComparisonConfig
-from studies.presenting import RESAMPLE_SEED, as_estimate
+from studies.presenting import RESAMPLE_SEED
 
 # With 9999 resamples the smallest p-value is 0.0002, before Holm's correction.
 N_RESAMPLES = 9999
@@ -85,7 +85,7 @@ def variants_table(variants: Sequence[Variant]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             variant.name,
-            *(as_estimate(variant.scores[score]) for score in SCORES),
+            *(variant.scores[score] for score in SCORES),
             variant.size_bytes,
             variant.active_bytes,
             *variant.latency,
@@ -110,7 +110,7 @@ def differences_table(pairs: Sequence[tuple[Variant, Variant]], data: EmbeddingS
     rows: list[tuple[Cell, ...]] = []
     for (one, other), difference, p in zip(pairs, found, adjusted, strict=True):
         equal = equivalence(one.hits, other.hits, data.group, MARGIN, seed=RESAMPLE_SEED)
-        rows.append((one.name, other.name, as_estimate(difference), float(p), equal.is_equivalent))
+        rows.append((one.name, other.name, difference.interval, float(p), equal.is_equivalent))
     columns = (
         Column("variant"),
         Column("against"),
@@ -147,7 +147,7 @@ def picture(variants: Sequence[Variant], config: ComparisonConfig) -> bytes:
         is_mixture = variant.config.model.num_experts > 1
         is_afterwards = variant.config.train.mode == "ptq"
         kind = mixtures if is_mixture else afterwards if is_afterwards else plain
-        accuracy = as_estimate(variant.scores["accuracy"])
+        accuracy = variant.scores["accuracy"]
         kind.append(SizedEstimate(variant.size_bytes, accuracy))
     return estimates_png(
         series,

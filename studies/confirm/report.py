@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from qwave.report import Cell, Column, Estimate, Section, SizedEstimate, Table, estimates_png
+from qwave.report import Cell, Column, Section, SizedEstimate, Table, estimates_png
+from qwave.scores import Interval
 from studies.confirm.scores import Confirmed
 
 
@@ -33,7 +34,7 @@ def front_section(
         "its lead on the best that is not larger could be chance (5 %, Holm)."
     )
     searched = [
-        SizedEstimate(e.point.size_bytes, Estimate(*[e.point.accuracy] * 3), "")
+        SizedEstimate(e.point.size_bytes, Interval(*[e.point.accuracy] * 3), "")
         for e in confirmed
         if e.point.is_front
     ]

@@ -12,11 +12,17 @@ import numpy as np
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet
 from qwave.engine.refit import predict_holdout
-from qwave.report import Estimate
-from qwave.scores import FrontPoint, bootstrap_difference, bootstrap_means, front_probability, holm
+from qwave.scores import (
+    FrontPoint,
+    Interval,
+    bootstrap_difference,
+    bootstrap_means,
+    front_probability,
+    holm,
+)
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
-from studies.presenting import LEVEL, RESAMPLE_SEED, FreshScore, as_estimate, fresh_scores
+from studies.presenting import LEVEL, RESAMPLE_SEED, FreshScore, fresh_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +42,7 @@ class Confirmed:
     score: FreshScore
     probability: float
     is_possibly_dominated: bool
-    holdout: Estimate | None = None
+    holdout: Interval | None = None
 
 
 def confirm(
@@ -99,8 +105,7 @@ def with_holdout(
     group = None if full.group is None else full.group[rows]
     intervals = bootstrap_means(hits, group, seed=RESAMPLE_SEED)
     found = {
-        entry.point.digest: as_estimate(interval)
-        for entry, interval in zip(front, intervals, strict=True)
+        entry.point.digest: interval for entry, interval in zip(front, intervals, strict=True)
     }
     return [
         dataclasses.replace(entry, holdout=found.get(entry.point.digest)) for entry in confirmed
@@ -115,7 +120,7 @@ def optimism(confirmed: Sequence[Confirmed], reference: Mapping[str, Any]) -> di
         reference: Attributes of the study, with `reference_accuracy` and `reference_bytes`.
     """
     members = [entry for entry in confirmed if entry.point.is_front]
-    gaps = [entry.point.accuracy - entry.score.accuracy.value for entry in members]
+    gaps = [entry.point.accuracy - entry.score.accuracy.estimate for entry in members]
 
     def volume(accuracy: Sequence[float], entries: Sequence[Confirmed]) -> float:
         return hypervolume(
@@ -129,7 +134,7 @@ def optimism(confirmed: Sequence[Confirmed], reference: Mapping[str, Any]) -> di
         "optimism": float(np.mean(gaps)),
         "largest_optimism": float(np.max(gaps)),
         "hypervolume_searched": volume([entry.point.accuracy for entry in members], members),
-        "hypervolume_confirmed": volume([e.score.accuracy.value for e in confirmed], confirmed),
+        "hypervolume_confirmed": volume([e.score.accuracy.estimate for e in confirmed], confirmed),
         # Equal points count once, as in the search.
         "front_size_searched": float(
             len({(e.point.accuracy, e.point.size_bytes) for e in members})

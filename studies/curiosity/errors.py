@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.report import Cell, Column, Estimate, Section, Table, forest_png
-from qwave.scores import bootstrap_difference, bootstrap_mean, bootstrap_score, holm
+from qwave.report import Cell, Column, Section, Table, forest_png
+from qwave.scores import Interval, bootstrap_difference, bootstrap_mean, bootstrap_score, holm
 from qwave.scores.evaluate import expected_calibration_error
 from qwave.scores.uncertainty import WeightedScore, augrc, aurc, roc_auc
 from studies.curiosity.measures import (
@@ -32,7 +32,7 @@ from studies.curiosity.measures import (
     of_pair,
     verdict,
 )
-from studies.presenting import LEVEL, RESAMPLE_SEED, as_estimate, metric_name
+from studies.presenting import LEVEL, RESAMPLE_SEED, metric_name
 
 SCORES = {"AUROC": roc_auc, "AURC": aurc, "AUGRC": augrc}
 PAIRS = ((CURIOSITY, BASELINE), (VARIANCE, BASELINE), (DISAGREEMENT, OF_ENSEMBLE))
@@ -92,7 +92,7 @@ def error_sections(
         calibration_section(variants, data),
     ]
     values = {
-        (variant, measure): found.value
+        (variant, measure): found.estimate
         for measure, of in areas.items()
         for variant, found in of.items()
     }
@@ -129,10 +129,10 @@ def scores_table(
     variants: Sequence[Variant],
     scores: Mapping[str, Mapping[str, Mapping[str, WeightedScore]]],
     data: EmbeddingSet,
-) -> tuple[Table, dict[str, dict[str, Estimate]]]:
+) -> tuple[Table, dict[str, dict[str, Interval]]]:
     """Table of all scores with intervals; and the AUROC by measure and variant."""
     rows: list[tuple[Cell, ...]] = []
-    areas: dict[str, dict[str, Estimate]] = {measure: {} for measure in MEASURES}
+    areas: dict[str, dict[str, Interval]] = {measure: {} for measure in MEASURES}
     for variant in variants:
         for measure in MEASURES:
             found = {
@@ -166,7 +166,7 @@ def differences_table(comparisons: Mapping[str, Sequence[Comparison]]) -> Table:
         cells: list[Cell] = []
         for score in comparisons:
             c = found.get((*key, score))
-            cells += [None, None] if c is None else [as_estimate(c.difference), c.p]
+            cells += [None, None] if c is None else [c.difference.interval, c.p]
         rows.append((*key, *cells))
     columns = [Column("variant"), Column("uncertainty"), Column("against")]
     for score in comparisons:

@@ -42,14 +42,14 @@ from qwave.cli.running import add_store, add_talk, run_command
 from qwave.config import AudioError, DataError, StoreError, nearest
 from qwave.data import EmbeddingSet, embeddings_from_arrays, normalize_clips
 from qwave.engine.crossval import cross_validate
-from qwave.report import Column, Estimate, Table
+from qwave.report import Column, Table
+from qwave.scores import Interval
 from qwave.scores.evaluate import score_intervals
 from qwave.space import parse_config
 from qwave.store import Store
 from qwave.text import typed_path
 from studies.encoders.linear_probe import ProbeHits, choose, choose_by_fold, probe
 from studies.encoders.variants import VARIANTS
-from studies.presenting import as_estimate
 
 NORMALIZATION = "sqrt_layer"
 SEED = 0
@@ -73,7 +73,7 @@ class Result(NamedTuple):
     milliseconds: float
     hits: ProbeHits
     size_bytes: int
-    accuracy: Estimate
+    accuracy: Interval
 
     @property
     def inner_accuracy(self) -> float:
@@ -211,7 +211,7 @@ def _measured(name: str, encoder: Encoder, data: EmbeddingSet, table: ClipTable)
         milliseconds_of(encoder, [clip.path for clip in table.clips]),
         probe(normalize_clips(data.x, NORMALIZATION), data.y, data.fold),
         trial.size_bytes,
-        as_estimate(scores["accuracy"]),
+        scores["accuracy"],
     )
 
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwave.data import EmbeddingSet
-from qwave.report import Estimate
-from qwave.scores import Difference, bootstrap_score, bootstrap_score_difference
+from qwave.scores import Difference, Interval, bootstrap_score, bootstrap_score_difference
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
 from studies.mixtures.equal_compute import Search
-from studies.presenting import RESAMPLE_SEED, FreshScore, as_estimate, fresh_scores
+from studies.presenting import RESAMPLE_SEED, FreshScore, fresh_scores
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Front:
     search: Search
     models: Models
     scores: list[FreshScore]
-    volume: Estimate
+    volume: Interval
 
 
 def confirm_front(
@@ -101,7 +100,7 @@ def confirm_front(
         len(data.y),
         seed=RESAMPLE_SEED,
     )
-    return Front(search, models, scores, as_estimate(volume))
+    return Front(search, models, scores, volume)
 
 
 def hypervolume_difference(

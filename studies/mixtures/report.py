@@ -19,7 +19,7 @@ from qwave.report import (
 from qwave.scores import Difference, holm
 from studies.mixtures.fronts import Front, Reference
 from studies.mixtures.routers import RIVALS, ROUTERS, Examined
-from studies.presenting import LEVEL, as_estimate
+from studies.presenting import LEVEL
 
 # Compute that differs by less counts as equal.
 NEARLY_EQUAL = 0.02
@@ -81,7 +81,7 @@ def verdict_section(
         )
         for name, front in fronts.items()
     ]
-    rows.append(("difference", as_estimate(difference), *[None] * 6))
+    rows.append(("difference", difference.interval, *[None] * 6))
     return Section("hypervolumes", "Does a mixture pay?", text, Table(columns, tuple(rows)))
 
 
@@ -191,8 +191,8 @@ def worth_section(examined: Sequence[Examined], name: str, n_seeds: int) -> Sect
     for entry, signs in zip(examined, found, strict=True):
         facts: list[Cell] = [entry.point.size_bytes, entry.accuracies["learned"]]
         # The picture has these intervals; with them the table would be too wide for a terminal.
-        facts += [entry.accuracies[router].value for router in ROUTERS[1:]]
-        facts += [as_estimate(lead) for lead in entry.leads.values()]
+        facts += [entry.accuracies[router].estimate for router in ROUTERS[1:]]
+        facts += [lead.interval for lead in entry.leads.values()]
         facts.append(", ".join(f"{sign}{rival}" for rival, sign in signs.items()) or "none")
         rows.append((*facts, entry.point.label, entry.point.digest))
     picture = estimates_png(
@@ -278,7 +278,7 @@ def study_metrics(
             if score.is_front
         ]
         found |= {
-            f"hypervolume_{name}": front.volume.value,
+            f"hypervolume_{name}": front.volume.estimate,
             f"front_size_{name}": float(len(kept)),
             f"n_mixtures_on_front_{name}": float(sum(point.is_mixture for point in kept)),
             f"compute_{name}": float(front.search.compute),

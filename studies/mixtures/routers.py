@@ -15,10 +15,9 @@ import numpy as np
 
 from qwave.data import EmbeddingSet
 from qwave.packing import packed_size_parts
-from qwave.report import Estimate
-from qwave.scores import Difference, FrontPoint, bootstrap_difference, bootstrap_means
+from qwave.scores import Difference, FrontPoint, Interval, bootstrap_difference, bootstrap_means
 from qwave.sweep import Repeat
-from studies.presenting import RESAMPLE_SEED, as_estimate
+from studies.presenting import RESAMPLE_SEED
 
 ROUTERS = ("learned", "oracle", "random", "cheapest", "costliest", "best single")
 RIVALS = ("random", "cheapest", "best single")
@@ -41,7 +40,7 @@ class Examined:
     """
 
     point: FrontPoint
-    accuracies: Mapping[str, Estimate]
+    accuracies: Mapping[str, Interval]
     leads: Mapping[str, Difference]
     in_use: float
     share_read: float
@@ -71,7 +70,7 @@ def examine(point: FrontPoint, repeats: Sequence[Repeat], data: EmbeddingSet) ->
     routes = [repeat.predictions.gates.argmax(axis=1) for repeat in repeats]
     return Examined(
         point,
-        {name: as_estimate(interval) for name, interval in zip(hits, intervals, strict=True)},
+        {name: interval for name, interval in zip(hits, intervals, strict=True)},
         {
             name: bootstrap_difference(hits["learned"], hits[name], data.group, seed=RESAMPLE_SEED)
             for name in RIVALS

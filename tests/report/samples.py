@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwave.scores import FrontPoint
+from qwave.report import Column, Records, Table, report_html
+from qwave.scores import FrontPoint, Interval
 
 CLASS_NAMES = (
     "Dog bark",
@@ -106,7 +108,53 @@ def svg_texts(root: Element) -> list[tuple[str, float, float]]:
     ]
 
 
-def path_points(d: str) -> list[list[list[float]]]:
-    """The points of a path of M, L and h0, one list for each M."""
-    runs = [run.removesuffix("h0").split("L") for run in d.split("M")[1:]]
-    return [[[float(number) for number in point.split()] for point in run] for run in runs]
+def many_points(n_points: int = 60) -> list[FrontPoint]:
+    """A front of twelve and a cloud below it."""
+    cloud = [
+        make_point(
+            12 + i,
+            accuracy=0.8 + 0.0005 * (i * 37 % 100),
+            size_bytes=2500 + i * i * 700,
+            is_front=False,
+            label=f"int{i % 8}, linear",
+        )
+        for i in range(n_points - 12)
+    ]
+    return [*make_points(), *cloud]
+
+
+def write_report(folder: Path, points: list[FrontPoint], **changes: Any) -> Path:
+    frame: dict[str, Any] = {"reference_accuracy": 0.9, "size_budget_bytes": 20_000_000}
+    rows = (("linear", 20, 0.93, 2000, 1), ("small", 0, None, None, None))
+    columns = (
+        Column("choice"),
+        Column("trials", "number", 0),
+        Column("best accuracy", "share", 1),
+        Column("its size", "bytes"),
+        Column("trial", "number", 0),
+    )
+    arguments: dict[str, Any] = {
+        "title": "esc10: accuracy at every size",
+        "summary": {"data": "/data/" + "folder/" * 20 + "clips.csv (0123456789abcdef)"},
+        "points": points,
+        "hypervolume_by_trial": [(p.number, 0.1 + 0.01 * p.number) for p in points],
+        "importances": {
+            "accuracy": {
+                "model.hidden": Interval(0.4, 0.2, 0.6),
+                "model.top_k": Interval(0.01, -0.1, 0.1),
+            }
+        },
+        "choices": {"model.hidden": Table(columns, rows)},
+        "commands": {"browse the trials": "mlflow ui --backend-store-uri sqlite:////a/mlflow.db"},
+        "notes": ["Folds were made: grouped by recording."],
+        "picture": b"",
+        "records": Records(
+            "7",
+            "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db'",
+            {p.number: f"qwave export {p.number} --sweep esc10 --store '/a b'" for p in points},
+        ),
+        **frame,
+    }
+    file = folder / "report.html"
+    file.write_text(report_html(**{**arguments, **changes}), encoding="utf-8")
+    return file

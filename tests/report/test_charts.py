@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-import random
 import re
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
 
-from qwave.report.charts import MOST_HOVER_LINES, front_chart, hover_lines
-from qwave.report.history import history_html, nice_ticks
+from qwave.report.charts import MOST_HOVER_LINES, front_chart, history_steps, hover_lines
+from qwave.report.templates import asset
 
 from .samples import make_point, make_points
 
@@ -48,8 +46,6 @@ def test_plotly_knows_every_key_and_value(n_points: int) -> None:
 
 
 def test_every_colour_is_a_name_of_the_style() -> None:
-    from qwave.report.page import asset
-
     text = json.dumps(make_chart())
     names = set(re.findall(r'"@([a-z]+)"', text))
     assert names
@@ -127,21 +123,6 @@ def test_a_reference_far_below_is_not_drawn() -> None:
     assert len(make_chart(reference_accuracy=0.1)["layout"]["shapes"]) == 1
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_nice_ticks_hold_the_range_in_few_round_steps(seed: int) -> None:
-    random_ = random.Random(seed)
-    low = random_.uniform(-1, 1) * 10 ** random_.uniform(-3, 4)
-    high = low + 10 ** random_.uniform(-4, 4)
-    ticks = nice_ticks(low, high)
-    context = (seed, low, high, ticks)
-    step = ticks[1] - ticks[0]
-    assert 2 <= len(ticks) <= 7, context
-    assert ticks[0] <= low + 1e-6 * step, context
-    assert ticks[-1] >= high - 1e-6 * step, context
-    mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
-    assert min(abs(mantissa - m) for m in (1, 2, 2.5, 5)) < 1e-3, context
-
-
 @pytest.mark.parametrize(
     "course",
     [
@@ -152,13 +133,22 @@ def test_nice_ticks_hold_the_range_in_few_round_steps(seed: int) -> None:
     ],
 )
 def test_a_course_is_drawn_within_its_frame(course: list[tuple[int, float]]) -> None:
-    html = history_html(course)
-    assert f"{course[-1][1]:.5g} after trial {course[-1][0]}" in html
-    (path,) = re.findall(r'<path d="([^"]*)"', html)
+    steps = history_steps(course)
+    assert steps is not None
+    assert f"{course[-1][1]:.5g} after trial {course[-1][0]}" in steps["label"]
+    path = steps["path"]
     numbers = [float(number) for number in re.findall(r"-?[\d.]+", path)]
     assert all(-0.01 <= number <= 100.01 for number in numbers), path
     heights = [float(number) for number in re.findall(r"V([\d.]+)", path)]
     # What grows rises: on the page, downwards is more.
     assert heights == sorted(heights, reverse=True)
     assert path.count("V") == len(course) - 1
-    assert len(set(re.findall(r'class="y"[^>]*>([^<]*)<', html))) >= 2
+    for ticks in (steps["y_ticks"], steps["x_ticks"]):
+        texts = [text for _, text in ticks]
+        assert len(set(texts)) == len(texts) <= 7, ticks
+        assert all(-0.01 <= share <= 100.01 for share, _ in ticks), ticks
+    assert len(steps["y_ticks"]) >= 2
+
+
+def test_no_course_is_no_drawing() -> None:
+    assert history_steps([]) is None

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from qwave.report import Estimate, SizedEstimate, curves_png, estimates_png
+from qwave.report import SizedEstimate, curves_png, estimates_png
 from qwave.report.estimates import MAX_SERIES
+from qwave.scores import Interval
 
 from .samples import open_png
 
@@ -22,7 +23,7 @@ def make_series(n_series: int = 2, n_marks: int = 4) -> Series:
         f"series {s}": [
             SizedEstimate(
                 500 * 3**m,
-                Estimate(0.8 + 0.03 * m - 0.02 * s, 0.75 + 0.03 * m, 0.85 + 0.03 * m),
+                Interval(0.8 + 0.03 * m - 0.02 * s, 0.75 + 0.03 * m, 0.85 + 0.03 * m),
                 f"int{m + 1}, 8" if s == 0 else "",
             )
             for m in range(n_marks)
@@ -73,8 +74,8 @@ def test_changed_data_change_the_picture() -> None:
     series = make_series()
     pictures = {
         "base": draw(series),
-        "value": draw(_changed(series, accuracy=Estimate(0.84, 0.78, 0.88))),
-        "interval": draw(_changed(series, accuracy=Estimate(0.83, 0.7, 0.88))),
+        "value": draw(_changed(series, accuracy=Interval(0.84, 0.78, 0.88))),
+        "interval": draw(_changed(series, accuracy=Interval(0.83, 0.7, 0.88))),
         "size": draw(_changed(series, size_bytes=2000)),
         "label": draw(_changed(series, label="other")),
         "staircase": draw(series, is_staircase=True),
@@ -112,7 +113,7 @@ def test_a_staircase_is_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Axes, "step", watched)
     values = [(400, 0.7), (100, 0.6), (200, 0.8), (800, 0.75), (1600, 0.9)]
-    marks = [SizedEstimate(size, Estimate(value, value, value)) for size, value in values]
+    marks = [SizedEstimate(size, Interval(value, value, value)) for size, value in values]
     draw({"one": marks}, is_staircase=True)
     ((x, y),) = steps
     assert x[:-1] == pytest.approx([100, 200, 400, 800, 1600])
@@ -122,7 +123,7 @@ def test_a_staircase_is_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("text", ["$x^{$", "$\\bad{", "_hidden", "a\\b", "<b>&amp;</b>", "ä→∞"])
 def test_hostile_names_labels_and_titles_are_drawn_as_they_are(text: str) -> None:
-    mark = SizedEstimate(100, Estimate(0.5, 0.4, 0.6), text)
+    mark = SizedEstimate(100, Interval(0.5, 0.4, 0.6), text)
     named = draw({text: [mark]}, title=text, subtitle=text)
     assert open_png(named).size == (1600, 1000)
     unnamed = SizedEstimate(100, mark.accuracy)
@@ -134,10 +135,10 @@ def test_hostile_names_labels_and_titles_are_drawn_as_they_are(text: str) -> Non
 
 
 def test_one_mark_and_an_estimate_outside_of_its_interval_are_drawn() -> None:
-    alone = SizedEstimate(1, Estimate(0.5, 0.5, 0.5))
+    alone = SizedEstimate(1, Interval(0.5, 0.5, 0.5))
     assert open_png(draw({"one": [alone]})).size == (1600, 1000)
     # An interval of few recordings need not hold the estimate.
-    outside = SizedEstimate(900, Estimate(0.5, 0.51, 0.6))
+    outside = SizedEstimate(900, Interval(0.5, 0.51, 0.6))
     assert open_png(draw({"one": [alone, outside]}, is_staircase=True)).size == (1600, 1000)
 
 

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from qwave.report import Estimate, forest_png
+from qwave.report import forest_png
 from qwave.report.estimates import MAX_SERIES
+from qwave.scores import Interval
 
 from .samples import open_png
 
-Series = dict[str, dict[str, Estimate]]
+Series = dict[str, dict[str, Interval]]
 
 
 def make_series(n_series: int = 2) -> Series:
     return {
         f"series {s}": {
-            f"row {r}": Estimate(0.5 + 0.1 * r + 0.02 * s, 0.4 + 0.1 * r, 0.6 + 0.1 * r)
+            f"row {r}": Interval(0.5 + 0.1 * r + 0.02 * s, 0.4 + 0.1 * r, 0.6 + 0.1 * r)
             for r in range(3)
         }
         for s in range(n_series)
@@ -41,8 +42,8 @@ def test_it_is_a_png_of_the_promised_size_and_always_the_same(n_series: int) -> 
 
 def test_changed_data_change_the_picture() -> None:
     series = make_series()
-    moved = {**series, "series 1": {**series["series 1"], "row 0": Estimate(0.55, 0.4, 0.6)}}
-    wider = {**series, "series 1": {**series["series 1"], "row 0": Estimate(0.52, 0.3, 0.6)}}
+    moved = {**series, "series 1": {**series["series 1"], "row 0": Interval(0.55, 0.4, 0.6)}}
+    wider = {**series, "series 1": {**series["series 1"], "row 0": Interval(0.52, 0.3, 0.6)}}
     pictures = [
         draw(series),
         draw(moved),
@@ -75,7 +76,7 @@ def test_rows_stand_from_the_top_in_the_order_of_their_first_mention(
 
     monkeypatch.setattr(Axes, "errorbar", watched)
     monkeypatch.setattr(Axes, "tick_params", at_the_end)
-    first, second = Estimate(0.5, 0.4, 0.7), Estimate(0.6, 0.55, 0.65)
+    first, second = Interval(0.5, 0.4, 0.7), Interval(0.6, 0.55, 0.65)
     draw({"a": {"x": first}, "b": {"y": second, "x": first}})
     (x_a, y_a, error), (x_b, y_b, _) = drawn
     assert x_a == [0.5]
@@ -90,7 +91,7 @@ def test_rows_stand_from_the_top_in_the_order_of_their_first_mention(
 
 
 def test_names_of_any_kind_are_drawn_as_they_are() -> None:
-    marks = {"$a_1$ + $": Estimate(0.5, 0.4, 0.6), "a long name " * 12: Estimate(0.5, 0.4, 0.6)}
+    marks = {"$a_1$ + $": Interval(0.5, 0.4, 0.6), "a long name " * 12: Interval(0.5, 0.4, 0.6)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert open_png(draw({"$x": marks, "_y": marks})).size == (1600, 1000)

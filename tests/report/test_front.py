@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
 from qwave.report import front_png, size_text
-from qwave.report.colours import blend, rgb, tint
-from qwave.report.labels import overlap, place_labels
-from qwave.report.points import accuracy_limits
+from qwave.report.front import accuracy_limits
 from qwave.scores import FrontPoint, attainment_staircase
 
 from .samples import make_point, make_points, open_png
@@ -42,6 +38,7 @@ def test_changed_data_change_the_front() -> None:
     assert draw([make_point(0, num_experts=4), *points[1:]]) != base
     assert draw([make_point(0, standard_error=0.02), *points[1:]]) != base
     assert draw(points, title="other") != base
+    assert draw([make_point(0, label="other"), *points[1:]]) != base, "the list names it"
 
 
 def test_order_of_the_points_does_not_matter() -> None:
@@ -91,32 +88,6 @@ def test_staircase_uses_the_front_only() -> None:
     assert attainment_staircase([make_point(0, is_front=False)]) == ([], [])
 
 
-def test_labels_stay_inside_and_apart() -> None:
-    rng = np.random.default_rng(1)
-    bounds = (0.0, 0.0, 800.0, 500.0)
-    anchors = [(float(x), float(y)) for x, y in rng.random((40, 2)) * (800, 500)]
-    places = place_labels(anchors, [(90.0, 16.0)] * 40, [], bounds)
-    boxes = [box for box in places if box is not None]
-    assert len(boxes) > 20
-    for box in boxes:
-        assert bounds[0] <= box[0] < box[2] <= bounds[2]
-        assert bounds[1] <= box[1] < box[3] <= bounds[3]
-    for first, second in itertools.combinations(boxes, 2):
-        assert overlap(first, second) == 0.0
-
-
-def test_label_avoids_an_obstacle_and_is_dropped_without_room() -> None:
-    bounds = (0.0, 0.0, 400.0, 400.0)
-    (free,) = place_labels([(200.0, 200.0)], [(80.0, 16.0)], [], bounds)
-    assert free is not None
-    (moved,) = place_labels([(200.0, 200.0)], [(80.0, 16.0)], [(free, 10.0)], bounds)
-    assert moved is not None
-    assert overlap(moved, free) == 0.0
-    everywhere = [(bounds, 10.0)]
-    assert place_labels([(200.0, 200.0)], [(80.0, 16.0)], everywhere, bounds) == [None]
-    assert place_labels([(200.0, 200.0)], [(500.0, 16.0)], [], bounds) == [None]
-
-
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
     [
@@ -153,11 +124,3 @@ def test_impossible_frames_are_refused() -> None:
         draw([], reference_accuracy=93.0)
     with pytest.raises(ValueError, match=r"`size_budget_bytes` must be at least 1, but got 0"):
         front_png([], reference_accuracy=0.9, size_budget_bytes=0, title="t")
-
-
-def test_colours_are_read_and_mixed() -> None:
-    assert rgb("#0072b2") == (0, 114, 178)
-    assert blend("#000000", "#ffffff", 0.5) == (128, 128, 128)
-    assert tint("#000000", 0.0) == "#ffffff"
-    with pytest.raises(ValueError, match=r"written #rrggbb, but got 'blue'"):
-        rgb("blue")

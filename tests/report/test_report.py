@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from qwave.report import Column, Estimate, Records, Table, front_png, report_html
+from qwave.report import Column, Records, Table, front_png, report_html
+from qwave.scores import Interval
 
 from .samples import make_point, make_points
 
@@ -23,7 +24,7 @@ def make_report(**changes: Any) -> str:
         "summary": {"Folds": "5"},
         "points": make_points(),
         "hypervolume_by_trial": [(0, 0.1), (1, 0.15), (2, 0.15)],
-        "importances": {"accuracy": {"quant.bits": Estimate(0.7, 0.5, 0.9)}},
+        "importances": {"accuracy": {"quant.bits": Interval(0.7, 0.5, 0.9)}},
         "reference_accuracy": 0.9,
         "size_budget_bytes": 1_000_000,
         "commands": {"Run it again": "qwave sweep sweeps/esc10.yaml && echo 'done'"},
@@ -35,7 +36,7 @@ def make_report(**changes: Any) -> str:
     return html.replace(get_plotlyjs(), "")
 
 
-SURE, UNSURE = Estimate(0.5, 0.2, 0.8), Estimate(0.1, -0.1, 0.3)
+SURE, UNSURE = Interval(0.5, 0.2, 0.8), Interval(0.1, -0.1, 0.3)
 
 
 class Tags(HTMLParser):
@@ -142,7 +143,7 @@ def test_command_is_shown_exactly() -> None:
 
 
 @pytest.mark.parametrize("importances", [{}, {"accuracy": {}}])
-def test_too_few_trials_are_said_in_words(importances: dict[str, dict[str, Estimate]]) -> None:
+def test_too_few_trials_are_said_in_words(importances: dict[str, dict[str, Interval]]) -> None:
     html = make_report(importances=importances)
     assert "Too few complete trials to estimate importances." in html
     assert 'id="qwave-importances"' not in html

@@ -15,18 +15,17 @@ import pytest
 
 from qwave.report import (
     Column,
-    Estimate,
-    Records,
     Section,
     Table,
     front_png,
-    report_html,
     study_html,
 )
-from qwave.scores import FrontPoint
+from qwave.scores import FrontPoint, Interval
 
 from .browser import Page, find_chromium, running_browser
-from .samples import make_point, make_points
+from .samples import make_point, make_points, many_points, write_report
+
+pytestmark = pytest.mark.slow
 
 LONG = "int1+" * 30 + "fp32, (" + ", ".join(["640"] * 20) + "), " + "Verylongclassname" * 8
 LABEL = """[...document.querySelectorAll('.hoverlayer .hovertext')].map((label) => ({
@@ -64,58 +63,6 @@ def screenshots(tmp_path: Path) -> Path:
     return folder
 
 
-def many_points(n_points: int = 60) -> list[FrontPoint]:
-    """A front of twelve and a cloud below it."""
-    cloud = [
-        make_point(
-            12 + i,
-            accuracy=0.8 + 0.0005 * (i * 37 % 100),
-            size_bytes=2500 + i * i * 700,
-            is_front=False,
-            label=f"int{i % 8}, linear",
-        )
-        for i in range(n_points - 12)
-    ]
-    return [*make_points(), *cloud]
-
-
-def write_report(folder: Path, points: list[FrontPoint], **changes: Any) -> Path:
-    frame: dict[str, Any] = {"reference_accuracy": 0.9, "size_budget_bytes": 20_000_000}
-    rows = (("linear", 20, 0.93, 2000, 1), ("small", 0, None, None, None))
-    columns = (
-        Column("choice"),
-        Column("trials", "number", 0),
-        Column("best accuracy", "share", 1),
-        Column("its size", "bytes"),
-        Column("trial", "number", 0),
-    )
-    arguments: dict[str, Any] = {
-        "title": "esc10: accuracy at every size",
-        "summary": {"data": "/data/" + "folder/" * 20 + "clips.csv (0123456789abcdef)"},
-        "points": points,
-        "hypervolume_by_trial": [(p.number, 0.1 + 0.01 * p.number) for p in points],
-        "importances": {
-            "accuracy": {
-                "model.hidden": Estimate(0.4, 0.2, 0.6),
-                "model.top_k": Estimate(0.01, -0.1, 0.1),
-            }
-        },
-        "choices": {"model.hidden": Table(columns, rows)},
-        "commands": {"browse the trials": "mlflow ui --backend-store-uri sqlite:////a/mlflow.db"},
-        "notes": ["Folds were made: grouped by recording."],
-        "picture": b"",
-        "records": Records(
-            "7",
-            "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db'",
-            {p.number: f"qwave export {p.number} --sweep esc10 --store '/a b'" for p in points},
-        ),
-        **frame,
-    }
-    file = folder / "report.html"
-    file.write_text(report_html(**{**arguments, **changes}), encoding="utf-8")
-    return file
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = front_png(
@@ -151,7 +98,7 @@ def write_odd(folder: Path, kind: str) -> Path:
         notes=[LONG, f"'{LONG}' & <i>others</i>"],
         summary={LONG: LONG},
         commands={LONG: LONG},
-        importances={"accuracy": {LONG: Estimate(0.4, 0.2, 0.6)}},
+        importances={"accuracy": {LONG: Interval(0.4, 0.2, 0.6)}},
     )
 
 
@@ -454,7 +401,7 @@ def test_the_page_of_a_study_is_a_page_of_the_same_kind(
 ) -> None:
     table = Table(
         tuple(Column(f"measure {i}", "share") for i in range(9)),
-        (tuple(Estimate(0.5, 0.4, 0.6) for _ in range(9)),) * 3,
+        (tuple(Interval(0.5, 0.4, 0.6) for _ in range(9)),) * 3,
     )
     picture = front_png(
         make_points(), reference_accuracy=0.9, size_budget_bytes=10**7, title="a front"

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from qwave.report import Column, Estimate, Section, Table, study_html
+from qwave.report import Column, Section, Table, study_html
+from qwave.scores import Interval
 
 HOSTILE = "</script><script>alert('x')</script><img src=\"https://evil.example/\">&amp;"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 TABLE = Table(
     (Column("model"), Column("accuracy", "share")),
-    (("int1", Estimate(0.5, 0.4, 0.6)), ("int8", 0.75)),
+    (("int1", Interval(0.5, 0.4, 0.6)), ("int8", 0.75)),
 )
 SECTIONS = (
     Section("first", "What was asked", "One.\n\nTwo < three & four.", TABLE, PNG),

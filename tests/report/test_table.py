@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from qwave.report import Cell, Column, Estimate, Table
+from qwave.report import Cell, Column, Table
+from qwave.scores import Interval
 
 HOSTILE = '</td><script>alert("x")</script>&amp;\'<'
 COLUMNS = (
@@ -23,8 +24,8 @@ COLUMNS = (
     Column("model"),
 )
 ROWS: tuple[tuple[Cell, ...], ...] = (
-    (1234, Estimate(0.93125, 0.9, 0.95), 0.0123456, 0.5, True, "2 x int1, 8"),
-    (2_500_000, Estimate(1.0, 1.0, 1.0), -0.0000001, 2, False, "int8, (64, 64)"),
+    (1234, Interval(0.93125, 0.9, 0.95), 0.0123456, 0.5, True, "2 x int1, 8"),
+    (2_500_000, Interval(1.0, 1.0, 1.0), -0.0000001, 2, False, "int8, (64, 64)"),
     (87, 0.5, None, None, None, None),
 )
 TABLE = Table(COLUMNS, ROWS)
@@ -94,6 +95,32 @@ def test_a_terminal_shows_the_same_cells_in_aligned_columns() -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
+def test_a_narrow_terminal_shows_every_letter_within_its_width() -> None:
+    path = "/a/long/path/" * 8 + "model.qwave"
+    table = Table((*COLUMNS, Column("file")), tuple((*row, path) for row in ROWS))
+    lines = table.text(80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(table.text().splitlines()) == 1 + len(ROWS)
+    shown = "".join("".join(lines).split())
+    for letter in set(path):
+        assert shown.count(letter) >= path.count(letter) * len(ROWS), letter
+
+
+def test_markdown_shows_the_same_cells_and_nothing_ends_them() -> None:
+    first, rule, *rows = TABLE.markdown().splitlines()
+    assert rule == "|--:|--:|--:|--:|---|---|"
+    cells = [line.replace("\\", "").strip("| ").split(" | ") for line in (first, *rows)]
+    assert [[cell for cell in row if cell] for row in cells] == [
+        [cell for cell in row if cell] for row in SHOWN
+    ]
+    hostile = Table((Column("a|b"), Column("n", "share")), (("x | y\n*z* <b>", 0.5),))
+    assert hostile.markdown().splitlines() == [
+        "| a\\|b | n (%) |",
+        "|---|--:|",
+        "| x \\| y \\*z\\* &lt;b&gt; | 50.00 |",
+    ]
+
+
 def test_csv_holds_numbers_as_they_are_and_ends_of_intervals_in_columns_of_their_own() -> None:
     rows = list(csv.reader(io.StringIO(TABLE.csv())))
     names = ["size", "accuracy", "accuracy_low", "accuracy_high", "difference"]
@@ -123,7 +150,7 @@ def test_nothing_has_no_sign(value: float) -> None:
     assert table.text().splitlines()[1].split() == ["0.00", "0"]
     assert table.csv().splitlines()[1] == "0,0"
     assert 'data-value="0"' in table.html()
-    both = Table((Column("v", "share"),), ((Estimate(value, value, value),),))
+    both = Table((Column("v", "share"),), ((Interval(value, value, value),),))
     assert both.text().splitlines()[1].strip() == "0.00 [0.00, 0.00]"
 
 

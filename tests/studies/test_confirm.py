@@ -12,8 +12,13 @@ import pytest
 
 from qwave.config import DataConfig, TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.report import Estimate
-from qwave.scores import FrontPoint, bootstrap_difference, bootstrap_mean, cluster_weights
+from qwave.scores import (
+    FrontPoint,
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    cluster_weights,
+)
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
 from studies.confirm.report import confirmed_table, front_section
@@ -110,7 +115,7 @@ def test_confirmation_is_that_of_plain_loops(make_set: MakeSet, seed: int, n_see
         assert entry.score.hits.tolist() == hits[place].tolist(), hint
         interval = bootstrap_mean(hits[place], data.group, seed=0)
         assert entry.score.accuracy == (interval.estimate, interval.low, interval.high), hint
-        assert entry.score.accuracy.value == pytest.approx(means[place]), hint
+        assert entry.score.accuracy.estimate == pytest.approx(means[place]), hint
         of_seeds = [(row == data.y).mean() for row in predicted[point.digest]]
         if n_seeds == 1:
             assert entry.score.seed_deviation is None, hint
@@ -157,7 +162,7 @@ def _confirmed(
     return [
         Confirmed(
             point,
-            FreshScore(np.array([value]), Estimate(value, value - 0.05, value + 0.05), 0.01, kept),
+            FreshScore(np.array([value]), Interval(value, value - 0.05, value + 0.05), 0.01, kept),
             0.5,
             not kept,
         )
@@ -212,7 +217,7 @@ def test_a_table_has_a_row_a_point_and_the_held_out_fold_where_there_is_one() ->
         "possibly_dominated,model,digest"
     )
     assert lines[1] == "100,0.6,0.5,0.45,0.55,0.01,0.5,True,False,model 0,digest00"
-    scored = [dataclasses.replace(plain, holdout=Estimate(0.4, 0.3, 0.6)), other]
+    scored = [dataclasses.replace(plain, holdout=Interval(0.4, 0.3, 0.6)), other]
     lines = confirmed_table(scored).csv().splitlines()
     assert "held-out_fold,held-out_fold_low,held-out_fold_high,model" in lines[0]
     assert ",0.4,0.3,0.6,model 0," in lines[1]

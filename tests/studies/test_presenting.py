@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qwave.report import Column, Estimate, Section, Table
-from qwave.scores import Difference, Interval
-from studies.presenting import MAX_ROWS, as_estimate, metric_name, show_study
+from qwave.report import Column, Section, Table
+from studies.presenting import MAX_ROWS, metric_name, show_study
 
 
 def make_section(name: str, n_rows: int) -> Section:
@@ -33,13 +32,6 @@ def test_long_tables_are_named_and_short_ones_shown(capsys: pytest.CaptureFixtur
     places = [printed.index(text) for text in order]
     assert places == sorted(places)
     assert printed.endswith(f"  {Path('reports/short.csv')}\n  {Path('reports/report.html')}\n")
-
-
-@pytest.mark.parametrize(
-    "found", [Interval(0.5, 0.4, 0.7, 0.1), Difference(0.5, 0.4, 0.7, 0.1, 0.02)]
-)
-def test_an_estimate_keeps_the_value_and_both_ends(found: Interval | Difference) -> None:
-    assert as_estimate(found) == Estimate(0.5, 0.4, 0.7)
 
 
 def test_metric_names_hold_what_mlflow_allows() -> None:

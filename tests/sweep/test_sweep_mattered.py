@@ -11,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from qwave.report import Estimate
+from qwave.scores import Interval
 from qwave.sweep.mattered import (
     MAX_TRIALS,
     MIN_TRIALS,
@@ -53,7 +53,7 @@ def make_trials(n_trials: int, seed: int) -> list[FrozenTrial]:
 
 def found_by(
     effect: Callable[[dict[str, Any]], float], n_trials: int, seed: int, noise: float = 0.3
-) -> dict[str, Estimate]:
+) -> dict[str, Interval]:
     rng = np.random.default_rng(1000 + seed)
     trials = make_trials(n_trials, seed)
     scores = [effect(trial.params) + noise * rng.normal() for trial in trials]
@@ -76,18 +76,18 @@ def test_what_was_planted_is_found_and_nothing_else(
     for seed in range(2):
         found = found_by(effect, 80, seed)
         assert set(found) == {"experts", "rate", "drop", "norm", "router"}, seed
-        assert max(found, key=lambda key: found[key].value) == name, (seed, found)
+        assert max(found, key=lambda key: found[key].estimate) == name, (seed, found)
         assert found[name].low > 0, (seed, found)
         assert found["drop"].low <= 0, (seed, found)
         for estimate in found.values():
-            assert estimate.low <= estimate.value <= estimate.high
+            assert estimate.low <= estimate.estimate <= estimate.high
 
 
 def test_of_two_effects_the_larger_is_larger() -> None:
     found = found_by(lambda p: np.log10(p["rate"]) + 4 * p["drop"], 150, 0)
-    assert found["rate"].value > found["drop"].value > 0.05
+    assert found["rate"].estimate > found["drop"].estimate > 0.05
     # Their shares of the variance are 1.33 and 0.33 of 1.76.
-    assert found["rate"].value == pytest.approx(1.33 / 1.76, abs=0.25)
+    assert found["rate"].estimate == pytest.approx(1.33 / 1.76, abs=0.25)
 
 
 def test_noise_matters_to_nothing() -> None:

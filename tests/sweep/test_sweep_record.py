@@ -10,6 +10,7 @@ import math
 import pickle
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -31,11 +32,14 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, make_folds
 from qwave.packing import packed_size_bytes, packed_size_parts
+from qwave.report import FoldFigures
 from qwave.space import parse_config
 from qwave.store import Store, Tracker
 from qwave.sweep.launcher import FinishedTrial
+from qwave.sweep.pictures import PICTURES, draw_front
 from qwave.sweep.pool import SharedData, run_trial
 from qwave.sweep.record import Recorder, config_label
+from tests.report.samples import make_point
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
@@ -51,7 +55,6 @@ MODELS = {
 }
 EPOCHS = {"linear": 1, "mixture": 35}
 PNGS = ("curiosity_histogram.png", "curiosity_per_class.png")
-SVGS = ("confusion_matrix.svg", "losses.svg", "roc.svg")
 N_FOLDS = 5
 
 
@@ -219,8 +222,8 @@ def test_losses_are_steps_of_epochs_from_one(recorded: Recorded) -> None:
 
 
 def test_artifacts_are_these_files(recorded: Recorded) -> None:
-    fold = {"curiosity_values.json", "model.qwave", *PNGS, *SVGS}
-    expected = {"config.json", "predictions.csv"}
+    fold = {"curiosity_values.json", "model.qwave", *PNGS}
+    expected = {"config.json", "losses.csv", "predictions.csv"}
     expected |= {f"fold_{i}/{name}" for i in range(N_FOLDS) for name in fold}
     files = [path for path in recorded.folder.rglob("*") if path.is_file()]
     assert {str(path.relative_to(recorded.folder)) for path in files} == expected
@@ -314,19 +317,63 @@ def _refuse_constant(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
 
 
-@pytest.mark.parametrize("picture", PNGS + SVGS)
+@pytest.mark.parametrize("picture", PNGS)
 def test_pictures_are_of_their_fold(recorded: Recorded, picture: str) -> None:
     contents = []
     for fold in range(N_FOLDS):
         path = recorded.folder / f"fold_{fold}" / picture
         contents.append(path.read_bytes())
-        if picture in SVGS:
-            assert ElementTree.fromstring(contents[-1]).tag == "{http://www.w3.org/2000/svg}svg"
-            continue
         with Image.open(path) as image:
             image.load()
             assert (image.format, image.size) == ("PNG", (640, 400))
     assert len(set(contents)) > 1, "all folds have one picture"
+
+
+def test_losses_are_those_of_every_fold_and_epoch(recorded: Recorded) -> None:
+    with (recorded.folder / "losses.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    result = recorded.finished.result
+    epochs = recorded.config.train.epochs
+    assert [(int(row["fold"]), int(row["epoch"])) for row in rows] == [
+        (fold, epoch) for fold in range(N_FOLDS) for epoch in range(1, epochs + 1)
+    ]
+    found = np.array([float(row["train_loss"]) for row in rows]).reshape(N_FOLDS, epochs)
+    assert found == pytest.approx(result.train_loss.T, rel=1e-6)
+    held_out = {int(row["epoch"]) for row in rows if row["held_out_loss"]}
+    assert held_out == {checkpoint.epoch for checkpoint in result.checkpoints}
+
+
+def test_the_front_gets_the_pictures_that_it_lacks_and_no_other_trial(
+    recorded: Recorded, tracker: Tracker
+) -> None:
+    def run(function: Callable[..., None], *arguments: Any) -> Future[None]:
+        function(*arguments)
+        return Future()
+
+    run_id = recorded.run.info.run_id
+    member = make_point(0, mlflow_run_id=run_id)
+    others = [make_point(1, mlflow_run_id=run_id, is_front=False), make_point(2)]
+    assert draw_front(others, tracker, run) == [], "not on the front, or gone from MLflow"
+    assert len(draw_front([member, *others], tracker, run)) == 1
+    assert draw_front([member], tracker, run) == [], "they are there"
+    folders = [recorded.folder / f"fold_{fold}" for fold in range(N_FOLDS)]
+    for picture in PICTURES:
+        contents = [(folder / picture).read_bytes() for folder in folders]
+        assert len(set(contents)) > 1, "all folds have one picture"
+        for content in contents:
+            assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+    y, predictions = recorded.data.y, recorded.finished.result.predictions
+    drawn = FoldFigures(recorded.data.class_names)
+    for fold, folder in enumerate(folders):
+        rows = recorded.fold_rows(fold)
+        expected = drawn.confusion_matrix(y[rows], predictions.predicted[rows])
+        assert (folder / "confusion_matrix.svg").read_bytes() == expected
+    (folders[1] / "roc.svg").unlink()
+    assert len(draw_front([member], tracker, run)) == 1
+    assert (folders[1] / "roc.svg").exists()
+    for folder in folders:
+        for picture in PICTURES:
+            (folder / picture).unlink()
 
 
 def test_sizes_are_known_before_training(

@@ -259,7 +259,7 @@ def test_importances_are_of_all_searched_parameters(made: Made, sweep: SweepConf
     # Those too that a single or a linear expert has not.
     assert set(shares) == set(sweep.search)
     # The accuracy was made up from the widths, and hardly from anything else.
-    assert max(shares, key=lambda key: shares[key].value) == "model.hidden"
+    assert max(shares, key=lambda key: shares[key].estimate) == "model.hidden"
 
 
 def _in_memory(sweep: SweepConfig, score: Score, n_trials: int = 24) -> Study:

@@ -15,13 +15,14 @@ from optuna.storages.journal import JournalFileBackend
 
 from qwave.config import StoreError
 from qwave.data import EmbeddingSet
-from qwave.report import Column, Estimate, Section, Table, study_html
+from qwave.report import Column, Section, Table, study_html
+from qwave.scores import Interval
 from qwave.store import Store, Tracker
 from qwave.store.folder import opened_store
 from qwave.sweep import Bench, load_study, opened_bench, repeats, write_study
 from tests.sweep.launchers import InProcess
 
-TABLE = Table((Column("model"), Column("a", "share")), (("int1", Estimate(0.5, 0.4, 0.6)),))
+TABLE = Table((Column("model"), Column("a", "share")), (("int1", Interval(0.5, 0.4, 0.6)),))
 SECTIONS = (
     Section("both", "Table and picture", "One.", TABLE, b"\x89PNG one"),
     Section("words", "Words", "Two."),
