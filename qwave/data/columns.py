@@ -108,7 +108,7 @@ def sort_columns(
     """
     chosen = _chosen(names, source, feature_columns)
     by_role: dict[str, list[int]] = defaultdict(list)
-    rest = []
+    rest: list[int] = []
     for column, name in enumerate(names):
         if chosen is None or column not in chosen:
             role = role_of(name)

@@ -108,7 +108,7 @@ def note_whole_numbers(x: np.ndarray, names: Sequence[str], source: str) -> str:
     is_whole = (x == np.round(x)).all(axis=0)
     if 2 * is_lone.sum() > len(names) or is_whole.all():
         return ""
-    found = [repr(names[column]) for column in np.flatnonzero(is_lone & is_whole)]
+    found = [repr(names[column]) for column in np.flatnonzero(is_lone & is_whole).tolist()]
     if not found:
         return ""
     shown = ", ".join(found[:12]) + (", ..." if len(found) > 12 else "")
