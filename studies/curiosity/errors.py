@@ -136,9 +136,7 @@ def scores_table(
     for variant in variants:
         for measure in MEASURES:
             found = {
-                name: as_estimate(
-                    bootstrap_score(of[measure], data.group, len(data.y), seed=RESAMPLE_SEED)
-                )
+                name: bootstrap_score(of[measure], data.group, len(data.y), seed=RESAMPLE_SEED)
                 for name, of in scores[variant.name].items()
             }
             rows.append((variant.name, measure, *found.values()))
@@ -192,7 +190,7 @@ def calibration_section(variants: Sequence[Variant], data: EmbeddingSet) -> Sect
         )
         for kind, found in (("single", single), ("ensemble", ensemble)):
             hits, nll, brier = (
-                as_estimate(bootstrap_mean(found[name], data.group, seed=RESAMPLE_SEED))
+                bootstrap_mean(found[name], data.group, seed=RESAMPLE_SEED)
                 for name in ("hit", "nll", "brier")
             )
             rows.append((variant.name, kind, hits, nll, brier, float(found["ece"])))

@@ -89,7 +89,7 @@ def test_differences_are_paired_and_corrected_for_their_number(
             one.hits, other.hits, data.group, n_resamples=N_RESAMPLES, seed=0
         )
         raw.append(found.p_value)
-        assert row[:3] == (one.name, other.name, (found.estimate, found.low, found.high)), seed
+        assert row[:3] == (one.name, other.name, found.interval), seed
         equal = equivalence(one.hits, other.hits, data.group, MARGIN, seed=0)
         assert row[4] is equal.is_equivalent, seed
     # Holm by hand: the smallest of three counts three times, and none less than one before it.

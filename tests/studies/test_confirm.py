@@ -114,7 +114,7 @@ def test_confirmation_is_that_of_plain_loops(make_set: MakeSet, seed: int, n_see
         assert entry.point is point, hint
         assert entry.score.hits.tolist() == hits[place].tolist(), hint
         interval = bootstrap_mean(hits[place], data.group, seed=0)
-        assert entry.score.accuracy == (interval.estimate, interval.low, interval.high), hint
+        assert entry.score.accuracy == interval, hint
         assert entry.score.accuracy.estimate == pytest.approx(means[place]), hint
         of_seeds = [(row == data.y).mean() for row in predicted[point.digest]]
         if n_seeds == 1:
@@ -258,5 +258,5 @@ def test_only_the_confirmed_front_is_scored_on_the_held_out_fold(
         hits = np.array([answers[n_folds, seed] == full.y[rows] for seed in (5, 6)]).mean(axis=0)
         group = None if full.group is None else full.group[rows]
         expected = bootstrap_mean(hits, group, seed=0)
-        assert got[place].holdout == (expected.estimate, expected.low, expected.high)
+        assert got[place].holdout == expected
         assert got[place].point is confirmed[place].point
