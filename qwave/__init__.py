@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qwave.audio.embed import embed as embed
     from qwave.classifier import QuantizedMoEClassifier as QuantizedMoEClassifier
     from qwave.config import QwaveError as QwaveError
     from qwave.data import EmbeddingSet as EmbeddingSet
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from qwave.data import load_embeddings as load_embeddings
     from qwave.engine.crossval import TrialResult as TrialResult
     from qwave.engine.crossval import cross_validate as cross_validate
+    from qwave.exporting.models import export as export
     from qwave.packing import packed_size_bytes as packed_size_bytes
     from qwave.runtime import load_packed as load_packed
     from qwave.runtime import save_packed as save_packed
     from qwave.space import load_sweep as load_sweep
     from qwave.space import parse_config as parse_config
+    from qwave.sweep.confirm import confirm as confirm
+    from qwave.sweep.search import search as search
 
 __version__ = "0.1.0"
 
@@ -32,6 +36,10 @@ _HOMES = {
     "TrialResult": "engine.crossval",
     "cross_validate": "engine.crossval",
     "EmbeddingSet": "data",
+    "confirm": "sweep.confirm",
+    "embed": "audio.embed",
+    "export": "exporting.models",
+    "search": "sweep.search",
     "embeddings_from_arrays": "data",
     "embeddings_from_frame": "data",
     "load_embeddings": "data",
@@ -47,15 +55,19 @@ __all__ = [
     "QuantizedMoEClassifier",
     "QwaveError",
     "TrialResult",
+    "confirm",
     "cross_validate",
+    "embed",
     "embeddings_from_arrays",
     "embeddings_from_frame",
+    "export",
     "load_embeddings",
     "load_packed",
     "load_sweep",
     "packed_size_bytes",
     "parse_config",
     "save_packed",
+    "search",
 ]
 
 

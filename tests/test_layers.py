@@ -35,10 +35,10 @@ LAYERS: dict[str, int] = {
     "pyfunc": 4,
     "inference": 4,
     "sweep": 5,
-    "export": 5,
+    "exporting": 6,
     "classifier": 6,
-    "cli": 6,
-    "__main__": 7,
+    "cli": 7,
+    "__main__": 8,
 }
 # These must import without torch.
 TORCHLESS = ("config", "scores", "space", "store", "report", "runtime", "packing", "pyfunc")
@@ -49,8 +49,8 @@ HOMES = {
     "pydantic": {"space"},
     "matplotlib": {"report"},
     "plotly": {"report"},
-    "onnx": {"export"},
-    "onnxruntime": {"export"},
+    "onnx": {"exporting"},
+    "onnxruntime": {"exporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
     "transformers": {"audio"},

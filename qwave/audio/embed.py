@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,8 @@ from qwave.audio.protocol import encoder_identity
 from qwave.audio.sources import Clip, ClipTable, read_source
 from qwave.audio.workers import embed_clips, worker_count
 from qwave.config import AudioError, DataConfig
-from qwave.data import EmbeddingSet, embeddings_from_arrays, folds_and_notes, leave_out
+from qwave.data import EmbeddingSet, arrays_of, embeddings_from_arrays, folds_and_notes, leave_out
+from qwave.data.npz import write_npz
 from qwave.text import for_terminal
 
 _SHOWN = 10  # clips that a warning names
@@ -161,30 +161,16 @@ def save_embeddings(path: Path, embedded: Embedded) -> None:
     """
     data = embedded.data
     arrays = {
+        **arrays_of(data),
         "x": data.x.astype(np.float16),
-        "y": data.y,
-        "names": np.array(data.names),
-        "class_names": np.array(data.class_names),
-        "encoder": np.array(data.encoder),
         "encoder_parameters": np.array(json.dumps(dict(embedded.parameters), sort_keys=True)),
         "weights_digest": np.array(embedded.weights_digest),
         "data_digest": np.array(data.digest),
         "clips_digest": np.array(embedded.clips_digest),
         "layout": np.array(embedded.layout),
     }
-    if data.fold is not None:
-        arrays["fold"] = data.fold
-    if data.group is not None:
-        arrays["group"] = data.group
-    # The file's own name may be as long as a name can be.
-    unfinished = path.with_name(f".{os.getpid()}.npz.tmp")
     try:
-        try:
-            with unfinished.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **arrays)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_npz(path, arrays)
     except OSError as error:
         raise AudioError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -305,3 +291,33 @@ def _described(data: EmbeddingSet, row: int) -> str:
     """Name, class and official fold of a clip, for a warning."""
     fold = "" if data.fold is None else f", fold {data.fold[row]}"
     return f"{data.names[row]} ({data.class_names[data.y[row]]}{fold})"
+
+
+def embed(
+    source: str | Path,
+    *,
+    encoder: str = DEFAULT_ENCODER,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    is_strict: bool = False,
+) -> EmbeddingSet:
+    """Embed recordings: what ``qwave embed`` does, as a function.
+
+    Processes are spawned: a script calls this below ``if __name__ == "__main__":``.
+
+    Args:
+        source: A folder with one folder of clips for each class, a data set as published, or a
+            CSV file of ``path,label[,fold,group]``.
+        encoder: Name of the encoder, see `make_encoder`.
+        out: A ``.npz`` file to write as well, for ``data.path``.
+        workers: Number of processes; default: one for each processor.
+        is_strict: Refuse clips that cannot be decoded instead of leaving them out with a warning.
+
+    Raises:
+        AudioError: As `embed_source`; or `out` cannot be written.
+        DataError: As `embed_source`.
+    """
+    embedded = embed_source(Path(source), encoder=encoder, workers=workers, is_strict=is_strict)
+    if out is not None:
+        save_embeddings(Path(out), embedded)
+    return embedded.data

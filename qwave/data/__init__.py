@@ -1,7 +1,13 @@
 """Embeddings with labels, folds and recordings; how they are read, split and normalised."""
 
 from qwave.data.arrays import embeddings_from_arrays
-from qwave.data.embeddings import EmbeddingSet, require_embeddings, take_classes, take_rows
+from qwave.data.embeddings import (
+    EmbeddingSet,
+    arrays_of,
+    require_embeddings,
+    take_classes,
+    take_rows,
+)
 from qwave.data.files import load_embeddings
 from qwave.data.fold_choice import FoldChoice, choose_folds
 from qwave.data.folds import (
@@ -24,6 +30,7 @@ __all__ = [
     "Fold",
     "FoldChoice",
     "Normalizer",
+    "arrays_of",
     "choose_folds",
     "embeddings_from_arrays",
     "embeddings_from_frame",

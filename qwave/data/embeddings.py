@@ -181,3 +181,16 @@ def _require_form(key: str, array: object, dtype: Any, shape: str, n_axes: int) 
         f"EmbeddingSet: {key} must be {np.dtype(dtype).name} {shape} in C order, but is {found}; "
         "qwave.embeddings_from_arrays makes a set of any arrays"
     )
+
+
+def arrays_of(data: EmbeddingSet) -> dict[str, np.ndarray]:
+    """The arrays of a ``.npz`` file that `load_embeddings` reads as this set."""
+    arrays = {
+        "x": data.x,
+        "y": data.y,
+        "names": np.array(data.names),
+        "class_names": np.array(data.class_names),
+        "encoder": np.array(data.encoder),
+    }
+    optional = {"fold": data.fold, "group": data.group}
+    return arrays | {name: array for name, array in optional.items() if array is not None}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -232,3 +233,21 @@ def _labels(
         columns.append(LabelColumn(name, as_text(arrays[name], f"{source}: {name!r}")))
     chosen = choose_labels(columns, source, range(n_rows))
     return {"y": chosen.values, "label_of": chosen.label_of}
+
+
+def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as a ``.npz`` file; one that is there is replaced, whole or not at all.
+
+    Equal arrays give equal bytes: the archive's entries have no date and are not compressed.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    # The file's own name may be as long as a name can be.
+    unfinished = file.with_name(f".{os.getpid()}.npz.tmp")
+    try:
+        with unfinished.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)

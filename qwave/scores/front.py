@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FrontPoint:
     is_front: bool
     num_experts: int
     label: str
-    configuration: Mapping[str, object]
+    configuration: Mapping[str, object] = field(repr=False)
     digest: str
     mlflow_run_id: str
 

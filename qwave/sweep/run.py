@@ -57,8 +57,8 @@ class Outcome:
     record_seconds: float
     is_interrupted: bool
     first_failure: str | None
-    reports: list[Path]
-    commands: dict[str, str]
+    reports: list[Path] = dataclasses.field(repr=False)
+    commands: dict[str, str] = dataclasses.field(repr=False)
 
 
 def run_sweep(

@@ -16,8 +16,8 @@ from qwave.runtime import PackedClassifier
 from qwave.scores import Interval
 from qwave.scores.evaluate import score_intervals
 from qwave.sweep import Repeat
+from qwave.sweep.confirm import RESAMPLE_SEED
 from studies.benchmark.energy import joules_of
-from studies.presenting import RESAMPLE_SEED
 
 N_LATENCY_CALLS = 200
 

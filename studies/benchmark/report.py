@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from qwave.data import EmbeddingSet
 from qwave.report import Cell, Column, Section, SizedEstimate, Table, estimates_png
 from qwave.scores import bootstrap_difference, equivalence, holm
+from qwave.sweep.confirm import RESAMPLE_SEED
 from studies.benchmark.measure import Variant
 from studies.comparison import ComparisonConfig
-from studies.presenting import RESAMPLE_SEED
 
 # With 9999 resamples the smallest p-value is 0.0002, before Holm's correction.
 N_RESAMPLES = 9999

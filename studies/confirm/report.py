@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from qwave.report import Cell, Column, Section, SizedEstimate, Table, estimates_png
 from qwave.scores import Interval
-from studies.confirm.scores import Confirmed
+from qwave.sweep.confirm import Confirmed
 
 
 def front_section(

@@ -15,6 +15,7 @@ from qwave.report import Cell, Column, Section, Table, forest_png
 from qwave.scores import Interval, bootstrap_difference, bootstrap_mean, bootstrap_score, holm
 from qwave.scores.evaluate import expected_calibration_error
 from qwave.scores.uncertainty import WeightedScore, augrc, aurc, roc_auc
+from qwave.sweep.confirm import LEVEL, RESAMPLE_SEED
 from studies.curiosity.measures import (
     BASELINE,
     CURIOSITY,
@@ -32,7 +33,7 @@ from studies.curiosity.measures import (
     of_pair,
     verdict,
 )
-from studies.presenting import LEVEL, RESAMPLE_SEED, metric_name
+from studies.presenting import metric_name
 
 SCORES = {"AUROC": roc_auc, "AURC": aurc, "AUGRC": augrc}
 PAIRS = ((CURIOSITY, BASELINE), (VARIANCE, BASELINE), (DISAGREEMENT, OF_ENSEMBLE))

@@ -14,7 +14,7 @@ from qwave.config import TrialConfig
 from qwave.scores import Difference, bootstrap_score_difference, holm
 from qwave.scores.uncertainty import WeightedScore, mutual_information
 from qwave.sweep import Repeat
-from studies.presenting import LEVEL, RESAMPLE_SEED
+from qwave.sweep.confirm import LEVEL, RESAMPLE_SEED
 
 # With 4999 resamples the smallest p-value of a difference is 0.0004, before Holm's correction.
 N_RESAMPLES = 4999

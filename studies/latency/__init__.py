@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from qwave.cli.running import add_talk, run_command
 from qwave.config import SCHEMES, ConfigError
 from qwave.data import EmbeddingSet, load_embeddings
-from qwave.export import require_onnx
+from qwave.exporting import require_onnx
 from qwave.packing import to_bytes
 from qwave.report import Cell, Column, Table
 from qwave.runtime.compiled import forward_library

@@ -73,7 +73,7 @@ def qwave_runtime(packed: PackedModel, kernel: Kernel) -> Predict:
 
 def exported(packed: PackedModel) -> Predict:
     """The model.onnx of `qwave export --onnx`, in onnxruntime."""
-    from qwave.export.graph import onnx_model
+    from qwave.exporting.graph import onnx_model
 
     return _session(onnx_model(packed).SerializeToString())
 

@@ -17,8 +17,8 @@ from qwave.data import EmbeddingSet
 from qwave.scores import Difference, Interval, bootstrap_score, bootstrap_score_difference
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
+from qwave.sweep.confirm import RESAMPLE_SEED, FreshScore, fresh_scores
 from studies.mixtures.equal_compute import Search
-from studies.presenting import RESAMPLE_SEED, FreshScore, fresh_scores
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from qwave.report import (
     size_text,
 )
 from qwave.scores import Difference, holm
+from qwave.sweep.confirm import LEVEL
 from studies.mixtures.fronts import Front, Reference
 from studies.mixtures.routers import RIVALS, ROUTERS, Examined
-from studies.presenting import LEVEL
 
 # Compute that differs by less counts as equal.
 NEARLY_EQUAL = 0.02

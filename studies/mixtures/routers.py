@@ -17,7 +17,7 @@ from qwave.data import EmbeddingSet
 from qwave.packing import packed_size_parts
 from qwave.scores import Difference, FrontPoint, Interval, bootstrap_difference, bootstrap_means
 from qwave.sweep import Repeat
-from studies.presenting import RESAMPLE_SEED
+from qwave.sweep.confirm import RESAMPLE_SEED
 
 ROUTERS = ("learned", "oracle", "random", "cheapest", "costliest", "best single")
 RIVALS = ("random", "cheapest", "best single")

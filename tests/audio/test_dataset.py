@@ -14,9 +14,10 @@ import soundfile
 from qwave.audio import open_data
 from qwave.audio.embed import embed_source, save_embeddings
 from qwave.config import DataError
-from qwave.export.record import Search, load_searched
+from qwave.exporting.record import Search
 from qwave.space import load_sweep, parse_config
 from qwave.sweep import plan_sweep
+from qwave.sweep.searched import load_searched
 from studies.moe_pareto import main as moe_pareto
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -108,16 +109,16 @@ FEW = ["data.path=clips", "data.encoder=logmel", "data.n_folds=2"]
 def test_an_export_finds_the_rows_of_clips_and_says_when_they_have_changed(place: Path) -> None:
     config = parse_config({"data": {"path": "clips", "encoder": "logmel", "n_folds": 2}})
     search = Search("some", "0" * 16, open_data("some.npz").digest, 1)
-    assert load_searched(config, search).full.digest == search.data_digest
+    assert load_searched(config, search.name, search.data_digest).full.digest == search.data_digest
     next((place / "clips" / "a").iterdir()).unlink()
     with pytest.raises(DataError, match="clips has changed since the search"):
-        load_searched(config, search)
+        load_searched(config, search.name, search.data_digest)
     shutil.rmtree("clips")
     with pytest.raises(DataError, match="no such file: clips .* put the file back"):
-        load_searched(config, search)
+        load_searched(config, search.name, search.data_digest)
     Path("clips").mkdir()
     with pytest.raises(DataError, match="clips holds no clips.* put the file back"):
-        load_searched(config, search)
+        load_searched(config, search.name, search.data_digest)
 
 
 def test_clips_that_cannot_be_split_are_refused_before_any_is_embedded(

@@ -21,7 +21,7 @@ from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.refit import FittedModel, fit_model
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import TrainingTask, rows_on_device
-from qwave.export.graph import onnx_model
+from qwave.exporting.graph import onnx_model
 from qwave.nn.mixture import StackedLinear
 from qwave.packing import from_bytes, to_bytes
 from qwave.runtime import Kernel, PackedClassifier

@@ -23,7 +23,7 @@ from qwave import cli
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import pack_fold, train_folds
 from qwave.engine.crossval import cross_validate
-from qwave.export import facts
+from qwave.exporting import facts
 from qwave.packing import to_bytes
 from qwave.space import load_sweep, parse_config
 from qwave.store import Store, Tracker

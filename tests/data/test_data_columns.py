@@ -16,9 +16,10 @@ from qwave.audio import open_data
 from qwave.config import ConfigError, DataError
 from qwave.data import EmbeddingSet, embeddings_from_frame, load_embeddings
 from qwave.data.columns import sort_columns
-from qwave.export.record import Search, load_searched
+from qwave.exporting.record import Search
 from qwave.space import load_sweep, parse_config
 from qwave.sweep import plan_sweep
+from qwave.sweep.searched import load_searched
 
 N = 24
 SWEEP = Path(__file__).resolve().parents[2] / "sweeps" / "moe_pareto.yaml"
@@ -301,7 +302,10 @@ def test_a_sweep_and_an_export_read_the_features_that_are_told(tmp_path: Path) -
     assert data.x.shape == (N, 1)
     search = Search("some", "0" * 16, data.digest, 1)
     with pytest.warns(UserWarning, match="not used: 'index', 'f0'$"):
-        assert load_searched(parse_config(keys), search).searched.digest == data.digest
+        assert (
+            load_searched(parse_config(keys), search.name, search.data_digest).searched.digest
+            == data.digest
+        )
 
 
 def test_features_cannot_be_told_where_there_are_no_columns(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet, leave_out, load_embeddings
 from qwave.engine.crossval import cross_validate
-from qwave.export import Candidate, Search, export_model, facts
-from qwave.export.facts import Facts
+from qwave.exporting import Candidate, Search, export_model, facts
+from qwave.exporting.facts import Facts
 from qwave.packing import packed_size_bytes, to_bytes
 from qwave.scores import FrontPoint
 from qwave.space import load_sweep

@@ -14,7 +14,7 @@ from qwave.config import (
     TrainConfig,
     TrialConfig,
 )
-from qwave.export.facts import Provenance
+from qwave.exporting.facts import Provenance
 from qwave.scores import FrontPoint
 
 DATA = DataConfig(normalization="standard", n_folds=3)

@@ -8,7 +8,7 @@ import pytest
 from mlflow.utils.validation import _validate_model_alias_name
 
 from qwave.config import ConfigError
-from qwave.export.budgets import (
+from qwave.exporting.budgets import (
     BUDGETS_BYTES,
     aliases_of,
     best_within,

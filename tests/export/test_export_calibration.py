@@ -14,7 +14,7 @@ from scipy import optimize, special
 from qwave.config import SCHEMES, ModelConfig, RouterConfig, TrialConfig
 from qwave.data import EmbeddingSet
 from qwave.engine.refit import fit_model
-from qwave.export.calibration import (
+from qwave.exporting.calibration import (
     CALIBRATED_TOLERANCE,
     Calibration,
     apply_calibration,
@@ -25,7 +25,7 @@ from qwave.export.calibration import (
     foldable_temperature,
     tempered,
 )
-from qwave.export.verify import require_agreement
+from qwave.exporting.verify import require_agreement
 from qwave.packing import PackedModel, from_bytes, to_bytes
 from qwave.runtime import PackedClassifier
 

@@ -14,13 +14,14 @@ import pytest
 
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet, load_embeddings
-from qwave.export import Candidate, export_model
-from qwave.export.card import model_card
-from qwave.export.facts import Facts
-from qwave.export.record import OutOfFold, SearchedData, cross_validated_scores, source_of
-from qwave.export.verify import Agreement
+from qwave.exporting import Candidate, export_model
+from qwave.exporting.card import model_card
+from qwave.exporting.facts import Facts
+from qwave.exporting.record import OutOfFold, cross_validated_scores, source_of
+from qwave.exporting.verify import Agreement
 from qwave.scores import Interval
 from qwave.store import Tracker
+from qwave.sweep.searched import SearchedData
 
 from .examples import CARDS, HERE, rows_of, section_of
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qwave.export.calibration import Calibration, CrossFitted, cross_fit, fit_calibration
-from qwave.export.card import model_card
-from qwave.export.facts import Facts
-from qwave.export.record import OutOfFold
+from qwave.exporting.calibration import Calibration, CrossFitted, cross_fit, fit_calibration
+from qwave.exporting.card import model_card
+from qwave.exporting.facts import Facts
+from qwave.exporting.record import OutOfFold
 from qwave.runtime import PackedClassifier
 from qwave.scores.evaluate import score_predictions
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from qwave.export.card import model_card
-from qwave.export.facts import Facts
+from qwave.exporting.card import model_card
+from qwave.exporting.facts import Facts
 from qwave.runtime import PackedClassifier
 from qwave.text import for_markdown
 from qwave.text import markdown_code_block as code_block

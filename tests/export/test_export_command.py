@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from qwave.cli import exporting, main
-from qwave.export import handover, onnx_file
+from qwave.exporting import handover, onnx_file
 from qwave.packing import packed_size_bytes
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import load_sweep

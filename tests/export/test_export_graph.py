@@ -21,7 +21,7 @@ from qwave.config import (
     RouterConfig,
     TrialConfig,
 )
-from qwave.export.graph import onnx_model
+from qwave.exporting.graph import onnx_model
 from qwave.packing import PackedModel
 from qwave.runtime import PackedClassifier
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 
 import qwave
 from qwave.config import SCHEMES, ModelConfig, TrialConfig
-from qwave.export.graph import onnx_model
+from qwave.exporting.graph import onnx_model
 from qwave.packing import FORMAT_VERSION, layer_shapes, packed_length, to_bytes
 
 from ..packing.models import CLASS_NAMES, draw_model, make_data, make_model, small_model

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qwave.config import SCHEMES, Grid, Scheme
-from qwave.export.graph_layers import Graph, add_layer, add_mask, linear
+from qwave.exporting.graph_layers import Graph, add_layer, add_mask, linear
 from qwave.packing import PackedLayer, packed_length
 
 ALL = tuple(SCHEMES)

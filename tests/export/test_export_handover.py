@@ -15,15 +15,15 @@ from mlflow import MlflowClient
 from qwave.config import ConfigError, DataConfig, DataError, DeviceError, StoreError, TrialConfig
 from qwave.data import load_embeddings
 from qwave.engine.refit import fit_model
-from qwave.export import Candidate, ExportedModel, VerificationError, export_model, handover
-from qwave.export.calibration import (
+from qwave.exporting import Candidate, ExportedModel, VerificationError, export_model, handover
+from qwave.exporting.calibration import (
     Calibration,
     apply_calibration,
     fit_sure_probability,
     fit_temperature,
     tempered,
 )
-from qwave.export.handover import register_export
+from qwave.exporting.handover import register_export
 from qwave.packing import PackedModel, to_bytes
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.store import Tracker

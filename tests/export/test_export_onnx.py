@@ -17,8 +17,8 @@ import pytest
 from qwave.config import ConfigError
 from qwave.data import EmbeddingSet
 from qwave.engine.refit import fit_model
-from qwave.export import VerificationError, graph, onnx_file
-from qwave.export.onnx_file import ONNX_TOLERANCE, require_onnx, write_onnx
+from qwave.exporting import VerificationError, graph, onnx_file
+from qwave.exporting.onnx_file import ONNX_TOLERANCE, require_onnx, write_onnx
 from qwave.packing import PackedModel
 from qwave.runtime import PackedClassifier
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwave.export import facts
-from qwave.export.facts import git_commit, measure_latency, present_provenance, processor_name
+from qwave.exporting import facts
+from qwave.exporting.facts import git_commit, measure_latency, present_provenance, processor_name
 from qwave.runtime import PackedClassifier
 
 from ..packing.models import small_model

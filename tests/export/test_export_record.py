@@ -13,15 +13,15 @@ from sklearn import metrics
 
 from qwave.config import DataConfig, DataError, StoreError, TrialConfig
 from qwave.data import EmbeddingSet, leave_out, load_embeddings
-from qwave.export import Candidate, Search
-from qwave.export.record import (
+from qwave.exporting import Candidate
+from qwave.exporting.record import (
     OutOfFold,
     cross_validated_scores,
-    load_searched,
     read_out_of_fold,
 )
 from qwave.scores import bootstrap_mean, bootstrap_score
 from qwave.store import Tracker
+from qwave.sweep.searched import load_searched
 
 from .examples import LINEAR, config_of
 
@@ -33,10 +33,6 @@ def data(clouds: Path) -> EmbeddingSet:
     return load_embeddings(clouds)
 
 
-def search_of(digest: str) -> Search:
-    return Search("clouds", "0" * 16, digest, 3)
-
-
 def config_on(path: Path, holdout_fold: int | None = None) -> TrialConfig:
     return config_of(LINEAR, data=DataConfig(path=str(path), n_folds=2, holdout_fold=holdout_fold))
 
@@ -44,10 +40,10 @@ def config_on(path: Path, holdout_fold: int | None = None) -> TrialConfig:
 def test_the_data_of_a_search_are_all_rows_and_those_that_it_had(
     clouds: Path, data: EmbeddingSet
 ) -> None:
-    full, searched = load_searched(config_on(clouds), search_of(data.digest))
+    full, searched = load_searched(config_on(clouds), "clouds", data.digest)
     assert full.digest == searched.digest == data.digest
     left = leave_out(data, 1)
-    full, searched = load_searched(config_on(clouds, holdout_fold=1), search_of(left.digest))
+    full, searched = load_searched(config_on(clouds, holdout_fold=1), "clouds", left.digest)
     assert full.digest == data.digest
     assert searched.digest == left.digest
     assert (len(full.y), len(searched.y)) == (60, 39)
@@ -66,7 +62,7 @@ def test_data_that_changed_are_refused_with_both_digests(
         rf"is {now}; put the old file back, or search again$"
     )
     with pytest.raises(DataError, match=message):
-        load_searched(config_on(changed), search_of(data.digest))
+        load_searched(config_on(changed), "clouds", data.digest)
 
 
 def test_data_that_are_gone_are_refused_with_the_digest_to_look_for(tmp_path: Path) -> None:
@@ -76,7 +72,7 @@ def test_data_that_are_gone_are_refused_with_the_digest_to_look_for(tmp_path: Pa
         f"{gone} whose digest is 00aa: put the file back"
     )
     with pytest.raises(DataError, match=message):
-        load_searched(config_on(gone), search_of("00aa"))
+        load_searched(config_on(gone), "clouds", "00aa")
 
 
 # --- predictions.csv ---

@@ -12,8 +12,8 @@ import pytest
 from qwave.config import SCHEMES, CuriosityConfig, ModelConfig, RouterConfig
 from qwave.data import EmbeddingSet
 from qwave.engine.refit import FittedModel, fit_model
-from qwave.export import verify
-from qwave.export.verify import (
+from qwave.exporting import verify
+from qwave.exporting.verify import (
     TOLERANCE,
     VerificationError,
     require_agreement,

@@ -21,15 +21,15 @@ from qwave.scores import (
 )
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import Repeat
-from studies.confirm.report import confirmed_table, front_section
-from studies.confirm.scores import (
+from qwave.sweep.confirm import (
     Confirmed,
+    FreshScore,
     better_than_smaller,
-    confirm,
     optimism,
+    score_points,
     with_holdout,
 )
-from studies.presenting import FreshScore
+from studies.confirm.report import confirmed_table, front_section
 from tests.studies.front_points import dominates, front_points
 
 MakeSet = Callable[..., EmbeddingSet]
@@ -101,7 +101,7 @@ def _plainly_better(hits: np.ndarray, sizes: Sequence[int], group: np.ndarray) -
 def test_confirmation_is_that_of_plain_loops(make_set: MakeSet, seed: int, n_seeds: int) -> None:
     points, predicted, data = _world(make_set, seed, n_seeds)
     assert data.group is not None
-    got = confirm(points, _repeats(points, predicted), data)
+    got = score_points(points, _repeats(points, predicted), data)
     sizes = [point.size_bytes for point in points]
     hits = np.array([(predicted[point.digest] == data.y).mean(axis=0) for point in points])
     means = [round(float(row.mean()), 12) for row in hits]
@@ -249,7 +249,7 @@ def test_only_the_confirmed_front_is_scored_on_the_held_out_fold(
         asked.extend((config.data.n_folds, config.seed) for config in configs)
         return rows, np.array([answers[key] for key in asked])
 
-    monkeypatch.setattr("studies.confirm.scores.predict_holdout", predict)
+    monkeypatch.setattr("qwave.sweep.confirm.predict_holdout", predict)
     got = with_holdout(confirmed, configs, (5, 6), full, "cpu")
     assert asked == [(2, 5), (2, 6), (4, 5), (4, 6)]
     assert got[1] is not None

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
-from optuna.study import Study
 
-from qwave.config import ConfigError, DataConfig, TrialConfig
-from qwave.data import EmbeddingSet, leave_out, load_embeddings
+from qwave.config import ConfigError, TrialConfig
+from qwave.data import EmbeddingSet
 from qwave.scores import FrontPoint
-from studies.confirm import ConfirmationConfig, near_front, refuse_stale, searched_data
+from qwave.sweep.confirm import near_front, refuse_stale
 from tests.studies.front_points import dominates, front_points
 
 MakeSet = Callable[..., EmbeddingSet]
@@ -36,7 +31,6 @@ def _random_points(seed: int) -> list[FrontPoint]:
 def test_points_near_the_front_are_those_of_a_plain_loop(seed: int) -> None:
     points = _random_points(seed)
     for near, max_points in ((0.0, 100), (0.7, 100), (2.0, 7), (2.0, 1), (float("inf"), 100)):
-        config = ConfirmationConfig("moe", near_standard_errors=near, max_points=max_points)
         front: list[FrontPoint] = []
         rest: list[tuple[float, int, int]] = []
         for point in points:
@@ -60,14 +54,12 @@ def test_points_near_the_front_are_those_of_a_plain_loop(seed: int) -> None:
             if len(numbers) < max_points:
                 numbers.append(number)
         numbers.sort(key=lambda number: (points[number].size_bytes, number))
-        got = near_front(points, config)
+        got = near_front(points, near, max_points)
         assert [p.number for p in got] == numbers, f"{seed=} {near=} {max_points=}"
 
 
-def test_a_study_without_a_trial_has_no_front() -> None:
-    message = "^the study 'moe' has no complete trial yet$"
-    with pytest.raises(ConfigError, match=message):
-        near_front([], ConfirmationConfig("moe"))
+def test_without_a_trial_there_is_nothing_to_train_again() -> None:
+    assert near_front([], 0.5, 16) == []
 
 
 def test_seeds_of_the_search_are_refused() -> None:
@@ -76,30 +68,3 @@ def test_seeds_of_the_search_are_refused() -> None:
     with pytest.raises(ConfigError, match=message):
         refuse_stale(configs, (1, 4, 2))
     refuse_stale(configs, (1, 3))
-
-
-def test_the_data_are_those_of_the_search_or_refused(tmp_path: Path, gaussians: MakeSet) -> None:
-    data = gaussians(0)
-    path = tmp_path / "clouds.npz"
-
-    def write(x: np.ndarray) -> None:
-        assert data.fold is not None
-        assert data.group is not None
-        np.savez(path, x=x, y=data.y, fold=data.fold, group=data.group)
-
-    write(data.x)
-    for fold in (None, 1):
-        config = TrialConfig(data=DataConfig(str(path), holdout_fold=fold))
-        wanted = leave_out(load_embeddings(path), fold)
-        study = cast(Study, SimpleNamespace(user_attrs={"data_digest": wanted.digest}))
-        full, left = searched_data(config, study)
-        assert (full.digest, left.digest) == (load_embeddings(path).digest, wanted.digest)
-        write(data.x + 1)
-        now = leave_out(load_embeddings(path), fold).digest
-        message = (
-            f"{path} has changed since the search: its digest was {wanted.digest} and is {now}; "
-            "search again"
-        )
-        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
-            searched_data(config, study)
-        write(data.x)

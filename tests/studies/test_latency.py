@@ -128,7 +128,7 @@ def test_without_onnxruntime_the_extra_that_brings_it_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "qwave.export.onnx_file.find_spec", lambda name: None if name == "onnxruntime" else name
+        "qwave.exporting.onnx_file.find_spec", lambda name: None if name == "onnxruntime" else name
     )
     assert latency.main([]) == 2
     printed = capsys.readouterr().err

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwave.config import SCHEMES
+from qwave.config import SCHEMES, QwaveError
 from qwave.engine.refit import FittedModel
 from qwave.nn.mixture import QUANTIZED, Mixture, mutual_information, top_k_gates
 from qwave.packing import PackedModel, mc_masks
@@ -30,8 +30,10 @@ TOLERANCE = 1e-2
 _MAX_ROWS = 1024  # clips at a time: bounds the memory of hidden layers
 
 
-class VerificationError(RuntimeError):
+class VerificationError(QwaveError):
     """A file does not predict what it should, or has another length."""
+
+    exit_code = 1
 
 
 class Agreement(NamedTuple):

@@ -6,9 +6,9 @@ Every section is a function from `Facts` to Markdown.
 from __future__ import annotations
 
 from qwave.data import EmbeddingSet, choose_folds
-from qwave.export.calibration import SURE_SHARE
-from qwave.export.facts import Facts
-from qwave.export.record import OutOfFold, Scores
+from qwave.exporting.calibration import SURE_SHARE
+from qwave.exporting.facts import Facts
+from qwave.exporting.record import OutOfFold, Scores
 from qwave.scores.evaluate import score_predictions
 from qwave.text import for_markdown, markdown_table
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from qwave.config import StoreError, TrialConfig
 from qwave.data import EmbeddingSet
 from qwave.engine.refit import fit_model
-from qwave.export.calibration import (
+from qwave.exporting.calibration import (
     CALIBRATED_TOLERANCE,
     Calibration,
     apply_calibration,
@@ -32,17 +32,16 @@ from qwave.export.calibration import (
     fit_calibration,
     tempered,
 )
-from qwave.export.card import model_card
-from qwave.export.facts import Facts, measure_latency, present_provenance
-from qwave.export.onnx_file import write_onnx
-from qwave.export.record import (
+from qwave.exporting.card import model_card
+from qwave.exporting.facts import Facts, measure_latency, present_provenance
+from qwave.exporting.onnx_file import write_onnx
+from qwave.exporting.record import (
     OutOfFold,
     Search,
     cross_validated_scores,
-    load_searched,
     read_out_of_fold,
 )
-from qwave.export.verify import (
+from qwave.exporting.verify import (
     TOLERANCE,
     Agreement,
     VerificationError,
@@ -54,6 +53,7 @@ from qwave.report import size_text
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.scores import FrontPoint
 from qwave.store import RegisteredModel, Tracker, register_model
+from qwave.sweep.searched import load_searched
 
 MODEL_FILE, CARD_FILE, ONNX_FILE = "model.qwave", "model_card.md", "model.onnx"
 
@@ -85,7 +85,7 @@ class ExportedModel:
     """
 
     folder: Path
-    facts: Facts
+    facts: Facts = field(repr=False)
 
     @property
     def file(self) -> Path:
@@ -128,7 +128,7 @@ def export_model(
         VerificationError: The file does not predict what was trained, or has another length.
     """
     point, config = candidate.point, candidate.config.canonical()
-    data = load_searched(config, candidate.search)
+    data = load_searched(config, candidate.search.name, candidate.search.data_digest)
     artifacts = tracker.find_artifacts(point.mlflow_run_id)
     if artifacts is None:
         raise StoreError(

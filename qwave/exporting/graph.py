@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 from qwave.config import unknown_rule
 from qwave.data.normalization import EPSILON, clip_steps
-from qwave.export.graph_layers import (
+from qwave.exporting.graph_layers import (
     BACKEND,
     Graph,
     Layer,

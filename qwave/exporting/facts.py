@@ -16,11 +16,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from qwave.config import TrialConfig
-from qwave.export.calibration import Calibration, CrossFitted
-from qwave.export.record import OutOfFold, Scores, Search, SearchedData
-from qwave.export.verify import Agreement
+from qwave.exporting.calibration import Calibration, CrossFitted
+from qwave.exporting.record import OutOfFold, Scores, Search
+from qwave.exporting.verify import Agreement
 from qwave.runtime import PackedClassifier, Prediction
 from qwave.scores import FrontPoint, Interval
+from qwave.sweep.searched import SearchedData
 
 BATCHES = (1, 64)
 

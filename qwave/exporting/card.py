@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from qwave.export import card_evaluation
-from qwave.export.calibration import CALIBRATED_TOLERANCE
-from qwave.export.card_evaluation import percent
-from qwave.export.facts import Facts
-from qwave.export.record import source_of
-from qwave.export.verify import TOLERANCE, Agreement
+from qwave.exporting import card_evaluation
+from qwave.exporting.calibration import CALIBRATED_TOLERANCE
+from qwave.exporting.card_evaluation import percent
+from qwave.exporting.facts import Facts
+from qwave.exporting.record import source_of
+from qwave.exporting.verify import TOLERANCE, Agreement
 from qwave.packing import packed_size_parts
 from qwave.text import (
     for_markdown,

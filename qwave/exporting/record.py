@@ -15,18 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qwave.audio import open_data
-from qwave.config import AudioError, DataError, StoreError, TrialConfig
-from qwave.data import EmbeddingSet, leave_out
+from qwave.config import StoreError
+from qwave.data import EmbeddingSet
 from qwave.scores import Interval, bootstrap_means
 from qwave.scores.evaluate import score_intervals, score_predictions
 
 RESAMPLE_SEED = 0
-# What helps where the rows of a search are not found where they were.
-DATA_ADVICE = (
-    "if these rows lie elsewhere now, give the search their place, by its command with "
-    "data.path=PLACE: it keeps its trials, and then this command works too"
-)
 
 
 @dataclass(frozen=True)
@@ -46,18 +40,6 @@ class Search:
     data_digest: str
     n_trained: int
     notes: tuple[str, ...] = ()
-
-
-class SearchedData(NamedTuple):
-    """The data of a search.
-
-    Attributes:
-        full: All rows of the file.
-        searched: Rows that trials were given: all but those of `data.holdout_fold`.
-    """
-
-    full: EmbeddingSet
-    searched: EmbeddingSet
 
 
 class OutOfFold(NamedTuple):
@@ -102,30 +84,6 @@ _UNKNOWN_LICENCE = (
     "**Not known to qwave**: the file does not say it. Write it here before the model is handed "
     "on."
 )
-
-
-def load_searched(config: TrialConfig, search: Search) -> SearchedData:
-    """The data that a configuration was searched on.
-
-    Raises:
-        DataError: The file is gone, cannot be read, or has changed since the search.
-    """
-    path = config.data.path
-    try:
-        full = open_data(path, config.data.encoder, config.data.feature_columns)
-        searched = leave_out(full, config.data.holdout_fold)
-    except (AudioError, DataError) as error:
-        raise DataError(
-            f"{error}; the sweep {search.name!r} was searched on rows of {path} whose digest is "
-            f"{search.data_digest}: put the file back; {DATA_ADVICE}"
-        ) from error
-    if searched.digest != search.data_digest:
-        raise DataError(
-            f"{path} has changed since the search: the digest of its rows was "
-            f"{search.data_digest} and is {searched.digest}; put the old file back, or search "
-            "again"
-        )
-    return SearchedData(full, searched)
 
 
 def read_out_of_fold(file: Path, searched: EmbeddingSet) -> OutOfFold:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qwave.config import ConfigError
-from qwave.export.verify import Agreement, require_agreement
+from qwave.exporting.verify import Agreement, require_agreement
 from qwave.runtime import PackedClassifier
 
 ONNX_TOLERANCE = 1e-4
@@ -46,7 +46,7 @@ def write_onnx(model: PackedClassifier, x: np.ndarray, file: Path) -> Agreement:
     import onnx
     import onnxruntime
 
-    from qwave.export.graph import onnx_model
+    from qwave.exporting.graph import onnx_model
 
     proto = onnx_model(model.packed)
     onnx.checker.check_model(proto, full_check=True)
