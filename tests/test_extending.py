@@ -30,11 +30,11 @@ class Addition(NamedTuple):
     """A change of a copy, and how to see that it works.
 
     Attributes:
-        edits: File to a text in it and what replaces it; an empty text: the file is new.
+        edits: File to texts in it and what replaces each; an empty text: the file is new.
         check: Words of a Python command, run in the copy.
     """
 
-    edits: dict[str, tuple[str, str]]
+    edits: dict[str, tuple[str, str] | list[tuple[str, str]]]
     check: tuple[str, ...]
 
 
@@ -117,7 +117,7 @@ ADDITIONS: dict[str, Addition] = {
     "a sampler": Addition(
         {
             "qwave/config/sweep.py": ('"random", "gp"]', '"random", "gp", "qmc"]'),
-            "qwave/sweep/study.py": (
+            "qwave/sweep/ask.py": (
                 '        if name == "gp":',
                 '        if name == "qmc":\n'
                 "            return optuna.samplers.QMCSampler(seed=seed)\n"
@@ -125,6 +125,62 @@ ADDITIONS: dict[str, Addition] = {
             ),
         },
         search("sampler.name=qmc"),
+    ),
+    "a launcher": Addition(
+        {
+            "qwave/sweep/inline.py": (
+                "",
+                "from concurrent.futures import Future\n\n"
+                "from qwave.sweep.pool import SharedData, run_trial\n\n\n"
+                "class Inline:\n"
+                "    n_parallel = 1\n\n"
+                "    def __init__(self, data, folder):\n"
+                "        folder.mkdir()\n"
+                "        self.shared = SharedData.write(data, folder)\n\n"
+                "    def __enter__(self):\n        return self\n\n"
+                "    def __exit__(self, *error):\n        pass\n\n"
+                "    def submit(self, config):\n"
+                "        return self.run(run_trial, config, self.shared, 'cpu')\n\n"
+                "    def run(self, function, *arguments):\n"
+                "        future = Future()\n"
+                "        future.set_result(function(*arguments))\n"
+                "        return future\n\n"
+                "    def why_lost(self, option):\n        return 'never'\n",
+            )
+        },
+        (
+            "-c",
+            "from pathlib import Path\n"
+            "from qwave.sweep import run_sweep\n"
+            "from qwave.sweep.inline import Inline\n"
+            "from qwave.sweep.search import planned\n"
+            "few = ['model.hidden=[]', 'train.epochs=2', 'budget.n_trials=2']\n"
+            "plan = planned('moe_pareto', few)\n"
+            "assert run_sweep(plan, 'store', launcher=Inline(plan.data, Path('x'))).front\n",
+        ),
+    ),
+    "a storage": Addition(
+        {
+            "qwave/store/folder.py": [
+                (
+                    "        return open_journal(self.journal)",
+                    "        from optuna.storages import RDBStorage\n\n"
+                    "        return RDBStorage(f'sqlite:///{self.folder}/optuna.db')",
+                ),
+                (
+                    "    check_journal(store.journal)\n    return store.journal.exists()",
+                    "    return (store.folder / 'optuna.db').exists()",
+                ),
+            ]
+        },
+        (
+            "-c",
+            "from qwave.cli import main\n"
+            "if __name__ == '__main__':\n"
+            "    few = ['model.hidden=[]', 'train.epochs=2', '--trials', '2']\n"
+            "    assert main(['search', *few, '--store', 'store']) == 0\n"
+            "    assert main(['front', '--store', 'store']) == 0\n",
+        ),
     ),
     "a study": Addition(
         {
@@ -171,7 +227,7 @@ def test_an_addition_touches_what_its_row_names_and_works(
     row: str, tmp_path: Path, make_environment: Callable[[Path], dict[str, str]]
 ) -> None:
     addition = ADDITIONS[row]
-    assert {re.sub("widths|hello", "<name>", file) for file in addition.edits} <= ROWS[row]
+    assert {re.sub("widths|hello|inline", "<name>", file) for file in addition.edits} <= ROWS[row]
     for folder in ("qwave", "studies", "sweeps", "tests"):
         shutil.copytree(
             REPOSITORY / folder,
@@ -180,11 +236,12 @@ def test_an_addition_touches_what_its_row_names_and_works(
             ignore=shutil.ignore_patterns("__pycache__"),
         )
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
-    for file, (old, new) in addition.edits.items():
+    for file, given in addition.edits.items():
         path = tmp_path / file
-        text = path.read_text(encoding="utf-8") if old else ""
-        assert text.count(old) == 1 or not old, f"{file} holds {text.count(old)} times {old!r}"
-        path.write_text(text.replace(old, new) if old else new, encoding="utf-8")
+        for old, new in given if isinstance(given, list) else [given]:
+            text = path.read_text(encoding="utf-8") if old else ""
+            assert text.count(old) == 1 or not old, f"{file} holds {text.count(old)} times {old!r}"
+            path.write_text(text.replace(old, new) if old else new, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, *addition.check],
         cwd=tmp_path,

@@ -222,7 +222,9 @@ def test_a_table_has_a_row_a_point_and_the_held_out_fold_where_there_is_one() ->
     assert "held-out_fold,held-out_fold_low,held-out_fold_high,model" in lines[0]
     assert ",0.4,0.3,0.6,model 0," in lines[1]
     assert ",,,,model 1," in lines[2]
-    one_seed = [dataclasses.replace(plain, score=plain.score._replace(seed_deviation=None))]
+    one_seed = [
+        dataclasses.replace(plain, score=dataclasses.replace(plain.score, seed_deviation=None))
+    ]
     assert ",0.55,,0.5," in confirmed_table(one_seed).csv().splitlines()[1]
 
 
