@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from qwave.config import StoreError
-from qwave.report import Column, Table
+from qwave.report import Column, Table, terminal_width
 from qwave.scores import FrontPoint
 from qwave.sweep import collect_points, front_of, load_study, study_names
 from qwave.text import for_terminal
@@ -27,17 +27,19 @@ def show_fronts(arguments: argparse.Namespace) -> int:
         if arguments.csv:
             sys.stdout.write(front_table(front).csv())
         elif not arguments.json:
-            sys.stdout.write(f"\n{for_terminal(name)}\n{front_table(front).text()}\n")
+            sys.stdout.write(
+                f"\n{for_terminal(name)}\n{front_table(front).text(terminal_width(sys.stdout))}\n"
+            )
     return 0 if any(fronts.values()) else 1
 
 
 def front_table(front: Sequence[FrontPoint]) -> Table:
-    """One row a member of the front, in the given order."""
+    """One row for each member of the front, in the given order; s.e. is the standard error."""
     columns = (
         Column("trial", "number", 0),
         Column("size", "bytes"),
         Column("accuracy", "share"),
-        Column("standard error", "share"),
+        Column("s.e.", "share"),
         Column("digest"),
         Column("configuration"),
     )

@@ -11,6 +11,7 @@ from typing import TextIO
 from qwave.cli.fronts import as_json as point_json
 from qwave.cli.fronts import front_table
 from qwave.config import ChoiceDomain, Domain, IntDomain, MixDomain
+from qwave.report import terminal_width
 from qwave.space import load_sweep
 from qwave.store import Store, check_store
 from qwave.sweep import Outcome, Plan, expected_seconds, plan_sweep, run_sweep, worker_count
@@ -85,7 +86,7 @@ def show_outcome(outcome: Outcome, stream: TextIO) -> None:
         show_no_front(outcome, say)
         return
     say()
-    say(front_table(outcome.front).text())
+    say(front_table(outcome.front).text(terminal_width(stream)))
     say()
     say(
         f"{counts['complete']} trials complete, {counts['pruned']} over the size budget, "

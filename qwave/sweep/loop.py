@@ -81,7 +81,8 @@ class Loop:
         sweep, progress = self.plan.sweep, self.progress
         in_flight, total = sweep.sampler.in_flight, sweep.budget.n_trials
         # Time left is ours: tqdm's would count the trials of earlier starts as done in this one.
-        shape = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        # All of it fits into 80 columns, a name of 20 letters included.
+        shape = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {elapsed}{postfix}"
         with tqdm(total=total, desc=sweep.name, dynamic_ncols=True, bar_format=shape) as bar:
             self._show(bar)
             try:
@@ -197,11 +198,9 @@ class Loop:
         progress, sweep = self.progress, self.plan.sweep
         n_left = progress.n_left(sweep.budget.n_trials)
         bar.n = bar.total - n_left
-        front, volume = progress.front, progress.hypervolume
+        front = progress.front
         best = f"{front[-1][0]:.1%}" if front else "none"
         n_parallel = min(self.launcher.n_parallel, sweep.sampler.in_flight)
         left = remaining_seconds(self.trial_seconds, n_left, n_parallel, self.record_seconds)
-        time_left = "" if left is None else f"about {tqdm.format_interval(left)} left, "
-        bar.set_postfix_str(
-            f"{time_left}front {len(front)}, best {best}, hypervolume {volume:.3f}"
-        )
+        time_left = "" if left is None else f"{tqdm.format_interval(left)} left, "
+        bar.set_postfix_str(f"{time_left}front {len(front)}, best {best}")
