@@ -216,11 +216,6 @@ def dequantize(codes: Tensor, scale: Tensor, grid: Grid) -> Tensor:
     return codes * (scale / grid.denominator)
 
 
-def fake_quantize(weight: Tensor, grid: Grid) -> Tensor:
-    """``dequantize(*quantize(weight))``, with the straight-through gradient."""
-    return dequantize(*quantize(weight, grid), grid)
-
-
 def linear(
     x: Tensor,
     weight: Tensor,
