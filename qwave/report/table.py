@@ -78,7 +78,7 @@ class Table:
 
     Attributes:
         columns: How the cells of each column are written.
-        rows: As many cells in each row as there are columns; None for what was not measured.
+        rows: One cell for each column in every row; None for a value that was not measured.
 
     Raises:
         ValueError: A row has another number of cells.

@@ -23,8 +23,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1:
         raise ValueError(f"`p_values` must be [m], but got shape {p.shape}")
-    for place in np.flatnonzero(~((p >= 0) & (p <= 1))):
-        raise ValueError(f"`0 <= p <= 1` must hold, but got {p[place]} at index {place}")
+    for index in np.flatnonzero(~((p >= 0) & (p <= 1))):
+        raise ValueError(f"`0 <= p <= 1` must hold, but got {p[index]} at index {index}")
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)

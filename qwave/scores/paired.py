@@ -107,9 +107,9 @@ def bootstrap_score_difference(
             clips as they are (weights of 1), and about resamples.
         group: Recording of each clip.
         n: Number of clips.
-        n_resamples: Of recordings.
-        confidence: Of the interval.
-        seed: Of the resamples.
+        n_resamples: Number of resamples of the recordings.
+        confidence: Coverage of the interval, between 0 and 1.
+        seed: Seed of the resamples.
     """
     tail = tail_of(confidence, n_resamples)
     drawn = cluster_weights(group, n, n_resamples=n_resamples, seed=seed)

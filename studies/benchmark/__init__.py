@@ -1,4 +1,4 @@
-"""What do bits cost? Known networks and mixtures, every scheme, measured in the same way.
+"""What do bits cost? Networks and mixtures of every scheme, measured alike.
 
 python -m studies.benchmark [STUDY.yaml] [key=value ...] [--store DIR] [--device cpu|cuda|mps]
     [--smoke] [--fresh]
@@ -19,8 +19,7 @@ from qwave.space.sweep_file import split_positionals
 from qwave.sweep import write_study
 from studies.benchmark.measure import measured
 from studies.benchmark.report import report_sections
-from studies.command_line import study_parser
-from studies.comparison import comparison_bench, load_comparison
+from studies.comparison import comparison_bench, load_comparison, study_parser
 from studies.presenting import metric_name, show_study
 
 DEFAULT = "sweeps/benchmark.yaml"

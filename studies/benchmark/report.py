@@ -133,7 +133,7 @@ def pairs_by_mode(variants: Sequence[Variant]) -> list[tuple[Variant, Variant]]:
 
 
 def picture(variants: Sequence[Variant], config: ComparisonConfig) -> bytes:
-    """Accuracy against file size: networks trained in two ways, and mixtures."""
+    """Accuracy against file size: networks of both training modes, and mixtures."""
     series: dict[str, list[SizedEstimate]] = {
         "one network, trained with quantization": [],
         "one network, quantized afterwards": [],

@@ -31,7 +31,6 @@ from qwave.space.parse import validate
 from qwave.space.sweep_file import split_positionals
 from qwave.store import Store, made_report_folder
 from qwave.sweep import collect_points, front_of, load_study, point_config, write_study
-from studies.command_line import study_parser
 from studies.comparison import (
     bench_of,
     overridden,
@@ -39,6 +38,7 @@ from studies.comparison import (
     require_seeds,
     require_workers,
     shortened,
+    study_parser,
 )
 from studies.confirm.report import confirmed_table, front_section
 from studies.confirm.scores import confirm, optimism, with_holdout

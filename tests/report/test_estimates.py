@@ -121,7 +121,7 @@ def test_one_mark_and_an_estimate_outside_of_its_interval_are_drawn() -> None:
     assert open_png(draw({"one": [alone]})).size == (1600, 1000)
     # An interval of few recordings need not hold the estimate.
     outside = SizedEstimate(900, Interval(0.5, 0.51, 0.6))
-    assert open_png(draw({"one": [alone, outside]}, is_staircase=True)).size == (1600, 1000)
+    assert open_png(draw({"one": [alone, outside]}, staircases=("one",))).size == (1600, 1000)
 
 
 @pytest.mark.parametrize(
