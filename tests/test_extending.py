@@ -117,7 +117,7 @@ ADDITIONS: dict[str, Addition] = {
     "a sampler": Addition(
         {
             "qwave/config/sweep.py": ('"random", "gp"]', '"random", "gp", "qmc"]'),
-            "qwave/sweep/study.py": (
+            "qwave/sweep/ask.py": (
                 '        if name == "gp":',
                 '        if name == "qmc":\n'
                 "            return optuna.samplers.QMCSampler(seed=seed)\n"

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwave.packing import PackedLayer, PackedModel
+from qwave.runtime.arithmetic import softmax
 
 CALIBRATED_TOLERANCE = 2e-2
 """Largest difference of a probability that folding a temperature makes.
@@ -93,7 +94,7 @@ def fit_temperature(probabilities: np.ndarray, y: np.ndarray) -> float:
     while high - low > _PRECISION:
         middle = (low + high) / 2
         # The loss is convex in 1/T. This is its slope: above 0, a larger T loses less.
-        expected = (_softmax(logits / math.exp(middle)) * logits).sum(axis=1).mean()
+        expected = (softmax(logits / math.exp(middle)) * logits).sum(axis=1).mean()
         low, high = (middle, high) if expected > target else (low, middle)
     return math.exp((low + high) / 2)
 
@@ -117,7 +118,7 @@ def fit_sure_probability(probabilities: np.ndarray, y: np.ndarray) -> float:
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """``softmax(log(p) / T)``, float64 [n, c]; 0 counts as the smallest normal float32."""
-    return _softmax(_log(probabilities) / temperature)
+    return softmax(_log(probabilities) / temperature)
 
 
 def cross_fit(probabilities: np.ndarray, y: np.ndarray, fold: np.ndarray) -> CrossFitted:
@@ -193,9 +194,3 @@ def _log(probabilities: np.ndarray) -> np.ndarray:
     clipped = np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY)
     logs: np.ndarray = np.log(clipped)
     return logs
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities

@@ -32,16 +32,17 @@ what no clip shows, no resample can, and hits that are all equal have an interva
 
 from __future__ import annotations
 
-from qwave.scores.front import FrontPoint, attainment_staircase, front_members
-from qwave.scores.intervals import Interval, bootstrap_mean, bootstrap_means, bootstrap_score
-from qwave.scores.many import front_probability, holm
-from qwave.scores.paired import (
+from qwave.scores.comparisons import (
     Difference,
     Equivalence,
     bootstrap_difference,
     bootstrap_score_difference,
     equivalence,
+    front_probability,
+    holm,
 )
+from qwave.scores.front import FrontPoint, attainment_staircase, front_members
+from qwave.scores.intervals import Interval, bootstrap_mean, bootstrap_means, bootstrap_score
 from qwave.scores.resampling import cluster_weights
 
 __all__ = [
