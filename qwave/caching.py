@@ -19,26 +19,18 @@ class CacheFolder(NamedTuple):
 
     Attributes:
         path: The folder; it is there and can be written.
-        is_kept: Whether it outlives the process.
+        is_kept: Whether the folder outlives the process.
     """
 
     path: Path
     is_kept: bool
 
 
-def cache_folder() -> Path:
-    """The user's cache folder; one for this process alone where that cannot be written.
-
-    ``$XDG_CACHE_HOME/qwave``, or ``~/.cache/qwave``.
-    """
-    return find_cache_folder().path
-
-
 def find_cache_folder() -> CacheFolder:
-    """As `cache_folder`, and whether what is written there is kept.
+    """The user's cache folder, ``$XDG_CACHE_HOME/qwave`` or ``~/.cache/qwave``.
 
-    It is not where the user has no home (no HOME, and no entry in the system's list of users) or
-    may not write there; neither is an error.
+    A folder that ends with this process where the user has no home (no HOME, and no entry in the
+    system's list of users) or may not write there; neither is an error.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwave"

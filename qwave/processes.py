@@ -143,7 +143,7 @@ def _guard_advice(program: str | None) -> str:
 
 @contextmanager
 def spawning() -> Iterator[None]:
-    """While workers are started: they inherit that Ctrl-C, which is for their parent, is ignored.
+    """Ignore Ctrl-C while workers are started: it is for their parent, and they inherit that.
 
     A worker that is still importing when Ctrl-C comes would print a traceback. Only the main
     thread may set what a signal does; started from another one, workers ignore it once they are

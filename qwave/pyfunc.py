@@ -1,7 +1,7 @@
 """A packed model as MLflow loads it: the loader module of the models that qwave registers.
 
 MLflow imports this module from the model's folder, which carries the source that it needs, and
-calls `_load_pyfunc` with the packed file. Nothing is unpickled on the way.
+calls `_load_pyfunc` with the packed file. Nothing is unpickled.
 
 Shapes: n clips, d features, c classes.
 """
@@ -17,7 +17,7 @@ from qwave.runtime import PackedClassifier, as_float32, load_packed
 
 
 class PackedPyfunc:
-    """What MLflow calls: a table of answers for a table of embeddings."""
+    """The model as MLflow calls it: a table of embeddings to a table of predictions."""
 
     def __init__(self, classifier: PackedClassifier) -> None:
         self.classifier = classifier
@@ -62,7 +62,7 @@ def _as_table(columns: dict[str, Any]) -> pd.DataFrame:
 
 
 def _load_pyfunc(data_path: str) -> PackedPyfunc:
-    """The name that MLflow asks of a loader module.
+    """Load a packed file; MLflow requires this name of a loader module.
 
     Raises:
         PackedFileError: The file is missing, damaged, or of another version.

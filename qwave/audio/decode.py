@@ -139,17 +139,28 @@ class _Part:
         return data
 
 
-def _decode(
-    stream: BinaryIO, sample_rate: int, name: str, max_seconds: float
-) -> Iterator[np.ndarray]:
-    """The blocks of `read_blocks`, of an open stream that may hold several recordings."""
+def require_decoder() -> None:
+    """Refuse a machine without the libraries that decode and resample recordings.
+
+    Raises:
+        AudioError: A library is not installed, or cannot be loaded.
+    """
     try:
-        import soundfile
+        import soundfile  # noqa: F401
         import soxr  # noqa: F401
     except (ImportError, OSError) as error:  # OSError: soundfile without libsndfile
         raise AudioError(
             f"decoding needs soundfile and soxr ({error}): pip install 'qwave[audio]'"
         ) from error
+
+
+def _decode(
+    stream: BinaryIO, sample_rate: int, name: str, max_seconds: float
+) -> Iterator[np.ndarray]:
+    """The blocks of `read_blocks`, of an open stream that may hold several recordings."""
+    require_decoder()
+    import soundfile
+
     name = name or "recording"
     seconds = 0.0
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from qwave.audio.cache import ClipEmbedding
-from qwave.audio.decode import fit_length, read_clip
+from qwave.audio.decode import fit_length, read_clip, require_decoder
 from qwave.audio.encoders import embed_waveforms, make_encoder
 from qwave.audio.files import open_file
 from qwave.audio.protocol import Encoder
@@ -23,7 +23,7 @@ from qwave.processes import WorkerPool, processor_count
 
 
 def worker_count(wanted: int | None) -> int:
-    """Processes to embed with: as wanted, else one for each processor.
+    """Number of processes to embed with: as wanted, else one for each processor.
 
     Raises:
         ConfigError: Fewer than one is wanted.
@@ -41,13 +41,13 @@ def embed_clips(
     """Decode and embed files, each yielded as soon as it is done, in any order.
 
     Args:
-        contents: Files, and the SHA-256 of the bytes that each must still have.
-        encoder: As `make_encoder` takes it.
-        workers: Processes, at least 1.
-        n_known: Clips that need not be embedded, for the progress bar.
+        contents: Each file with the SHA-256 of the bytes that it must still have.
+        encoder: Name of the encoder, see `qwave.audio.make_encoder`.
+        workers: Number of processes, at least 1.
+        n_known: Number of clips that need not be embedded, for the progress bar.
 
     Yields:
-        A file, its embedding or what is wrong with it, and what decoding warned of.
+        A file, its embedding or the fault of the file, and the warnings of decoding it.
 
     Raises:
         AudioError: A process was ended from outside; all that was done has been yielded.
@@ -57,7 +57,7 @@ def embed_clips(
 
     if not contents:
         return
-    _require_decoder()
+    require_decoder()  # once, and not for every clip
     workers = min(workers, len(contents))
     total = n_known + len(contents)
     with (
@@ -87,7 +87,7 @@ def embed_clips(
 
 
 def _lost_message(futures: Mapping[Future, Path], lost: set[Future], workers: int) -> str:
-    # Clips are handed out in order: those that the processes were at come first.
+    # Clips are handed out in order: those that were being embedded come first.
     suspects = [str(path) for future, path in futures.items() if future in lost][:workers]
     return (
         f"a process that embeds was ended from outside (for want of memory?), {len(lost)} clips "
@@ -109,7 +109,7 @@ def _encoder_here(spec: str) -> Encoder:
 def _embed_with_notes(
     spec: str, path: Path, content: str
 ) -> tuple[ClipEmbedding, tuple[str, ...]]:
-    """See `_embed_clip`; its warnings would be lost in this process, and are handed over."""
+    """The result of `_embed_clip`, and its warnings, which would be lost in this process."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         embedding = _embed_clip(spec, path, content)
@@ -135,14 +135,3 @@ def _embed_clip(spec: str, path: Path, content: str) -> ClipEmbedding:
     waveform = fit_length(waveform, round(encoder.clip_seconds * encoder.sample_rate))
     x = embed_waveforms(encoder, waveform[None])[0]
     return ClipEmbedding(x.astype(np.float16), not waveform.any())
-
-
-def _require_decoder() -> None:
-    """Say what is missing once, and not of every clip."""
-    try:
-        import soundfile  # noqa: F401
-        import soxr  # noqa: F401
-    except (ImportError, OSError) as error:  # OSError: soundfile without libsndfile
-        raise AudioError(
-            f"decoding needs soundfile and soxr ({error}): pip install 'qwave[audio]'"
-        ) from error

@@ -29,7 +29,7 @@ class Server(NamedTuple):
     """A server to start.
 
     Attributes:
-        name: What a person calls it.
+        name: Name of the server in messages.
         command: Words of the shell command; the first is a console script of an installed package.
         port: Port of 127.0.0.1 on which it listens.
     """

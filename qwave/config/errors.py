@@ -15,7 +15,8 @@ class QwaveError(ValueError):
     """Base of every error whose message is for a person.
 
     Attributes:
-        exit_code: What a command ends with: 2 wrong input, 1 no result, 130 stopped by a person.
+        exit_code: Exit code of a command that the error ends: 2 wrong input, 1 no result, 130
+            stopped by a person.
     """
 
     exit_code: ClassVar[int] = 2
@@ -69,7 +70,7 @@ def unknown_rule(backend: str, rule: str, value: object) -> NotImplementedError:
     Not a `QwaveError`: a rule was added to the configuration and not yet to every backend.
 
     Args:
-        backend: What computes: ``the numpy runtime``, ``the ONNX graph``.
+        backend: Name of the backend: ``the numpy runtime``, ``the ONNX graph``.
         rule: The kind of rule, such as ``Grid.scale``.
         value: The rule's value that the backend does not know.
     """

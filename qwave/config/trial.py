@@ -53,7 +53,7 @@ class DataConfig:
         holdout_fold: Official fold that no trial sees, as the file numbers it; the others are the
             `n_folds` of the cross-validation. `studies.confirm` scores the final front on it.
         fold_seed: Seed of folds that qwave makes itself; official folds do not use it.
-        encoder: What clips are embedded with (`qwave.audio.ENCODERS`); None: the default encoder.
+        encoder: Encoder of the clips (`qwave.audio.ENCODERS`); None: the default encoder.
             For a file of embeddings, the encoder that the file must name.
         feature_columns: Features of a table of embeddings: names of columns, or one string that
             the names of all features begin with; None: every column that nothing says something
@@ -206,7 +206,7 @@ def require_config(config: object, caller: str) -> None:
     """Refuse what is no `TrialConfig`.
 
     Args:
-        config: What a caller gave as configuration.
+        config: The value that a caller gave as configuration.
         caller: The function that was called, for the message.
 
     Raises:

@@ -1,13 +1,7 @@
 """Embeddings with labels, folds and recordings; how they are read, split and normalised."""
 
 from qwave.data.arrays import embeddings_from_arrays
-from qwave.data.embeddings import (
-    EmbeddingSet,
-    arrays_of,
-    require_embeddings,
-    take_classes,
-    take_rows,
-)
+from qwave.data.embeddings import EmbeddingSet, arrays_of, require_embeddings, take_rows
 from qwave.data.files import load_embeddings
 from qwave.data.fold_choice import FoldChoice, choose_folds
 from qwave.data.folds import (
@@ -46,6 +40,5 @@ __all__ = [
     "require_embeddings",
     "resolve_config",
     "resolve_folds",
-    "take_classes",
     "take_rows",
 ]

@@ -1,4 +1,4 @@
-"""Sets of labelled embeddings, and subsets of their rows and classes.
+"""Sets of labelled embeddings, and subsets of their rows.
 
 Shapes: n clips, d features.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from qwave.config import DataError, nearest
+from qwave.config import DataError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,31 +123,6 @@ def take_rows(data: EmbeddingSet, rows: np.ndarray) -> EmbeddingSet:
     names = tuple(data.names[row] for row in rows)
     digest = content_digest(x, y, fold, group, data.class_names, names)
     return dataclasses.replace(data, x=x, y=y, fold=fold, group=group, names=names, digest=digest)
-
-
-def take_classes(data: EmbeddingSet, class_names: Sequence[str]) -> EmbeddingSet:
-    """A set of the clips of some classes, relabelled 0 to k - 1 in their order in `data`.
-
-    Raises:
-        DataError: A class is unknown or named twice, or fewer than two classes are left.
-    """
-    require_embeddings(data, "take_classes")
-    for name in class_names:
-        if name not in data.class_names:
-            hint = nearest(name, data.class_names)
-            raise DataError(
-                f"no class {name!r}{hint}; the classes are {', '.join(data.class_names)}"
-            )
-    kept = [label for label, name in enumerate(data.class_names) if name in class_names]
-    if len(class_names) != len(kept):
-        raise DataError(f"each class must be named once, but got {', '.join(class_names)}")
-    if len(kept) < 2:
-        raise DataError(f"at least 2 classes must be left, but got {len(kept)}")
-    rows = np.flatnonzero(np.isin(data.y, kept))
-    names = tuple(data.class_names[label] for label in kept)
-    # Labels of clips of other classes mean nothing; these clips are not taken.
-    y = np.searchsorted(kept, data.y).astype(np.int64)
-    return take_rows(dataclasses.replace(data, y=y, class_names=names), rows)
 
 
 def content_digest(

@@ -114,7 +114,7 @@ def choose_labels(
             one; it then names the classes if the first holds numbers, or else is left out.
         source: Name of the table; every message begins with it.
         lines: Number of each row in messages, [n].
-        remedy: What to do with a column that is not the label, for messages.
+        remedy: Advice on a column that is not the label, for messages.
 
     Raises:
         DataError: Two columns do not agree one to one, or a cell is empty.

@@ -46,9 +46,9 @@ class Normalizer:
 
     Attributes:
         normalization: Name of the normalisation, a row of the table above.
-        offset: What is subtracted from each feature, float16 [d]; None where the normalisation
+        offset: Constant subtracted from each feature, float16 [d]; None where the normalisation
             has no constants.
-        factor: What each feature is then multiplied with, float16 [d]; None where the
+        factor: Constant that each feature is then multiplied with, float16 [d]; None where the
             normalisation has no constants. Both constants have the precision they are stored
             with, so that training sees what the packed file will compute.
     """

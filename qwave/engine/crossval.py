@@ -34,7 +34,7 @@ class Predictions:
     """Out-of-fold predictions: every clip by the model that did not see it.
 
     Attributes:
-        probabilities: float32 [n, c].
+        probabilities: Class probabilities, float32 [n, c].
         predicted: Likeliest class, int64 [n].
         mutual_information: Curiosity, float32 [n].
         variance: Variance under MC-dropout, the other measure of curiosity, float32 [n].
@@ -52,7 +52,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class TrialResult:
-    """What a cross-validation found out about a configuration.
+    """The result of a cross-validation of one configuration.
 
     Attributes:
         config: Canonical configuration, its number of folds settled.
@@ -111,9 +111,9 @@ def cross_validate(
         config: Any configuration; its canonical form is what runs, with the number of folds that
             it comes to on these data (`qwave.data.resolve_folds`).
         data: Embeddings with labels.
-        folds: What `qwave.data.make_folds` returned for these data and `config.data`; default:
-            they are made here, and its warnings are shown.
-        soft_targets: What `qwave.engine.train_teacher` returned for these folds and a
+        folds: The result of `qwave.data.make_folds` for these data and `config.data`; default:
+            folds are made here, and its warnings are shown.
+        soft_targets: The result of `qwave.engine.train_teacher` for these folds and a
             configuration of equal `teacher_key`; default: a teacher is trained where
             `train.distillation` asks for one.
         device: ``cpu``, ``cuda`` or ``mps``; predictions are always made on the CPU.

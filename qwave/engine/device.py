@@ -43,9 +43,6 @@ def fold_seed(digest: str, fold: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-def fold_generator(
-    digest: str, fold: int, purpose: str, device: torch.device | None = None
-) -> torch.Generator:
-    """A generator seeded with `fold_seed`, on the CPU unless a device is given."""
-    generator = torch.Generator(device or "cpu")
-    return generator.manual_seed(fold_seed(digest, fold, purpose))
+def fold_generator(digest: str, fold: int, purpose: str) -> torch.Generator:
+    """A generator on the CPU, seeded with `fold_seed`."""
+    return torch.Generator().manual_seed(fold_seed(digest, fold, purpose))

@@ -10,7 +10,7 @@ from qwave.config import SCHEMES, ConfigError, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer
 from qwave.engine.device import fold_seed
 from qwave.engine.train import TrainedFolds
-from qwave.nn.mixture import Mixture, StackedLinear, mutual_information
+from qwave.nn.mixture import Mixture, mutual_information
 from qwave.nn.quantizers import quantize
 from qwave.packing import PackedLayer, PackedModel, layer_shapes, make_header, mc_masks
 
@@ -90,16 +90,18 @@ def _packed_layers(
     flat = [pair for expert in modules for pair in expert]
     shapes = layer_shapes(config.model, data.x.shape[1], data.num_classes)
     return {
-        shape.name: _packed_layer(layer, position, member)
+        shape.name: packed_layer(
+            layer.weight[position, member], layer.bias[position, member], layer.scheme
+        )
         for shape, (layer, member) in zip(shapes, flat, strict=True)
     }
 
 
-def _packed_layer(layer: StackedLinear, position: int, member: int) -> PackedLayer:
-    weight = layer.weight[position, member]
-    bias = layer.bias[position, member].half().numpy()
-    grid = SCHEMES[layer.scheme].weights
+@torch.no_grad()
+def packed_layer(weight: Tensor, bias: Tensor, scheme: str) -> PackedLayer:
+    """A layer of weights [o, i] and biases [o], on the CPU, quantized by a scheme."""
+    grid, half = SCHEMES[scheme].weights, bias.half().numpy()
     if grid is None:
-        return PackedLayer(layer.scheme, weight.numpy().copy(), None, bias)
+        return PackedLayer(scheme, weight.numpy().copy(), None, half)
     codes, scale = quantize(weight, grid)
-    return PackedLayer(layer.scheme, codes.numpy(), scale.squeeze(-1).half().numpy(), bias)
+    return PackedLayer(scheme, codes.numpy(), scale.squeeze(-1).half().numpy(), half)

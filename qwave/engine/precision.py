@@ -1,4 +1,4 @@
-"""What numbers are held in that need not be exact."""
+"""The type of the numbers of training that need not be exact: float32 or bfloat16."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def resolve_precision(
 ) -> FloatName:
     """The precision that a mixture trains with: ``auto`` is decided here, others stay.
 
-    In compiled training ``bfloat16`` is what the optimiser's moments are held in (the second is
-    rounded stochastically), and what is multiplied in a backward pass is rounded to. It is taken
-    from fifty thousand weights on, on a processor that multiplies bfloat16. On a CUDA device it is
-    what gradients are rounded to before they are multiplied with codes up to 8 bits, and taken
-    where the device multiplies it.
+    In compiled training ``bfloat16`` is the type of the optimiser's moments (the second is rounded
+    stochastically), and the factors of products in a backward pass are rounded to it. ``auto``
+    takes it from fifty thousand weights on, on a processor that multiplies bfloat16. On a CUDA
+    device gradients are rounded to it before they are multiplied with codes up to 8 bits, and
+    ``auto`` takes it where the device multiplies it.
 
     Args:
-        precision: What the caller asked for.
+        precision: The precision that the caller asked for.
         mixture: The mixture, on the device that trains it.
         library: The compiled library, if the backend is the compiled one.
 

@@ -54,7 +54,7 @@ def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Schedule:
-    """What the steps of an epoch read and write, all on the device.
+    """The tensors that the steps of an epoch read and write, all on the device.
 
     Attributes:
         examples: One batch a step.
@@ -122,8 +122,8 @@ class StackedTrainer:
     captured once, and replayed without anything coming from the host.
 
     Args:
-        task: What is trained, on any device; its masks are drawn anew for every step.
-        precision: What gradients are rounded to in products: see `qwave.engine.precision`.
+        task: Mixtures and data, on any device; dropout masks are drawn anew for every step.
+        precision: Type that gradients are rounded to in products (`qwave.engine.precision`).
     """
 
     def __init__(self, task: TrainingTask, *, precision: FloatName) -> None:

@@ -1,4 +1,4 @@
-"""What a trainer is given, and what it does.
+"""The protocol of a trainer, and the task that it is given.
 
 Notation: f folds, s steps, b batch rows, n rows of the data, d features, c classes.
 """
@@ -24,10 +24,10 @@ class Rows:
 
     Attributes:
         x: Features after the normalisation's part for each clip, float32 [n, d].
-        offset: What each fold subtracts from every feature, float32 [f, 1, d]; None where the
-            normalisation has no constants.
-        factor: What each fold then multiplies every feature with, float32 [f, 1, d]; None where
-            the normalisation has no constants.
+        offset: Constants that each fold subtracts from the features, float32 [f, 1, d]; None
+            where the normalisation has no constants.
+        factor: Constants that each fold then multiplies the features with, float32 [f, 1, d];
+            None where the normalisation has no constants.
     """
 
     x: Tensor
@@ -70,7 +70,7 @@ def rows_on_device(x: np.ndarray, normalizers: Sequence[Normalizer], device: tor
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """Mixtures of all folds, and what they are trained on; all of it on one device.
+    """Mixtures of all folds and their training data, all on one device.
 
     Attributes:
         mixture: The mixtures; a trainer updates their parameters in place.

@@ -22,10 +22,9 @@ import torch
 from qwave.config import ConfigError, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet, Fold, Normalizer, fit_normalizer
 from qwave.engine.batches import Batches, SoftTargets
-from qwave.engine.build import build_dropout, build_mixture
+from qwave.engine.build import build_dropout, build_mixture, start_at_centroids
 from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.device import fold_generator, fold_seed, resolve_device
-from qwave.engine.initial import start_at_centroids
 from qwave.engine.precision import Precision, resolve_precision
 from qwave.engine.stacked import StackedTrainer
 from qwave.engine.task import Trainer, TrainingTask, rows_on_device
@@ -52,7 +51,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class TrainedFolds:
-    """What training returns.
+    """The result of training.
 
     Attributes:
         mixture: Parameters of all folds, on the CPU, in evaluation state.
@@ -94,9 +93,9 @@ def train_folds(
         backend: ``compiled`` trains in C (`qwave.engine.compiled`), ``stacked`` by stacked
             products (`qwave.engine.stacked`), the same to rounding. ``auto`` is ``compiled`` on a
             CPU with a C compiler, and ``stacked`` elsewhere.
-        precision: What numbers are held in that need not be exact: with ``bfloat16`` a compiled
-            step of wide experts moves a third less memory, and is a fifth shorter. ``auto`` takes
-            it where it pays (`qwave.engine.precision`).
+        precision: Type of the numbers that need not be exact: with ``bfloat16`` a compiled step
+            of wide experts moves a third less memory, and is a fifth shorter. ``auto`` takes it
+            where it pays (`qwave.engine.precision`).
 
     Raises:
         ConfigError: Compiled training on a GPU, or without a compiler; no such backend or

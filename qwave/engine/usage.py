@@ -1,4 +1,4 @@
-"""What a trial uses: wall time by phase, and memory."""
+"""Wall time by phase, and memory, of a trial."""
 
 from __future__ import annotations
 

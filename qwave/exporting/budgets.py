@@ -70,9 +70,9 @@ def aliases_of(
     """Aliases of a model: the budgets that it is the best for, and its trial.
 
     Args:
-        point: The model's.
-        front: Members; a point that is none gets ``trial-12`` alone.
-        budget_bytes: A further budget, that the model was chosen for.
+        point: The point of the model.
+        front: Members of the front; a point that is not among them gets ``trial-12`` alone.
+        budget_bytes: A further budget, which the model was chosen for.
     """
     aliases = budget_aliases(front).get(point.number, [])
     if budget_bytes is not None:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qwave.packing import PackedLayer, PackedModel
+from qwave.runtime.arithmetic import softmax
 
 CALIBRATED_TOLERANCE = 2e-2
 """Largest difference of a probability that folding a temperature makes.
@@ -29,7 +30,7 @@ float16 rounds scales and biases by 2^-11 of themselves at most, and a probabili
 most half of what logits do: it suffices for logits up to 80.
 """
 
-SURE_SHARE = 0.95  # of the right answers stay sure
+SURE_SHARE = 0.95  # share of the right answers that stay sure
 
 _TEMPERATURES = (0.05, 10.0)  # above, probabilities that float32 rounded to 0 would come to matter
 _PRECISION = 1e-9  # of the logarithm of a temperature
@@ -53,8 +54,8 @@ class CrossFitted(NamedTuple):
     """Out-of-fold predictions, calibrated by what was fitted on the other folds.
 
     Attributes:
-        probabilities: float64 [n, c].
-        is_sure: bool [n].
+        probabilities: Calibrated probabilities, float64 [n, c].
+        is_sure: Whether each prediction is sure, bool [n].
     """
 
     probabilities: np.ndarray
@@ -66,8 +67,8 @@ def fit_calibration(packed: PackedModel, probabilities: np.ndarray, y: np.ndarra
 
     Args:
         packed: The model; it only limits the temperature (see `foldable_temperature`).
-        probabilities: Of clips that their model has not seen, [n, c], n >= 1.
-        y: Their classes, int64 [n].
+        probabilities: Probabilities of clips that their model has not seen, [n, c], n >= 1.
+        y: True class of each clip, int64 [n].
     """
     temperature = foldable_temperature(packed, fit_temperature(probabilities, y))
     return Calibration(temperature, fit_sure_probability(tempered(probabilities, temperature), y))
@@ -82,8 +83,8 @@ def fit_temperature(probabilities: np.ndarray, y: np.ndarray) -> float:
     to 0.0003 nats.
 
     Args:
-        probabilities: [n, c], n >= 1; what is 0 counts as the smallest normal float32.
-        y: Classes, int64 [n].
+        probabilities: Probabilities [n, c], n >= 1; 0 counts as the smallest normal float32.
+        y: True class of each clip, int64 [n].
     """
     logits = _log(probabilities)
     share = 1 / len(y)
@@ -93,7 +94,7 @@ def fit_temperature(probabilities: np.ndarray, y: np.ndarray) -> float:
     while high - low > _PRECISION:
         middle = (low + high) / 2
         # The loss is convex in 1/T. This is its slope: above 0, a larger T loses less.
-        expected = (_softmax(logits / math.exp(middle)) * logits).sum(axis=1).mean()
+        expected = (softmax(logits / math.exp(middle)) * logits).sum(axis=1).mean()
         low, high = (middle, high) if expected > target else (low, middle)
     return math.exp((low + high) / 2)
 
@@ -102,8 +103,8 @@ def fit_sure_probability(probabilities: np.ndarray, y: np.ndarray) -> float:
     """The probability that 95 % of the right answers reach, to 2^-16, below 1.
 
     Args:
-        probabilities: [n, c], as they are shipped.
-        y: Classes, int64 [n].
+        probabilities: Probabilities [n, c], as they are shipped.
+        y: True class of each clip, int64 [n].
 
     Returns:
         The 5 % quantile, of two neighbours the lower, rounded down; 0 where no answer is right.
@@ -116,16 +117,16 @@ def fit_sure_probability(probabilities: np.ndarray, y: np.ndarray) -> float:
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """``softmax(log(p) / T)``, float64 [n, c]; what is 0 counts as the smallest normal float32."""
-    return _softmax(_log(probabilities) / temperature)
+    """``softmax(log(p) / T)``, float64 [n, c]; 0 counts as the smallest normal float32."""
+    return softmax(_log(probabilities) / temperature)
 
 
 def cross_fit(probabilities: np.ndarray, y: np.ndarray, fold: np.ndarray) -> CrossFitted:
     """Calibrate each fold by the others: what calibration does to clips it was not fitted on.
 
     Args:
-        probabilities: Out-of-fold, [n, c].
-        y: Classes, int64 [n].
+        probabilities: Out-of-fold probabilities, [n, c].
+        y: True class of each clip, int64 [n].
         fold: Fold of each clip, [n]; at least two folds.
     """
     found = CrossFitted(np.empty(probabilities.shape), np.empty(len(y), dtype=bool))
@@ -169,14 +170,14 @@ def apply_calibration(packed: PackedModel, calibration: Calibration) -> PackedMo
 
 
 def _last_layers(packed: PackedModel) -> dict[str, PackedLayer]:
-    """The one of each expert that makes logits, by name; the router's are not among them."""
+    """The last layer of each expert, which makes its logits, by name."""
     model = packed.header.model
     names = [f"e{expert}.{len(model.hidden)}" for expert in range(model.num_experts)]
     return {name: packed.layers[name] for name in names}
 
 
 def _divided(layer: PackedLayer) -> tuple[np.ndarray, np.ndarray]:
-    """What of a layer a temperature divides."""
+    """The arrays of a layer that a temperature divides: scales or float weights, and biases."""
     return (layer.codes if layer.scale is None else layer.scale), layer.bias
 
 
@@ -193,9 +194,3 @@ def _log(probabilities: np.ndarray) -> np.ndarray:
     clipped = np.maximum(probabilities.astype(np.float64), _SMALLEST_PROBABILITY)
     logs: np.ndarray = np.log(clipped)
     return logs
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities

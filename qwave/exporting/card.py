@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was seen to do, and what is not known about it.
+"""The model card: what a model is, how it was measured, and what is not known about it.
 
 The headings follow Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993),
 and the cards of Hugging Face. Every section is a function from `Facts` to Markdown.
@@ -81,9 +81,9 @@ def _use(facts: Facts) -> str:
         f"{command}```python\nimport qwave\n\n"
         'model = qwave.load_packed("model.qwave")\n'
         f"labels = model.predict(x)  # x: embeddings, float32 [clips, {width}]\n```\n\n"
-        f"{source.embedding} Embeddings of another kind are accepted if they are as wide, and the "
-        "answers mean nothing. There is no class for other sounds: every clip gets one of the "
-        "classes above."
+        f"{source.embedding} Embeddings of another kind are accepted if they have as many "
+        "features, but the answers then mean nothing. There is no class for other sounds: every "
+        "clip gets one of the classes above."
     )
 
 
@@ -97,17 +97,17 @@ def _training_data(facts: Facts) -> str:
         "recordings": recordings,
         "licence": source_of(facts.config.data.path, full.encoder).licence,
     }
-    return f"{_what_it_saw(facts)}\n\n{markdown_table(('', ''), values.items())}"
+    return f"{_rows_text(facts)}\n\n{markdown_table(('', ''), values.items())}"
 
 
 def _training_rows(facts: Facts) -> np.ndarray:
-    """Rows of the file, or of the search for a model of the first fold, that trained."""
+    """Rows that trained the model: of the file, or of the search for a model of the first fold."""
     if facts.is_refitted:
         return np.arange(len(facts.data.full.y))
     return np.flatnonzero(facts.out_of_fold.fold != 0)
 
 
-def _what_it_saw(facts: Facts) -> str:
+def _rows_text(facts: Facts) -> str:
     data, held_out = facts.data, facts.config.data.holdout_fold
     n_full, n_searched = len(data.full.y), len(data.searched.y)
     if not facts.is_refitted:
@@ -138,7 +138,7 @@ def _size_and_speed(facts: Facts) -> str:
             f"One prediction reads {active:.0f} bytes on average.",
             markdown_table(("clips at once", "microseconds, median"), times),
             f"Embeddings to probabilities with `qwave.load_packed`, one thread of "
-            f"{facts.provenance.processor}; on another device it takes another time.",
+            f"{facts.provenance.processor}; other devices are faster or slower.",
         ]
     )
 
@@ -183,13 +183,14 @@ def _agreement(facts: Facts) -> str:
     )
     lines = [f"- with {against}: {_difference(facts.agreement)}, {TOLERANCE:g} allowed"]
     lines.append(
-        "- after the calibration, with what it said before, at that temperature: "
+        "- after the calibration, with the predictions before it at the same temperature: "
         f"{_difference(facts.calibrated_agreement)}, {CALIBRATED_TOLERANCE:g} allowed (the file "
         "rounds to float16)"
     )
     if facts.onnx_agreement is not None:
         lines.append(
-            f"- of `model.onnx`, run in onnxruntime, with it: {_difference(facts.onnx_agreement)}"
+            "- of `model.onnx`, run in onnxruntime, with `model.qwave`: "
+            f"{_difference(facts.onnx_agreement)}"
         )
     return "The file was read back and its predictions compared:\n\n" + "\n".join(lines)
 
@@ -202,21 +203,23 @@ def _difference(agreement: Agreement) -> str:
 
 
 def _caveats(facts: Facts) -> str:
-    place = "on" if facts.point.is_front else "not on"
+    standing = "on" if facts.point.is_front else "not on"
     lines = [
-        f"{facts.search.n_trained} configurations were trained, and this one is {place} their "
-        "front. The best of many noisy scores is seen too high: `python -m studies.confirm` "
+        f"{facts.search.n_trained} configurations were trained, and this one is {standing} their "
+        "front. The best of many noisy scores is too high: `python -m studies.confirm` "
         "measures by how much, with fresh seeds.",
         "The intervals say what other recordings of the same kind might have given. They do not "
-        "cover other seeds, microphones, places or classes: nothing of that was tested.",
-        "Neither were clips with several sounds, noise that was added, or inputs made to mislead.",
+        "cover other seeds, microphones, places or classes, none of which was tested.",
+        "Clips with several sounds, added noise and misleading inputs were not tested either.",
         "Temperature and threshold were fitted on predictions of the folds' models, not of this "
         "one, and on no data of their own: on other recordings probabilities may be further off, "
         "and more or fewer answers unsure.",
     ]
     if facts.data.searched.group is None:
         lines.append("Recordings are not known: intervals take every clip for a recording.")
-    lines += [f"Said when the search began: {' '.join(n.split())}" for n in facts.search.notes]
+    lines += [
+        f"Note from the start of the search: {' '.join(n.split())}" for n in facts.search.notes
+    ]
     return "\n".join(f"- {line}" for line in lines)
 
 

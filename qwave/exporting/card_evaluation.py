@@ -1,4 +1,4 @@
-"""What a model card says about scores: out of fold, and before and after the calibration.
+"""The sections of a model card on scores: out of fold, and before and after the calibration.
 
 Every section is a function from `Facts` to Markdown.
 """
@@ -26,7 +26,7 @@ _SCORES = {
 
 
 def percent(share: float) -> str:
-    """A share of 1 in hundredths, with two decimals."""
+    """A share from 0 to 1, in percent with two decimals."""
     return f"{100 * share:.2f} %"
 
 
@@ -37,7 +37,7 @@ def evaluation(facts: Facts) -> str:
         [
             f"{_folds(facts)} Each clip was predicted by the packed model that did not see its "
             "fold; scores are of all clips together, with 95 % intervals over recordings (BCa "
-            f"bootstrap). The search went by the mean of the folds' accuracies, "
+            f"bootstrap). The search optimised the mean of the folds' accuracies, "
             f"{percent(facts.point.accuracy)}. Losses and calibration error are those before the "
             "calibration below.",
             markdown_table(("score", "value", "95 % interval"), _score_rows(facts.scores)),
@@ -88,7 +88,7 @@ def _own_accuracy(facts: Facts) -> str:
     unseen = facts.out_of_fold.fold == 0
     is_right = facts.out_of_fold.probabilities.argmax(axis=1) == facts.data.searched.y
     return (
-        f"This very model was right on {percent(is_right[unseen].mean())} of the "
+        f"This model itself was right on {percent(is_right[unseen].mean())} of the "
         f"{int(unseen.sum())} clips that it has not seen; the other folds have models of their "
         "own."
     )
@@ -108,7 +108,7 @@ def _by_class(searched: EmbeddingSet, out_of_fold: OutOfFold) -> list[tuple[str,
 
 
 def calibration(facts: Facts) -> str:
-    """The temperature and the threshold, and what they do to clips they were not fitted on."""
+    """The temperature and the threshold, and their effect on clips they were not fitted on."""
     y, temperature = facts.data.searched.y, facts.calibration.temperature
     before = facts.scores.values
     after = score_predictions(y, facts.cross_fitted.probabilities)
@@ -120,8 +120,8 @@ def calibration(facts: Facts) -> str:
         [
             f"The logits of this model are divided by {temperature:.4g}, a temperature that was "
             "fitted on all out-of-fold predictions (Guo et al. 2017, arXiv 1706.04599); that "
-            "changes no answer. What it does to clips that it was not fitted on, each fold's "
-            "temperature fitted on the other folds:",
+            "changes no answer. The effect on clips that it was not fitted on (the temperature of "
+            "each fold is fitted on the other folds):",
             markdown_table(("score", "before", "after"), rows),
             _sureness(facts),
         ]
@@ -142,5 +142,5 @@ def _sureness(facts: Facts) -> str:
     return (
         f"A prediction whose largest probability is below {sure_probability:.4f} is called "
         f"unsure: {100 * SURE_SHARE:.0f} % of the right out-of-fold answers reach that. Fitted on "
-        f"the other folds in the same way, it calls {' and '.join(shares)} unsure."
+        f"the other folds, it calls {' and '.join(shares)} unsure."
     )

@@ -104,9 +104,9 @@ def _model(header: Header, graph: Graph, outputs: dict[str, list[int]]) -> onnx.
     return model
 
 
-def _layers(graph: Graph, packed: PackedModel, place: str) -> list[Layer]:
-    """Layers by their place in the packed file: ``e0`` and on, or ``r``, empty without router."""
-    layers = [layer for name, layer in packed.layers.items() if name.split(".")[0] == place]
+def _layers(graph: Graph, packed: PackedModel, part: str) -> list[Layer]:
+    """Layers of a part of the packed file: ``e0`` and on, or ``r``, empty without router."""
+    layers = [layer for name, layer in packed.layers.items() if name.split(".")[0] == part]
     return [add_layer(graph.within(f"layer_{i}"), layer) for i, layer in enumerate(layers)]
 
 

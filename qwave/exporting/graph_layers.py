@@ -36,7 +36,7 @@ from qwave.runtime.arithmetic import SMALLEST_SAMPLE_SCALE, row_factor
 
 BACKEND = "the ONNX graph"
 _UINT8_ZERO = 128
-_HIGHEST_SIGNED = 64  # see above
+_HIGHEST_SIGNED = 64  # see the head of this module
 _HIGHEST_BYTE, _HIGHEST_SHORT = 127, 32767
 
 
@@ -112,7 +112,7 @@ class Layer(NamedTuple):
     Attributes:
         scheme: Scheme of the layer.
         codes: [i, o]; int8 or uint8 where activations are quantized, otherwise float.
-        zero_points: What stands for 0 among activations and, where 0 does not, in `codes`.
+        zero_points: The code that stands for 0 in activations; then, unless it is 0, in `codes`.
         factor: float [o], scale over denominator; None for fp32.
         bias: float [o].
     """
@@ -227,16 +227,17 @@ def _codes(graph: Graph, codes: np.ndarray, scheme: Scheme) -> str:
 def _digits(graph: Graph, digits: np.ndarray, base: int, name: str) -> str:
     """Digits 0 to base - 1 of any shape as int32, stored as many a byte as fit.
 
-    The first of them is in the lowest place, as in the packed file (`qwave.packing.bits`).
+    The first digit of a byte is the least significant, as in a packed file
+    (`qwave.packing.bits`).
     """
-    places = base ** np.arange(8)
-    places = places[places * base <= 256]
-    n_bytes = -(-digits.size // len(places))
-    padded = np.zeros((n_bytes, len(places)), np.int64)
+    powers = base ** np.arange(8)
+    powers = powers[powers * base <= 256]
+    n_bytes = -(-digits.size // len(powers))
+    padded = np.zeros((n_bytes, len(powers)), np.int64)
     padded.reshape(-1)[: digits.size] = digits.reshape(-1)
-    stored = graph.constant((padded @ places).astype(np.uint8)[:, None], name)
+    stored = graph.constant((padded @ powers).astype(np.uint8)[:, None], name)
     inside = graph.within(name)
-    shifted = inside.node("Div", inside.cast(stored, np.int32), graph.value(places, np.int32))
+    shifted = inside.node("Div", inside.cast(stored, np.int32), graph.value(powers, np.int32))
     unpacked = inside.node("Mod", shifted, graph.value(base, np.int32))
     flat = inside.node("Reshape", unpacked, graph.value([-1], np.int64))
     ends = graph.value([0], np.int64), graph.value([digits.size], np.int64)

@@ -143,8 +143,8 @@ def export_model(
     except OSError as error:
         raise StoreError(f"{out} cannot be written: {error}; choose another --out") from error
     with unfinished as name:
-        place = Path(name)
-        file = place / MODEL_FILE
+        made = Path(name)
+        file = made / MODEL_FILE
         if is_refitted:
             x, expected = _write_refitted(file, config, data.full, device)
         else:
@@ -176,22 +176,20 @@ def export_model(
             seen=model.examine(data.full.x),
             agreement=agreement,
             calibrated_agreement=calibrated_agreement,
-            onnx_agreement=write_onnx(model, data.full.x, place / ONNX_FILE)
-            if with_onnx
-            else None,
+            onnx_agreement=write_onnx(model, data.full.x, made / ONNX_FILE) if with_onnx else None,
             latency_us=measure_latency(model, data.full.x),
             provenance=present_provenance(),
         )
-        (place / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
+        (made / CARD_FILE).write_text(model_card(facts), encoding="utf-8")
         folder = out / f"trial_{point.number:04d}"
-        _move_files(place, folder)
+        _move_files(made, folder)
     return ExportedModel(folder, facts)
 
 
 def _write_refitted(
     file: Path, config: TrialConfig, data: EmbeddingSet, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train on all rows and write the model; the clips, and the mixture's predictions of them."""
+    """Train on all rows and write the model; returns the clips and the mixture's predictions."""
     fitted = fit_model(config, data, device=device)
     file.write_bytes(to_bytes(fitted.packed))
     return data.x, torch_probabilities(fitted, data.x)
@@ -200,7 +198,7 @@ def _write_refitted(
 def _copy_first_fold(
     file: Path, artifacts: Path, searched: EmbeddingSet, out_of_fold: OutOfFold
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Copy the first fold's model; clips it did not see, and recorded predictions of them."""
+    """Copy the first fold's model; returns the clips it did not see and their predictions."""
     source = artifacts / "fold_0" / MODEL_FILE
     if not source.is_file():
         raise StoreError(
@@ -218,9 +216,10 @@ def _write_calibrated(
     x: np.ndarray,
     point: FrontPoint,
 ) -> tuple[PackedClassifier, Agreement]:
-    """Write the calibrated model over the one that was proven; as it is read back, and its proof.
+    """Write the calibrated model over the one that was proven.
 
-    All clips x [n, d] are compared: that they were trained on does not matter here.
+    Returns the model as it is read back, and its agreement with the proven one on all clips x
+    [n, d]; it does not matter here that the model was trained on them.
     """
     file.write_bytes(to_bytes(apply_calibration(trained.packed, calibration)))
     model = load_packed(file)
@@ -235,7 +234,7 @@ def _write_calibrated(
 
 
 def _require_size(file: Path, point: FrontPoint, computed_bytes: int) -> None:
-    """The length of the file, what the configuration leads to, and what was searched: one."""
+    """Refuse a file unless its length is the computed one and the one that the search saw."""
     written_bytes = file.stat().st_size
     if not written_bytes == computed_bytes == point.size_bytes:
         raise VerificationError(
@@ -245,11 +244,11 @@ def _require_size(file: Path, point: FrontPoint, computed_bytes: int) -> None:
         )
 
 
-def _move_files(place: Path, folder: Path) -> None:
+def _move_files(made: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in (MODEL_FILE, CARD_FILE, ONNX_FILE):
-        if (place / name).exists():
-            (place / name).replace(folder / name)
+        if (made / name).exists():
+            (made / name).replace(folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
 
@@ -311,7 +310,7 @@ def register_export(
 
 
 def _description(facts: Facts) -> str:
-    """A line for the registry; the card is in the run."""
+    """One line that describes the model in the registry."""
     point = facts.point
     rows = (
         f"refitted on all {len(facts.data.full.y)} clips"

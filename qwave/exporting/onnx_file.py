@@ -19,10 +19,10 @@ def require_onnx(purpose: str) -> None:
     """Refuse a machine without the libraries, before anything is trained.
 
     Args:
-        purpose: What needs them.
+        purpose: The command or option that needs them, for the message.
 
     Raises:
-        ConfigError: One is not installed.
+        ConfigError: A library is not installed.
     """
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
@@ -38,10 +38,10 @@ def write_onnx(model: PackedClassifier, x: np.ndarray, file: Path) -> Agreement:
     Args:
         model: The packed model.
         x: Raw embeddings, float32 [n, d], n >= 1.
-        file: To be written.
+        file: The file to write.
 
     Raises:
-        VerificationError: onnxruntime predicts something else than the packed model.
+        VerificationError: The predictions of onnxruntime differ from the packed model's.
     """
     import onnx
     import onnxruntime

@@ -58,7 +58,7 @@ class Source(NamedTuple):
     """What is known about a data set besides its rows: sentences for a card, in Markdown.
 
     Attributes:
-        embedding: What a row of embeddings is, and what made it.
+        embedding: How a row of embeddings was made.
         licence: The licence of the data.
     """
 

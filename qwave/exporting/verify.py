@@ -60,7 +60,7 @@ def require_agreement(
         found: Rows sum to 1; NaN agrees with nothing.
         tolerance: Largest difference allowed. A clip may have another likeliest class only if
             `expected` puts it less than this behind its first.
-        claim: What is being proven, as the beginning of the message.
+        claim: The beginning of the message: what would be wrong if they did not agree.
 
     Raises:
         VerificationError: They do not agree.

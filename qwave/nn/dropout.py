@@ -29,7 +29,7 @@ class DropMask:
         slot: Number of the mask among the masks of one step.
         drawn: Random bits of every element, int16 [f, b, i]; None where nothing is dropped.
         threshold: Elements whose bits are this value or above are kept.
-        factor: What kept values are multiplied with.
+        factor: Factor of the values that are kept.
     """
 
     def __init__(self, slot: int, shape: tuple[int, int], rate: float) -> None:
@@ -106,7 +106,7 @@ class Dropout:
         router: Number and dropout rate of the inputs of each layer of the router; empty for a
             single expert.
         n_rows: Number of rows of a batch, with padding.
-        seeds: One a fold; a fold's masks depend on no other fold's.
+        seeds: Seed of each fold, on which its masks alone depend.
         device: Where the masks are used; default: the CPU.
 
     Attributes:

@@ -150,8 +150,8 @@ class Router(nn.Module):
 
         Args:
             x: Normalised clips, [f, n, d].
-            masks: One a layer, [f, s, i]: what a unit is multiplied with (0, or 1 over the share
-                that is kept). The same masks serve every clip, so that a clip's uncertainty does
+            masks: Factors of the inputs of each layer, [f, s, i]: 0, or 1 over the share that is
+                kept. The same masks serve every clip, so that a clip's uncertainty does
                 not depend on its batch.
             folds: Which folds' parameters x and masks belong to.
 

@@ -216,11 +216,6 @@ def dequantize(codes: Tensor, scale: Tensor, grid: Grid) -> Tensor:
     return codes * (scale / grid.denominator)
 
 
-def fake_quantize(weight: Tensor, grid: Grid) -> Tensor:
-    """``dequantize(*quantize(weight))``, with the straight-through gradient."""
-    return dequantize(*quantize(weight, grid), grid)
-
-
 def linear(
     x: Tensor,
     weight: Tensor,
@@ -236,8 +231,8 @@ def linear(
         weight: float [..., o, i], leading dimensions broadcast against x's.
         bias: float [..., o].
         scheme: A scheme's name; ``fp32`` is a plain product.
-        gradient_dtype: What the gradient of the result is rounded to before it is multiplied
-            with codes up to 8 bits; sums are float32. None does not round.
+        gradient_dtype: Type that the gradient of the result is rounded to before it is
+            multiplied with codes up to 8 bits; sums are float32. None does not round.
 
     Returns:
         [..., b, o]

@@ -1,7 +1,7 @@
 """Codes to bytes and back.
 
 Codes of less than 8 bits become digits 0 to base - 1. As many of them share a byte as 8 holds
-their bits, the first one in the lowest place. The base is the largest that fits:
+their bits, the first one the least significant. The base is the largest that fits:
 
 | scheme | codes | base | digits a byte |
 |---|---|---|---|
@@ -57,14 +57,14 @@ def pack(codes: np.ndarray, scheme: str) -> np.ndarray:
     base, per_byte = _digits(scheme)
     padded = np.zeros(packed_length(len(flat), scheme) * per_byte, dtype=np.int64)
     padded[: len(digits)] = digits
-    places = base ** np.arange(per_byte)
-    return (padded.reshape(-1, per_byte) @ places).astype(np.uint8)
+    powers = base ** np.arange(per_byte)
+    return (padded.reshape(-1, per_byte) @ powers).astype(np.uint8)
 
 
 def unpack(packed: np.ndarray, scheme: str, shape: tuple[int, ...]) -> np.ndarray:
     """The codes that `pack` packed, of the given shape: int8, of `int16` int16, of `fp32` float32.
 
-    Nothing is allocated before the length is right: then the result, and as much again on the way.
+    Nothing is allocated before the length is right: then the result, and as much again meanwhile.
 
     Raises:
         PackedFileError: The length is wrong, a byte holds no codes of the scheme, padding is not

@@ -13,7 +13,7 @@ lies where follows from the header (`qwave.packing.header`):
 | `e0.1.c` | uint8 | its packed codes (`qwave.packing.bits`) |
 | `r.0.s` ... | | the router's layers |
 
-By falling width of their elements, otherwise in this order, so that all of them are aligned.
+Arrays of wider elements stand first, otherwise in this order, so that all of them are aligned.
 
 The length of the file follows from configuration and data before training (`packed_size_bytes`).
 """
@@ -83,7 +83,7 @@ def to_bytes(model: PackedModel) -> bytes:
 
 
 def from_bytes(content: bytes, source: str) -> PackedModel:
-    """Read a packed file's content. Limits and order of checks as of `from_file`.
+    """Read a packed file's content, with the limits and checks of `from_file`.
 
     Raises:
         PackedFileError: Anything is not as `to_bytes` would have written it; `source` names the
@@ -161,10 +161,10 @@ def _metadata(text: bytes) -> dict[str, str]:
 def _require_written(found: bytes, written: bytes) -> None:
     """Refuse a head that says the same in other bytes, or more than what is read from it."""
     if found != written:
-        place = len(os.path.commonprefix([found, written]))
+        at = len(os.path.commonprefix([found, written]))
         raise PackedFileError(
-            f"byte {place} begins {found[place : place + 30]!r}, where qwave would have written "
-            f"{written[place : place + 30]!r}"
+            f"byte {at} begins {found[at : at + 30]!r}, where qwave would have written "
+            f"{written[at : at + 30]!r}"
         )
 
 
@@ -252,10 +252,9 @@ def packed_size_parts(config: TrialConfig, data: EmbeddingSet) -> dict[str, int]
     layout = _layout(header)
     parts: dict[str, int] = {}
     for name, (dtype, shape) in layout.items():
-        place = name.split(".")[0]
-        part = {"r": "router", "u": "router", "n": "normalization"}.get(
-            place, f"expert_{place[1:]}"
-        )
+        key = name.split(".")[0]
+        shared = {"r": "router", "u": "router", "n": "normalization"}
+        part = shared.get(key, f"expert_{key[1:]}")
         parts[part] = parts.get(part, 0) + dtype.itemsize * math.prod(shape)
     return {**parts, "container": len(_head(header, layout))}
 

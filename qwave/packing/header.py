@@ -60,8 +60,8 @@ def header_to_text(header: Header, version: int = FORMAT_VERSION) -> dict[str, s
     """Keys and values in the order in which they are written.
 
     Args:
-        header: What version 1 has no place for, it leaves out.
-        version: An earlier one is only for comparing with a file that was read.
+        header: The header of a model; version 1 leaves out what it has no key for.
+        version: Version of the format; an earlier one serves to compare with a file that was read.
     """
     model, router = header.model, header.model.router
     is_first = version == 1
@@ -202,7 +202,7 @@ def _names(row: str) -> tuple[str, ...]:
 
 
 def _listed(text: str, key: str) -> list[str]:
-    # Each is a layer at least. Half a million of them would take a second to look at.
+    # Each item is a layer at least. Half a million items would take a second to check.
     n_listed = text.count(",") + 1
     if n_listed > MAX_LAYERS:
         raise PackedFileError(

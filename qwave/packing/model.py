@@ -43,10 +43,10 @@ class PackedLayer:
 
     Attributes:
         scheme: Name of the scheme.
-        codes: [o, i]; whole numbers on the scheme's grid, of any number type (int8 or int16 where
-            they were read from a file), or the float32 weights of fp32.
-        scale: float16 [o], or None for fp32.
-        bias: float16 [o].
+        codes: Codes [o, i]: whole numbers on the scheme's grid, of any number type (int8 or int16
+            where they were read from a file), or the float32 weights of fp32.
+        scale: Scale of each row, float16 [o]; None for fp32.
+        bias: Bias of each output, float16 [o].
     """
 
     scheme: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qwave.report.curiosity import CuriosityFigures
-from qwave.report.estimates import SizedEstimate, curves_png, estimates_png, forest_png
+from qwave.report.estimates import SizedEstimate, estimates_png, forest_png
 from qwave.report.fold import FoldFigures
 from qwave.report.front import front_png
 from qwave.report.headline import headline, leading_steps
@@ -21,7 +21,6 @@ __all__ = [
     "Section",
     "SizedEstimate",
     "Table",
-    "curves_png",
     "estimates_png",
     "forest_png",
     "front_png",

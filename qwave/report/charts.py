@@ -25,10 +25,6 @@ from qwave.scores import FrontPoint, attainment_staircase, front_members
 from qwave.text import for_html
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-MOST_HOVER_LINES = 8
-"""Lines of a hover label. Plotly drops a label that is higher than its chart, without a word.
-Eight lines are 130 pixels, and the chart of the page is at least 400 pixels high."""
-
 _LINE_CHARACTERS = 36  # 240 pixels: a label has to fit into a chart on a telephone
 _SYMBOLS = {False: "circle", True: "diamond"}
 

@@ -107,9 +107,9 @@ class _Frames:
         """Draw artists, made with ``animated=True``, over a frame.
 
         Args:
-            frame: What the frame shows; equal ones are drawn once.
+            frame: A value that identifies the frame; a frame is drawn once for each value.
             set_up: Sets limits, ticks and names of the axes; called if the frame is a new one.
-            artists: What is drawn over the frame, in this order.
+            artists: Artists to draw over the frame, in this order.
             n_left_out: Clips left out because their curiosity is not finite.
         """
         if frame not in self._kept:

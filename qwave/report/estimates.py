@@ -1,4 +1,4 @@
-"""Pictures of studies: estimates with their intervals against size or in rows, and curves."""
+"""Pictures of studies: estimates with their intervals, against file size or in rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.patheffects import withStroke
-from numpy.typing import ArrayLike
 
 from qwave.report.drawing import (
     BLUE,
@@ -61,8 +60,7 @@ def estimates_png(
     *,
     title: str,
     subtitle: str = "",
-    is_staircase: bool | Collection[str] = False,
-    label: str = "accuracy (%), with 95 % interval",
+    staircases: Collection[str] = (),
 ) -> bytes:
     """Draw estimates against file size, a PNG of 1600 x 1000 pixels.
 
@@ -70,9 +68,7 @@ def estimates_png(
         series: Name to marks, at most `MAX_SERIES`; those without marks are left out.
         title: One line, bold.
         subtitle: One line below it.
-        is_staircase: Join the marks of each series by steps, the best up to each size; or the
-            names of the series that are joined.
-        label: Name of the axis of the estimates, with its unit.
+        staircases: Names of the series whose marks are joined by steps: the best up to each size.
 
     Raises:
         ValueError: There are no marks, or too many series.
@@ -82,7 +78,7 @@ def estimates_png(
     figure, axes = report_figure(title, subtitle)
     sizes = [mark.size_bytes for marks in drawn.values() for mark in marks]
     scale_sizes(axes, min(sizes), max(sizes))
-    scale_shares(axes, label)
+    scale_shares(axes, "accuracy (%), with 95 % interval")
     n_series = len(drawn)
     handles: list[Any] = []
     for number, (name, marks) in enumerate(drawn.items()):
@@ -102,7 +98,7 @@ def estimates_png(
             **_mark_style(colour, marker, 6.5),
         )
         handles.append(bars)
-        if is_staircase is True or (is_staircase and name in is_staircase):
+        if name in staircases:
             # The last step holds for every larger file.
             best = np.maximum.accumulate([*y, y[-1]])
             right = axes.get_xlim()[1]
@@ -166,52 +162,6 @@ def forest_png(
     for border in range(1, len(rows)):
         axes.axhline(border - 0.5, color=GRID, linewidth=0.7)
     add_legend(figure, handles, list(drawn))
-    return png_bytes(figure)
-
-
-def curves_png(
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    *,
-    title: str,
-    subtitle: str = "",
-    x_label: str,
-    y_label: str,
-    are_x_shares: bool = True,
-) -> bytes:
-    """Draw shares (0 to 1, in percent) as curves, a PNG of 1600 x 1000 pixels.
-
-    Args:
-        curves: Name to x and y, [k] each; at most `MAX_SERIES`.
-        title: One line, bold.
-        subtitle: One line below it.
-        x_label: With its unit.
-        y_label: With its unit.
-        are_x_shares: Write x in percent too.
-
-    Raises:
-        ValueError: There are no curves, or too many.
-    """
-    _check_series(curves)
-    figure, axes = report_figure(title, subtitle)
-    scale_shares(axes, y_label)
-    axes.set_xlabel(x_label, fontsize=9, color=INK)
-    if are_x_shares:
-        axes.xaxis.set_major_formatter(PERCENT)
-    handles: list[Any] = []
-    for number, (x, y) in enumerate(curves.values()):
-        colour, marker, dash = _STYLES[number]
-        n_marks = max(1, len(np.asarray(x)) // 12)
-        handles += axes.plot(
-            np.asarray(x),
-            np.asarray(y),
-            color=colour,
-            linestyle=dash,
-            linewidth=1.5,
-            marker=marker,
-            markersize=4.5,
-            markevery=n_marks,
-        )
-    add_legend(figure, handles, list(curves))
     return png_bytes(figure)
 
 

@@ -70,7 +70,7 @@ def headline(points: Sequence[FrontPoint], reference_accuracy: float) -> str:
 
     Args:
         points: Complete trials in any order; may be empty.
-        reference_accuracy: What guessing reaches, 0..1.
+        reference_accuracy: Accuracy of guessing, 0..1.
     """
     if not points:
         return "No trial is complete yet."

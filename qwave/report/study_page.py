@@ -15,8 +15,8 @@ class Section:
 
     Attributes:
         name: Name of the section's files, without a suffix.
-        heading: What the section is about, in a few words.
-        text: What was found and how to read it; paragraphs are divided by empty lines.
+        heading: Subject of the section, in a few words.
+        text: Findings and how to read them; paragraphs are divided by empty lines.
         table: The numbers, or None.
         picture: A PNG, or None.
     """
@@ -41,7 +41,7 @@ def study_html(
         title: Heading of the page.
         summary: Facts by name, in the order to be shown.
         sections: The parts, one below the other.
-        commands: What a shell command does, and the command.
+        commands: Shell commands, by what each does.
     """
     return render(
         "study.html.j2", title=title, summary=summary, sections=sections, by_purpose=commands

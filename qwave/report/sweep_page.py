@@ -90,8 +90,8 @@ def report_html(
             lies above 0, a sentence stands instead of the bars.
         reference_accuracy: Accuracy drawn as a line, 0..1.
         size_budget_bytes: Size drawn as a line.
-        commands: What a shell command does, and the command.
-        notes: What a reader should know before the numbers, one sentence or more each; text.
+        commands: Shell commands, by what each does.
+        notes: Warnings to read before the numbers, one sentence or more each; text.
         picture: The front as a PNG (`front_png`), shown until the interactive chart is there and
             in print; empty for none.
         choices: For each searched parameter with few choices, a table of what each choice gave.
@@ -201,8 +201,8 @@ def shared_settings(points: Sequence[FrontPoint]) -> dict[str, object]:
 def panel_facts(points: Sequence[FrontPoint], records: Records) -> dict[str, Any]:
     """What the panel shows of each trial, in the order of ``points``, ready for JSON.
 
-    ``order`` holds the indices of the points from the smallest file to the largest, the way that
-    the panel's two arrows go.
+    ``order`` holds the indices of the points from the smallest file to the largest: the order of
+    the panel's two arrows.
     """
     shared = shared_settings(points)
     front = front_members(points)

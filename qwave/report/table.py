@@ -1,4 +1,4 @@
-"""One table for terminals, CSV files, Markdown and pages.
+"""One table for terminals, CSV files and pages.
 
 For a reader, a share is written in percent and a size in kB; in the CSV file both are numbers as
 they are, with the ends of intervals in columns of their own.
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from qwave.report.templates import render
 from qwave.scores import Interval
-from qwave.text import for_markdown, for_terminal
+from qwave.text import for_terminal
 
 Cell = str | int | float | bool | Interval | None
 Kind = Literal["text", "share", "bytes", "number", "yes"]
@@ -78,7 +78,7 @@ class Table:
 
     Attributes:
         columns: How the cells of each column are written.
-        rows: As many cells in each row as there are columns; None for what was not measured.
+        rows: One cell for each column in every row; None for a value that was not measured.
 
     Raises:
         ValueError: A row has another number of cells.
@@ -113,14 +113,6 @@ class Table:
         console.print(table)
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
-    def markdown(self) -> str:
-        """A table in Markdown; what cells hold is shown as it is."""
-        rows = [[column.heading for column in self.columns], *self._shown()]
-        lines = [f"| {' | '.join(map(for_markdown, row))} |" for row in rows]
-        rules = ("--:" if column.is_number else "---" for column in self.columns)
-        lines.insert(1, f"|{'|'.join(rules)}|")
-        return "\n".join(lines)
-
     def csv(self) -> str:
         """All numbers to six decimals; an interval's ends in columns ``*_low`` and ``*_high``."""
         has_interval = [
@@ -148,8 +140,8 @@ class Table:
         """For a page with the style and the script of `qwave.report.templates`.
 
         Args:
-            is_compact: Whether it stays a table on a narrow screen, where the rows of others
-                become cards; for few narrow columns.
+            is_compact: Whether the table stays one on a narrow screen, where the rows of other
+                tables become cards; for few narrow columns.
         """
         return render("table.html.j2", table=self, is_compact=is_compact)
 

@@ -26,7 +26,7 @@ class NumpyNetwork:
 
     Args:
         normalizer: Normalisation of the raw clips.
-        layers: At least one.
+        layers: Layers of the network, in order, at least one.
     """
 
     def __init__(self, normalizer: Normalizer, layers: Sequence[PackedLayer]) -> None:

@@ -20,7 +20,7 @@ from qwave.runtime.arithmetic import softmax
 from qwave.runtime.inputs import as_float32
 from qwave.runtime.kernels import Kernel, Network, kernel_of, network_maker
 
-# Of clips under MC-dropout at a time: bounds the memory of their probabilities under each mask.
+# Under MC-dropout, at a time: clips, and their probabilities under all masks. Bounds the memory.
 _MOST_ROWS, _MOST_PROBABILITIES = 512, 2**22
 
 
@@ -28,7 +28,7 @@ class Prediction(NamedTuple):
     """Predictions of a model for clips.
 
     Attributes:
-        probabilities: float32 [n, c], rows sum to 1.
+        probabilities: Class probabilities, float32 [n, c]; rows sum to 1.
         gates: Weight of each expert, float32 [n, e], rows sum to 1 (all ones for one expert).
         mutual_information: Curiosity, float32 [n], in nats: the mutual information of the router
             of a mixture, or of the class probabilities of a plain network, under MC-dropout.
@@ -47,8 +47,8 @@ class PackedClassifier:
 
     Args:
         packed: The model.
-        kernel: What computes the networks (`qwave.runtime.kernels`). Predictions of the kernels
-            are the same to rounding.
+        kernel: The kernel that computes the networks (`qwave.runtime.kernels`). Predictions of
+            the kernels are the same to rounding.
     """
 
     def __init__(self, packed: PackedModel, kernel: Kernel = "auto") -> None:
@@ -184,7 +184,7 @@ def load_packed(path: str | os.PathLike[str], kernel: Kernel = "auto") -> Packed
 
     Args:
         path: The file.
-        kernel: What computes the networks (`qwave.runtime.kernels`).
+        kernel: The kernel that computes the networks (`qwave.runtime.kernels`).
 
     Raises:
         ConfigError: The kernel is unknown, or what it needs is not there.

@@ -1,4 +1,4 @@
-"""What callers hand over as embeddings, as float32: equal numbers in any form are equal arrays."""
+"""Embeddings of a caller as float32: equal numbers in any form become equal arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qwave.config import QwaveError
 
 _NUMBERS = (numbers.Real, decimal.Decimal, np.bool_)
 _KINDS = "biuf"  # of dtypes: bool, whole numbers with and without sign, floats
-_SHOWN = 60  # characters of a value that is none
+_SHOWN = 60  # characters of a value that is no number
 
 
 def as_float32(x: object) -> np.ndarray:
@@ -44,11 +44,11 @@ def as_float32(x: object) -> np.ndarray:
 
 def _from_objects(array: np.ndarray) -> np.ndarray:
     """Cells of any type as float64, each one a number."""
-    for place, value in np.ndenumerate(array):
+    for index, value in np.ndenumerate(array):
         if not isinstance(value, _NUMBERS):
             shown = repr(value)
             shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-            where = f"x[{', '.join(map(str, place))}]" if place else "it"
+            where = f"x[{', '.join(map(str, index))}]" if index else "it"
             raise QwaveError(f"x must be numbers, but {where} is {shown}")
     try:
         return array.astype(np.float64)

@@ -12,7 +12,7 @@ Notation: n clips, m models, G recordings, r resamples. Arguments that are alike
         two recordings are refused: they say nothing about others.
     n_resamples: r, at least 1, and at least ``2 / (1 - confidence) - 1`` where there is one.
     confidence: Between 0 and 1: share of experiments whose interval is to hold the true mean.
-    seed: Of `numpy.random.PCG64`: equal arguments give equal results.
+    seed: Seed of `numpy.random.PCG64`: equal arguments give equal results.
 Whatever does not hold to this is refused with a `ValueError`.
 
 The kinds of interval are those that covered best. Of at least 2000 simulated sets of 400 clips
@@ -32,16 +32,17 @@ what no clip shows, no resample can, and hits that are all equal have an interva
 
 from __future__ import annotations
 
-from qwave.scores.front import FrontPoint, attainment_staircase, front_members
-from qwave.scores.intervals import Interval, bootstrap_mean, bootstrap_means, bootstrap_score
-from qwave.scores.many import front_probability, holm
-from qwave.scores.paired import (
+from qwave.scores.comparisons import (
     Difference,
     Equivalence,
     bootstrap_difference,
     bootstrap_score_difference,
     equivalence,
+    front_probability,
+    holm,
 )
+from qwave.scores.front import FrontPoint, attainment_staircase, front_members
+from qwave.scores.intervals import Interval, bootstrap_mean, bootstrap_means, bootstrap_score
 from qwave.scores.resampling import cluster_weights
 
 __all__ = [

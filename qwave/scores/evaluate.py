@@ -61,7 +61,7 @@ def score_intervals(
         y: True classes, int64 [n].
         predicted: Classes that each seed's models predicted, int64 [m, n].
         group: Recording of each clip [n]; None: every clip for itself.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
     """
     classes = np.arange(max(y.max(), predicted.max()) + 1)
     is_true = (y[:, None] == classes).astype(np.float64)

@@ -93,9 +93,9 @@ def bootstrap_score(
             they are (weights of 1), about resamples, and about all but one recording.
         group: Recording of each clip.
         n: Number of clips.
-        n_resamples: Of recordings.
-        confidence: Of the interval.
-        seed: Of the resamples, which are those of `bootstrap_means`.
+        n_resamples: Number of resamples of the recordings.
+        confidence: Coverage of the interval, between 0 and 1.
+        seed: Seed of the resamples, which are those of `bootstrap_means`.
     """
     tail = tail_of(confidence, n_resamples)
     index = recordings(group, n)

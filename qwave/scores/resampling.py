@@ -60,6 +60,7 @@ def recordings(group: Group, n: int) -> np.ndarray:
 
 
 def checked(hits: ArrayLike) -> np.ndarray:
+    """Hits of models as float64 [m, n]; raises ValueError for another shape, NaN or infinity."""
     values = np.asarray(hits, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"`hits` must be [m, n], models by clips, but got shape {values.shape}")
@@ -69,12 +70,14 @@ def checked(hits: ArrayLike) -> np.ndarray:
 
 
 def rounded(means: np.ndarray) -> np.ndarray:
+    """Means to twelve decimals, so that equal means are equal floats."""
     # Hits that are averages of seeds (thirds, fifths) add up to another last bit in another
     # order, and a tie of two models must be a tie.
     return np.round(means, 12)
 
 
 def mean_of(values: np.ndarray) -> float:
+    """The mean of all values, to twelve decimals."""
     return float(rounded(values.mean()))
 
 
@@ -92,6 +95,7 @@ def bounds(resampled: np.ndarray, low: float, high: float) -> tuple[float, float
 
 
 def share(is_beyond: np.ndarray) -> float:
+    """Share of resamples [r] that are beyond a value, one more added, so that it is never 0."""
     return (1 + int(is_beyond.sum())) / (1 + len(is_beyond))
 
 

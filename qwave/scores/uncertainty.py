@@ -1,12 +1,13 @@
-"""What an uncertainty is worth: how it ranks clips, and what to do with the uncertain ones.
+"""What an uncertainty is worth: how well it ranks clips by whether their prediction is wrong.
 
-`roc_auc`, `aurc` and `augrc` are made ready once for clips and uncertainties, and then asked about
-weights of the clips, all resamples of `qwave.scores.bootstrap_score` at once. With weights of
-one they are those of `qwave.scores.evaluate.score_uncertainty`; a weight of two is the clip twice.
+`roc_auc`, `aurc` and `augrc` are prepared once for clips and uncertainties, and return a function
+that computes the score for any weights of the clips: for all resamples of
+`qwave.scores.bootstrap_score` at once. With weights of one the scores are those of
+`qwave.scores.evaluate.score_uncertainty`; a weight of two counts the clip twice.
 
-Notation: n clips, b weightings, m members (seeds), c classes, k shares. Alike everywhere:
+Notation: n clips, b weightings, m members (seeds), c classes. In every function:
     weights: How often each clip counts, whole numbers from 0, [b, n], each row with a sum above 0.
-    uncertainty: Of each clip, in any unit, [n]; larger is less certain. Equal ones are ties.
+    uncertainty: Uncertainty of each clip, in any unit, [n]; larger is less certain, equal is tied.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 WeightedScore = Callable[[np.ndarray], np.ndarray]  # weights [b, n] to scores [b]
 
@@ -97,38 +97,13 @@ def mutual_information(probabilities: np.ndarray) -> np.ndarray:
     return np.maximum(_entropy(p.mean(axis=0)) - _entropy(p).mean(axis=0), 0.0)
 
 
-def escalation(uncertainty: np.ndarray, share: ArrayLike) -> np.ndarray:
-    """How likely each clip is escalated when the most uncertain `share` of the clips is.
-
-    Clips that tie at the border are as likely as each other, so that the expected number is the
-    share exactly: one uncertainty for all clips is a choice at random.
-
-    Args:
-        uncertainty: [n].
-        share: 0 to 1, one or [k].
-
-    Returns:
-        [n], or [k, n].
-
-    Raises:
-        ValueError: A share is not between 0 and 1.
-    """
-    shares = np.asarray(share, dtype=np.float64)
-    if not ((shares >= 0) & (shares <= 1)).all():
-        raise ValueError(f"`0 <= share <= 1` must hold, but got {shares}")
-    _, tie, counts = np.unique(-uncertainty, return_inverse=True, return_counts=True)
-    before = (np.cumsum(counts) - counts)[tie]
-    n_chosen = len(uncertainty) * shares[..., None]
-    chance: np.ndarray = np.clip((n_chosen - before) / counts[tie], 0.0, 1.0)
-    return chance
-
-
 def _risk_steps(
     is_wrong: np.ndarray, uncertainty: np.ndarray
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Of weights: clips of each group of ties, wrong ones, and both among the less uncertain.
+    """A function of weights [b, n] that counts clips by groups of tied uncertainty.
 
-    Groups from the least uncertain on, all [b, groups].
+    It returns four arrays [b, groups], groups from the least uncertain on: clips of the group,
+    wrong ones among them, clips of all groups before it, and wrong ones among those.
     """
     order = np.argsort(uncertainty, kind="stable")
     _, starts = np.unique(uncertainty[order], return_index=True)

@@ -24,7 +24,7 @@ def split_positionals(arguments: Sequence[str], default: str) -> tuple[str, list
     is an override, and the rest names a study that comes with qwave.
 
     Args:
-        arguments: As typed.
+        arguments: Positional arguments, as typed.
         default: Name of the study to take where none is given.
 
     Raises:

@@ -101,7 +101,7 @@ def parse_yaml(
     Args:
         text: One document of lists, keys and plain values, without tags and merge keys.
         source: Names the text in errors.
-        kind_of: What a key holds, by the keys that lead to it; of a list, its members.
+        kind_of: Kind of a key's value, or of the members of a list, by the keys that lead to it.
         key_path: Keys that lead to the text itself. Where there are some, the text is the value of
             a key, which has no comments.
 

@@ -1,4 +1,4 @@
-"""What MLflow is told of where a run comes from: the program, the user, the data."""
+"""The origin of a run as MLflow records it: the program, the user, the data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetInput:
-    """What MLflow shows as a run's dataset.
+    """The data of a run, as MLflow shows them.
 
     Attributes:
         name: Short name of the data.
-        digest: Digest of their content.
-        source: Where they were read from.
+        digest: Digest of the content of the data.
+        source: Path that the data were read from.
         profile: Counts by name, such as ``num_rows``.
     """
 
@@ -30,7 +30,7 @@ class DatasetInput:
     profile: Mapping[str, int]
 
     def for_mlflow(self) -> MlflowInput:
-        """The same as MLflow's own entity."""
+        """MLflow's own entity of this dataset."""
         from mlflow.entities import Dataset, InputTag
         from mlflow.entities import DatasetInput as MlflowInput
 

@@ -84,7 +84,7 @@ def register_model(
         model_file: The packed file.
         input_example: A few raw embeddings, finite [n, d].
         class_names: Names of the classes in the file, in its order.
-        aliases: Such as ``best-at-50kB``.
+        aliases: Aliases to move to the version, such as ``best-at-50kB``.
         tags: Tags of the version and the logged model.
         description: Description of the version, in Markdown.
 
@@ -172,7 +172,7 @@ def _log_model(
     class_names: Sequence[str],
     tags: Mapping[str, str],
 ) -> LoggedModel:
-    """What `mlflow.pyfunc.log_model` does: a logged model, its folder, and the run's output."""
+    """Log a model as `mlflow.pyfunc.log_model` does: its entity, its folder, the run's output."""
     from mlflow.entities import LoggedModelOutput, Metric
 
     run = client.get_run(run_id)
@@ -283,7 +283,7 @@ def _create_version(
     tags: Mapping[str, str],
     description: str,
 ) -> int:
-    """What `mlflow.register_model` does."""
+    """Register a logged model, as `mlflow.register_model` does; returns the version."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -92,7 +92,7 @@ class Tracker:
         return str(self._client.create_experiment(name, artifact_location=location))
 
     def _restore_experiment(self, experiment_id: str) -> bool:
-        """Restore an experiment, and its runs, if it was deleted; whether it was."""
+        """Restore an experiment, and its runs, if it was deleted; returns whether it was."""
         found = self._client.get_experiment(experiment_id)
         if found.lifecycle_stage != "deleted":
             return False
@@ -112,7 +112,7 @@ class Tracker:
 
         Args:
             name: Name of the experiment.
-            is_kept: Leave it undeleted, if it was.
+            is_kept: Do not delete the experiment, unless it was deleted before.
 
         Returns:
             Its new name, or None where there is no such experiment.
@@ -172,10 +172,10 @@ class Tracker:
 
         Args:
             run_id: The run.
-            params: Written as text; may not be changed afterwards.
-            metrics: One value each.
-            series: (step, value) pairs each.
-            tags: Overwrite earlier ones.
+            params: Parameters by name, written as text; they cannot be changed afterwards.
+            metrics: Metrics by name, one value each.
+            series: Metrics by name, (step, value) pairs each.
+            tags: Tags by name; they overwrite earlier ones.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -207,8 +207,8 @@ class Tracker:
     def artifact_folder(self, run_id: str) -> Path:
         """The folder of a run's artifacts, made where it is not there yet; write into it.
 
-        The store is local, so that files need not be written elsewhere and copied: the 37 files
-        of a trial took 19 ms that way.
+        The store is local, so that files need not be written elsewhere and copied, which took
+        19 ms for the 37 files of a trial.
 
         Where MLflow has lost the run (its database was removed, or `mlflow gc` ran), the folder
         is found by the run's id, if it is still there.
@@ -248,7 +248,7 @@ class Tracker:
             return None
 
     def _restore_run(self, run_id: str) -> bool:
-        """Restore a run, and its experiment, if they were deleted; whether they were."""
+        """Restore a run, and its experiment, if they were deleted; returns whether they were."""
         run = self._find(run_id)
         if run is None:
             raise StoreError(

@@ -4,15 +4,10 @@ from qwave.sweep.estimate import expected_seconds
 from qwave.sweep.launcher import FinishedTrial, Launcher
 from qwave.sweep.plan import Plan, plan_sweep
 from qwave.sweep.pool import worker_count
-from qwave.sweep.repeats import (
-    Bench,
-    Repeat,
-    opened_bench,
-)
+from qwave.sweep.repeats import Bench, Repeat, opened_bench, write_study
 from qwave.sweep.report import collect_points, front_of, point_config
 from qwave.sweep.run import Outcome, run_sweep
 from qwave.sweep.study import load_study, queued_again, study_names
-from qwave.sweep.study_report import write_study
 
 __all__ = [
     "Bench",

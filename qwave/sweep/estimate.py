@@ -21,9 +21,8 @@ from qwave.sweep.pool import TrainingPool, worker_count
 
 _N_SAMPLES = 12
 _N_EPOCHS = 5
-# Of the draws of a long sweep: enough to know the share of each kind among them.
+# Draws of a long sweep: enough to know the share of each kind among them.
 _MAX_DRAWS = 500
-_N_LOOKS = 10
 
 
 def expected_seconds(plan: Plan) -> float:
@@ -98,12 +97,12 @@ def total_seconds(
     """Wall time of a study of trials that run `n_parallel` at a time.
 
     Args:
-        trial_seconds: Mean of a trial, without its teacher.
-        n_trials: Trials that are trained: each configuration once.
-        n_parallel: Trials that run at a time, at least 1.
-        startup_seconds: Until the workers are ready.
-        teacher_seconds: Time to train one teacher. All workers wait for the first.
-        n_teachers: Teachers that differ.
+        trial_seconds: Mean seconds of a trial, without its teacher.
+        n_trials: Number of trials that are trained: each configuration once.
+        n_parallel: Number of trials that run at a time, at least 1.
+        startup_seconds: Seconds until the workers are ready.
+        teacher_seconds: Seconds to train one teacher. All workers wait for the first.
+        n_teachers: Number of different teachers.
     """
     rounds = max(n_trials / n_parallel, min(1.0, n_trials))
     return (
@@ -114,13 +113,13 @@ def total_seconds(
 
 
 def scaled_seconds(phases: Mapping[str, float], short: TrainConfig, full: TrainConfig) -> float:
-    """Seconds of a whole trial, from the phases of one of fewer epochs.
+    """Seconds of a whole trial, from the phases of a trial of fewer epochs.
 
     Args:
-        phases: `TrialResult.phase_seconds` of the short one: ``steps`` grow with the epochs,
+        phases: `TrialResult.phase_seconds` of the short trial: ``steps`` grow with the epochs,
             ``evaluate`` with the checkpoints, ten at most; the rest is done once.
-        short: How the short one was trained.
-        full: How the whole one will be.
+        short: Training settings of the short trial.
+        full: Training settings of the whole trial.
     """
     checkpoints = [min(train.epochs, N_CHECKPOINTS) for train in (short, full)]
     factors = {
@@ -144,10 +143,10 @@ def evenly(configs: Sequence[TrialConfig], number: int) -> list[TrialConfig]:
 
 
 def expected_configs(plan: Plan) -> list[TrialConfig]:
-    """What the sweep trains before its sampler learns, within the size budget: baselines first.
+    """The configurations that a sweep trains before its sampler learns, baselines first.
 
-    As many as that is (`startup_trials`), repeats among them; no more than the sweep has trials,
-    nor than 500; at least one.
+    All are within the size budget, and some may be equal. There are `startup_trials` of them, but
+    no more than the sweep has trials, nor than 500.
     """
     sweep = plan.sweep
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -171,9 +170,9 @@ def remaining_seconds(
     Args:
         trial_seconds: Seconds of each trial that was trained since this start. Trials of earlier
             starts and repeats of a configuration, which take no time, are not among them.
-        n_left: Trials that the budget has room for.
-        n_parallel: Trials that run at a time.
-        record_seconds: What recording those trials took, one after the other.
+        n_left: Number of trials that the budget has room for.
+        n_parallel: Number of trials that run at a time.
+        record_seconds: Seconds of recording those trials, one after the other.
 
     Returns:
         Seconds, or None before the first trial has ended.

@@ -1,7 +1,7 @@
 """Pictures that only members of the front have: confusion matrix, ROC curves, losses of each fold.
 
 They are drawn after the search, from the files that the MLflow run of a trial holds. A picture
-takes a few hundredths of a second, which would add up over the trials that nobody looks at.
+takes a few hundredths of a second, which would add up over all trials.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def draw_folds(folder: Path) -> None:
         )
     draw = FoldFigures(names)
     for fold in np.unique(folds).tolist():
-        place, is_of_fold = folder / f"fold_{fold}", folds == fold
+        target, is_of_fold = folder / f"fold_{fold}", folds == fold
         _, epochs, train, held_out = losses[losses[:, 0] == fold].T
         is_scored = np.isfinite(held_out)
         pictures = (
@@ -74,4 +74,4 @@ def draw_folds(folder: Path) -> None:
             draw.roc(y_true[is_of_fold], probabilities[is_of_fold]),
         )
         for picture, content in zip(PICTURES, pictures, strict=True):
-            (place / picture).write_bytes(content)
+            (target / picture).write_bytes(content)

@@ -36,8 +36,8 @@ class Plan:
         device: Where trials train.
         smallest_bytes: Smallest file of the space.
         largest_bytes: Largest file of the space, within the budget or not.
-        notes: What a person should know about the data, the folds and the scores: every
-            UserWarning of loading and splitting, and what the probe for leaks found.
+        notes: Warnings about the data, the folds and the scores: every UserWarning of loading and
+            splitting, and every leak that was found.
     """
 
     sweep: SweepConfig
@@ -56,16 +56,16 @@ def with_absolute_path(sweep: SweepConfig) -> SweepConfig:
 
 
 def absolute_source(path: str) -> str:
-    """What `data.path` names, found from any working directory; ``esc10`` is no path."""
+    """`data.path` as an absolute path; ``esc10``, which is no path, stays."""
     return path if path == "esc10" else os.path.abspath(path)
 
 
 def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
     """Check a sweep against its data and the machine, before anything is written.
 
-    Clips are embedded, which may take a while; what is done is kept in the cache. Whether they
-    can be split is known before. The plan's sweep has the absolute path of the data: trials are
-    exported from other working directories.
+    Clips are embedded, which may take a while; the cache keeps what is done. They are refused
+    before that if they cannot be split. The plan's sweep has the absolute path of the data: trials
+    are exported from other working directories.
 
     Raises:
         QwaveError: The data cannot be used or split, the device is not there, or no
@@ -99,7 +99,7 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
 
 @contextmanager
 def _noted() -> Iterator[list[str]]:
-    """Collect the texts of UserWarnings, each once; at the end they are shown as ever."""
+    """Collect the texts of UserWarnings, each once; at the end all warnings are shown."""
     notes: list[str] = []
     caught: list[warnings.WarningMessage] = []
     try:

@@ -50,7 +50,7 @@ class SharedData:
         return cls(file, fields, folds)
 
     def open(self) -> EmbeddingSet:
-        """The embeddings. What a process writes into x it keeps to itself."""
+        """The embeddings; a process that writes into x changes no other process's x."""
         return EmbeddingSet(x=np.load(self.file, mmap_mode="c"), **self.rest)
 
 
@@ -68,7 +68,7 @@ class TrainingPool:
 
         Args:
             n_workers: Number of processes, see `worker_count`.
-            data: What is trained on; processes map one file of it.
+            data: Embeddings to train on; processes map one file of their features.
             device: ``cpu``, ``cuda`` or ``mps``.
             folds: The folds of every trial; default: each trial makes those that its
                 configuration asks for.
@@ -117,7 +117,7 @@ if TYPE_CHECKING:
 def run_trial(config: TrialConfig, data: SharedData, device: str) -> FinishedTrial:
     """One trial, as a worker runs it."""
     embeddings = data.open()
-    # What there is to say about folds is said once, where a study begins.
+    # Without warnings about the folds: a study shows them once, when it begins.
     folds = data.folds or folds_and_notes(embeddings, config.data)[0]
     soft_targets = _soft_targets(config, embeddings, folds, data.file.parent, device)
     result = cross_validate(config, embeddings, folds, soft_targets=soft_targets, device=device)
@@ -128,9 +128,9 @@ def run_trial(config: TrialConfig, data: SharedData, device: str) -> FinishedTri
 def _soft_targets(
     config: TrialConfig, data: EmbeddingSet, folds: Sequence[Fold], folder: Path, device: str
 ) -> list[SoftTargets] | None:
-    """Soft targets of trials with a teacher: read from a file, or made and left in one.
+    """Soft targets of a trial with a teacher: read from a file, or made and written to it.
 
-    Two workers that need the same ones at the same time both make them: they are equal.
+    Two workers that need the same file at the same time both make it, with equal content.
     """
     if not config.train.distillation:
         return None
@@ -152,7 +152,7 @@ def _soft_targets(
 
 
 def worker_count(wanted: int | None, device: str) -> int:
-    """Processes to train with: as wanted, else one for each processor, or one on a GPU."""
+    """Number of processes to train with: as wanted, else one a processor, or one on a GPU."""
     if wanted is not None:
         return wanted
     if not device.startswith("cpu"):

@@ -103,10 +103,10 @@ class Recorder:
             np.flatnonzero(result.predictions.fold == fold) for fold in range(len(finished.packed))
         ]
         for fold, (rows, packed) in enumerate(zip(tested, finished.packed, strict=True)):
-            place = folder / f"fold_{fold}"
-            place.mkdir(exist_ok=True)
-            (place / "model.qwave").write_bytes(packed)
-            self._write_curiosity(place, result, rows)
+            target = folder / f"fold_{fold}"
+            target.mkdir(exist_ok=True)
+            (target / "model.qwave").write_bytes(packed)
+            self._write_curiosity(target, result, rows)
         _write_losses(folder / "losses.csv", result)
         tags = {"qwave.outcome": "complete"}
         # MLflow waits for its database most of the time, and the pictures need none of it.
@@ -116,7 +116,7 @@ class Recorder:
             drawn.result()
         self.tracker.end_run(run_id)
 
-    def _write_curiosity(self, place: Path, result: TrialResult, rows: np.ndarray) -> None:
+    def _write_curiosity(self, target: Path, result: TrialResult, rows: np.ndarray) -> None:
         predictions, names = result.predictions, self._data.class_names
         # Lists first: picking single values out of arrays took half of this function's time.
         columns = zip(
@@ -142,21 +142,21 @@ class Recorder:
         ]
         # One clip a line: `indent` would leave json's fast encoder.
         lines = ",\n ".join(json.dumps(value) for value in values)
-        (place / "curiosity_values.json").write_text(f"[{lines}]\n", encoding="utf-8")
+        (target / "curiosity_values.json").write_text(f"[{lines}]\n", encoding="utf-8")
 
     def _draw_curiosity(
         self, folder: Path, result: TrialResult, tested: Sequence[np.ndarray]
     ) -> None:
-        """The pictures that every trial has; `qwave.sweep.pictures` draws those of the front."""
+        """Draw the pictures of every trial; `qwave.sweep.pictures` draws those of the front."""
         draw, y, predictions = self._figures, self._data.y, result.predictions
         is_right = predictions.predicted == y
         for fold, rows in enumerate(tested):
-            place = folder / f"fold_{fold}"
+            target = folder / f"fold_{fold}"
             curiosity = predictions.mutual_information[rows]
-            (place / "curiosity_histogram.png").write_bytes(
+            (target / "curiosity_histogram.png").write_bytes(
                 draw.histogram(curiosity, is_right[rows])
             )
-            (place / "curiosity_per_class.png").write_bytes(draw.per_class(curiosity, y[rows]))
+            (target / "curiosity_per_class.png").write_bytes(draw.per_class(curiosity, y[rows]))
 
 
 def config_label(config: TrialConfig) -> str:

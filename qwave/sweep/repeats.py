@@ -1,4 +1,4 @@
-"""Known configurations, each trained once, in a store: what studies compare.
+"""Known configurations, each trained once, in a store: what studies compare and report.
 
 A result is kept under the digests of its data and of its configuration, seed included. What has
 been trained is not trained again, whichever study asks, and a study that was stopped goes on.
@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, as_completed
@@ -33,6 +34,7 @@ from qwave.engine import resolve_device
 from qwave.engine.crossval import Predictions
 from qwave.packing import packed_size_bytes
 from qwave.processes import require_main_guard
+from qwave.report import Section, study_html
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import parse_config
 from qwave.store import Store, Tracker, made_report_folder, opened_store
@@ -53,14 +55,15 @@ class Repeat:
 
     Attributes:
         config: Canonical configuration.
-        scores: See `TrialResult.scores`.
-        pooled_scores: See `TrialResult.pooled_scores`.
-        predictions: Out-of-fold, of all clips.
+        scores: Mean over folds of every score, as `TrialResult.scores`.
+        pooled_scores: Scores of all predictions together, as `TrialResult.pooled_scores`.
+        predictions: Out-of-fold predictions of all clips.
         expert_load: Mean gate of each expert, [e].
-        seconds: Time of the whole trial; `train_seconds`: of the training in it.
-        peak_memory_bytes: Most memory that the process had which trained the trial.
-        mlflow_run_id: The run that holds its record.
-        folder: Artifacts of that run; of those, `Bench.train` promises the models.
+        seconds: Wall time of the whole trial.
+        train_seconds: Wall time of the training in it.
+        peak_memory_bytes: Highest memory of the process that trained the trial.
+        mlflow_run_id: Id of the MLflow run that holds its record.
+        folder: Folder of that run's artifacts; `Bench.train` guarantees the models in it.
     """
 
     config: TrialConfig
@@ -148,7 +151,7 @@ class Bench:
     def train_seeds(
         self, configs: Mapping[str, TrialConfig], seeds: Sequence[int]
     ) -> dict[str, list[Repeat]]:
-        """Results of every configuration by name, one for each seed in place of its own."""
+        """Results by name: one for each seed, which replaces the configuration's own seed."""
         wanted = {
             f"{name}, seed {seed}": dataclasses.replace(config, seed=seed)
             for name, config in configs.items()
@@ -207,13 +210,13 @@ def opened_bench(
 
     Args:
         name: Name of the study, its MLflow experiment and its report.
-        data: What is trained on.
-        source: Where the data were read from.
+        data: Embeddings to train on.
+        source: Path that the data were read from.
         store: A store, or a folder that becomes one.
         device: ``cpu``, ``cuda`` or ``mps``.
         workers: Processes that train; None: one for each processor that may be used.
         is_fresh: Retire the study's earlier MLflow experiment, and train again what this study
-            asks for; what others kept stays until then.
+            asks for; results that other studies kept are replaced one by one.
         launcher: Trains the configurations, on these data; None: `workers` processes of this
             machine.
 
@@ -238,6 +241,56 @@ def opened_bench(
         for run_id in tracker.open_runs(recorder.experiment_id, kind="trial"):
             recorder.fail(run_id, "interrupted", "its process ended; the trial runs again")
         yield Bench(store, data, recorder, launcher, is_stopped, is_fresh)
+
+
+def write_study(
+    bench: Bench,
+    name: str,
+    *,
+    title: str,
+    summary: Mapping[str, str],
+    sections: Sequence[Section],
+    params: Mapping[str, object],
+    metrics: Mapping[str, float],
+) -> list[Path]:
+    """Write a study's report into the store and into its MLflow run; returns the files.
+
+    The run is named ``study`` and is the same one at every start. Each section leaves its table as
+    ``<name>.csv`` and its picture as ``<name>.png``, beside ``report.html``.
+
+    Args:
+        bench: Where the study ran.
+        name: Name of the study.
+        title: Heading of the report.
+        summary: Facts by name.
+        sections: Parts of the report, in order.
+        params: Parameters of the MLflow run; written when it is made.
+        metrics: Metrics of the MLflow run.
+    """
+    folder = made_report_folder(bench.store, name)
+    commands = {"browse the trials": bench.store.ui_command}
+    files = [folder / "report.html"]
+    page = study_html(title=title, summary=summary, sections=sections, commands=commands)
+    files[0].write_text(page, encoding="utf-8")
+    for section in sections:
+        if section.table is not None:
+            files.append(folder / f"{section.name}.csv")
+            files[-1].write_text(section.table.csv(), encoding="utf-8")
+        if section.picture is not None:
+            files.append(folder / f"{section.name}.png")
+            files[-1].write_bytes(section.picture)
+    tracker, experiment_id = bench.recorder.tracker, bench.recorder.experiment_id
+    run_id = tracker.find_run(experiment_id, kind="study")
+    if run_id is None:
+        tags = {"qwave.kind": "study", "qwave.data_digest": bench.data.digest}
+        run_id = tracker.start_run(experiment_id, "study", params=params, tags=tags)
+    tracker.log(run_id, metrics=metrics)
+    target = tracker.artifact_folder(run_id) / "report"
+    target.mkdir(exist_ok=True)
+    for file in files:
+        shutil.copyfile(file, target / file.name)
+    tracker.end_run(run_id)
+    return files
 
 
 def _failed(failures: Mapping[str, Exception], n_trials: int) -> TrialFailedError:

@@ -1,4 +1,4 @@
-"""What a study ends with: the front as a table, a picture and an interactive page."""
+"""The report of a study: its front as a table, a picture and an interactive page."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def point_config(study: Study, point: FrontPoint) -> TrialConfig:
 
 
 def importances(study: Study, sweep: SweepConfig) -> dict[str, dict[str, Interval]]:
-    """What each searched parameter meant for each objective that is measured, with intervals.
+    """How much each searched parameter mattered for each measured objective, with intervals.
 
     Sizes are left out: they follow exactly from the configuration. Empty with too few trials; a
     score in which all trials are equal is missing. See `qwave.sweep.mattered`.
@@ -113,7 +113,7 @@ def write_report(
         sweep: Sweep of the study.
         folder: Where the files go; made if it is missing.
         summary: Facts by name, below the picture's title and at the end of the page.
-        commands: What each does, and the command.
+        commands: Shell commands, by what each does.
         store: The store that holds the study; without one the page says neither how to export a
             trial nor how to see its run.
     """

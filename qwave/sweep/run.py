@@ -34,7 +34,7 @@ _OFFERED_BYTES = 50_000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a study came to.
+    """The result of a study.
 
     Attributes:
         counts: Number of ``trials``, and how many of them are ``complete``, ``pruned`` (over the
@@ -178,7 +178,7 @@ def _open_study_run(study: Study, plan: Plan, recorder: Recorder) -> str:
 
 
 def _keep_notes(study: Study, plan: Plan, folder: Path) -> None:
-    """Leave what was said about the data where the report, the card and MLflow find it.
+    """Keep the notes about the data where the report, the card and MLflow find them.
 
     The study's attribute ``notes`` and the file ``notes.txt`` are those of the latest start.
     """

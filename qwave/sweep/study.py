@@ -32,7 +32,7 @@ _INTERRUPTED = "interrupted_trials"
 _DATA_PATHS = "data_place"
 # Study attribute: numbers of trials that failed and were queued again because a person asked.
 _RETRIED = "retried_trials"
-# What a differing attribute means to people.
+# The reason for an attribute that differs, for messages.
 _REASONS = {
     "sweep_digest": ", because the sweep asks for something else: its space, what it fixes, its "
     "objectives or its size budget",
@@ -49,7 +49,8 @@ def open_study(
     Args:
         sweep: The sweep.
         store: An opened store.
-        attributes: What a later start must find unchanged (digests), and the reference point.
+        attributes: Attributes of the study, which a later start must find unchanged: digests and
+            the reference point.
         is_fresh: Delete an existing study first.
 
     Raises:

@@ -1,12 +1,12 @@
-"""What do bits cost? Known networks and mixtures, every scheme, measured in the same way.
+"""What do bits cost? Networks and mixtures of every scheme, measured alike.
 
 python -m studies.benchmark [STUDY.yaml] [key=value ...] [--store DIR] [--device cpu|cuda|mps]
     [--smoke] [--fresh]
 
 Every variant is trained with every seed. Scores are means over the seeds, with intervals over
 recordings; the size of the file and the bytes that one prediction reads are exact; latency is
-that of the packed model on one thread. Seconds and memory of training are those of a worker beside
-others; energy is measured in a run of its own, where the machine counts it.
+that of the packed model on one thread. Seconds and memory of training are those of one worker
+while the other workers train too.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from collections.abc import Sequence
 from qwave.cli.running import run_command
 from qwave.space.sweep_file import split_positionals
 from qwave.sweep import write_study
-from studies.benchmark.energy import why_not_measured
-from studies.benchmark.measure import energy_of, measured
+from studies.benchmark.measure import measured
 from studies.benchmark.report import report_sections
-from studies.command_line import study_parser
-from studies.comparison import comparison_bench, load_comparison
+from studies.comparison import comparison_bench, load_comparison, study_parser
 from studies.presenting import metric_name, show_study
 
 DEFAULT = "sweeps/benchmark.yaml"
@@ -42,18 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     with comparison_bench(config, arguments) as bench:
         data = bench.data
         repeats = bench.train_seeds(config.variants, config.seeds)
-        reason = why_not_measured()
         variants = [
-            measured(
-                name,
-                variant,
-                repeats[name],
-                data,
-                joules=None if reason else energy_of(variant, data, arguments.device),
-            )
+            measured(name, variant, repeats[name], data)
             for name, variant in config.variants.items()
         ]
-        sections = report_sections(variants, config, data, reason)
+        sections = report_sections(variants, config, data)
         files = write_study(
             bench,
             config.name,
@@ -61,7 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
             summary={
                 "variants": f"{len(variants)}, {len(config.seeds)} seeds each",
                 "data": f"{config.data.path} ({data.digest})",
-                "energy": "measured" if reason is None else f"not measured: {reason}",
             },
             sections=sections,
             params={"seeds": list(config.seeds), "variants": list(config.variants)},

@@ -11,13 +11,11 @@ from threadpoolctl import threadpool_limits
 
 from qwave.config import TrialConfig
 from qwave.data import EmbeddingSet
-from qwave.engine.crossval import cross_validate
 from qwave.runtime import PackedClassifier
 from qwave.scores import Interval
 from qwave.scores.evaluate import score_intervals
 from qwave.sweep import Repeat
 from qwave.sweep.confirm import RESAMPLE_SEED
-from studies.benchmark.energy import joules_of
 
 N_LATENCY_CALLS = 200
 
@@ -36,8 +34,7 @@ class Variant:
         latency: Microseconds of a prediction of one clip: median and 95th percentile.
         train_seconds: Seconds of training, median over the seeds.
         peak_memory_bytes: Memory of the training process, largest over the seeds.
-        joules: Energy of one cross-validation, or None where it cannot be measured.
-        kernels: What computed the networks while the latency was measured.
+        kernels: Kernels that computed the networks while the latency was measured.
     """
 
     name: str
@@ -49,17 +46,11 @@ class Variant:
     latency: tuple[float, float]
     train_seconds: float
     peak_memory_bytes: int
-    joules: float | None
     kernels: tuple[str, ...] = ()
 
 
 def measured(
-    name: str,
-    config: TrialConfig,
-    repeats: Sequence[Repeat],
-    data: EmbeddingSet,
-    *,
-    joules: float | None,
+    name: str, config: TrialConfig, repeats: Sequence[Repeat], data: EmbeddingSet
 ) -> Variant:
     """Scores, bytes, latency and cost of training of one configuration, from its repeats."""
     predicted = np.array([repeat.predictions.predicted for repeat in repeats])
@@ -74,7 +65,6 @@ def measured(
         latency=latency_of(model, data.x[:N_LATENCY_CALLS]),
         train_seconds=float(np.median([repeat.train_seconds for repeat in repeats])),
         peak_memory_bytes=max(repeat.peak_memory_bytes for repeat in repeats),
-        joules=joules,
         kernels=model.kernels,
     )
 
@@ -90,8 +80,3 @@ def latency_of(model: PackedClassifier, clips: np.ndarray) -> tuple[float, float
             seconds.append(time.perf_counter() - start)
     median, late = np.quantile(seconds, [0.5, 0.95])
     return 1e6 * float(median), 1e6 * float(late)
-
-
-def energy_of(config: TrialConfig, data: EmbeddingSet, device: str) -> float:
-    """Joules of one cross-validation in this process, with nothing of the study beside it."""
-    return joules_of(lambda: cross_validate(config, data, device=device))

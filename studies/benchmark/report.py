@@ -20,10 +20,9 @@ _KERNELS = {"compiled": "C", "numpy": "numpy"}
 
 
 def report_sections(
-    variants: Sequence[Variant], config: ComparisonConfig, data: EmbeddingSet, reason: str | None
+    variants: Sequence[Variant], config: ComparisonConfig, data: EmbeddingSet
 ) -> list[Section]:
-    """Sections of the report; `reason` says why energy was not measured, None: it was."""
-    energy = "Energy was measured." if reason is None else f"Energy was not measured: {reason}."
+    """The sections of the report, in order."""
     first = variants[0]
     sections = [
         Section(
@@ -31,7 +30,7 @@ def report_sections(
             "All variants",
             f"Mean of {len(config.seeds)} seeds, 95 % interval over recordings. File: length of "
             "the packed file. Read: bytes that one prediction reads. Latency: of one clip by the "
-            f"packed model, one thread, computed in {kernels_text(variants)}. {energy}",
+            f"packed model, one thread, computed in {kernels_text(variants)}.",
             variants_table(variants),
             picture(variants, config),
         )
@@ -80,7 +79,6 @@ def variants_table(variants: Sequence[Variant]) -> Table:
         Column("95th percentile (us)", "number", 1),
         Column("training (s)", "number", 1),
         Column("peak memory", "bytes"),
-        Column("energy (J)", "number", 0),
     )
     rows: list[tuple[Cell, ...]] = [
         (
@@ -91,7 +89,6 @@ def variants_table(variants: Sequence[Variant]) -> Table:
             *variant.latency,
             variant.train_seconds,
             variant.peak_memory_bytes,
-            variant.joules,
         )
         for variant in variants
     ]
@@ -136,7 +133,7 @@ def pairs_by_mode(variants: Sequence[Variant]) -> list[tuple[Variant, Variant]]:
 
 
 def picture(variants: Sequence[Variant], config: ComparisonConfig) -> bytes:
-    """Accuracy against file size: networks trained in two ways, and mixtures."""
+    """Accuracy against file size: networks of both training modes, and mixtures."""
     series: dict[str, list[SizedEstimate]] = {
         "one network, trained with quantization": [],
         "one network, quantized afterwards": [],

@@ -26,7 +26,6 @@ from qwave.space.sweep_file import split_positionals
 from qwave.store import Store, made_report_folder
 from qwave.sweep import write_study
 from qwave.sweep.confirm import FRESH_SEEDS, find_candidates, optimism, train_candidates
-from studies.command_line import study_parser
 from studies.comparison import (
     bench_of,
     overridden,
@@ -34,6 +33,7 @@ from studies.comparison import (
     require_seeds,
     require_workers,
     shortened,
+    study_parser,
 )
 from studies.confirm.report import confirmed_table, front_section
 from studies.presenting import show_study

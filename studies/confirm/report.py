@@ -16,7 +16,7 @@ def front_section(
 
     Args:
         confirmed: All points.
-        found: What `optimism` says of them.
+        found: The numbers of `optimism` about these points.
         study: Name of the search.
         n_seeds: Number of fresh seeds.
     """

@@ -19,8 +19,7 @@ from qwave.cli.running import run_command
 from qwave.report import Column, Section, Table
 from qwave.space.sweep_file import split_positionals
 from qwave.sweep import write_study
-from studies.command_line import study_parser
-from studies.comparison import comparison_bench, load_comparison
+from studies.comparison import comparison_bench, load_comparison, study_parser
 from studies.curiosity.errors import error_sections
 from studies.curiosity.measures import Finding, Variant
 from studies.presenting import show_study

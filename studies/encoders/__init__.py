@@ -228,7 +228,7 @@ def milliseconds_of(encoder: Encoder, paths: Sequence[Path]) -> float:
 
 
 def choose_variant(results: Sequence[Result], data: EmbeddingSet) -> Choice:
-    """Choose a variant by inner folds, and score that way of choosing by nested folds."""
+    """Choose a variant by inner folds, and estimate by nested folds how good such a choice is."""
     assert data.fold is not None, "embed_all has refused clips without folds"
     inner = np.stack([result.hits.inner for result in results])
     milliseconds = np.array([result.milliseconds for result in results])

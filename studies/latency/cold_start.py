@@ -57,7 +57,7 @@ class ColdStart(NamedTuple):
     """Cost of a process that makes one prediction.
 
     Attributes:
-        name: What the process ran.
+        name: The runtime and the kernel that the process ran.
         seconds: Seconds from its first import to the prediction.
         process_seconds: Seconds of the whole process, with the start of Python.
         peak_bytes: Highest resident memory.

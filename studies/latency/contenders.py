@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qwave.config import SCHEMES, DataConfig, ModelConfig, TrainConfig, TrialConfig
+from qwave.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
 from qwave.data import EmbeddingSet
+from qwave.engine.pack import packed_layer
 from qwave.engine.refit import fit_model
-from qwave.nn.quantizers import quantize
-from qwave.packing import PackedLayer, PackedModel, layer_shapes, make_header
+from qwave.packing import PackedModel, layer_shapes, make_header
 from qwave.runtime import Kernel, PackedClassifier
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -52,18 +52,10 @@ def packed_model(layers: Sequence[Layer], scheme: str, data: EmbeddingSet) -> Pa
     config = TrialConfig(DataConfig(), ModelConfig((scheme,), hidden)).canonical()
     shapes = layer_shapes(config.model, data.x.shape[1], data.num_classes)
     packed = {
-        shape.name: _packed_layer(layer, scheme)
+        shape.name: packed_layer(*map(torch.from_numpy, layer), scheme)
         for shape, layer in zip(shapes, layers, strict=True)
     }
     return PackedModel(make_header(config, data), packed, None, None, None)
-
-
-def _packed_layer(layer: Layer, scheme: str) -> PackedLayer:
-    grid, bias = SCHEMES[scheme].weights, layer.bias.astype(np.float16)
-    if grid is None:
-        return PackedLayer(scheme, layer.weight, None, bias)
-    codes, scale = quantize(torch.from_numpy(layer.weight), grid)
-    return PackedLayer(scheme, codes.numpy(), scale.squeeze(-1).half().numpy(), bias)
 
 
 def qwave_runtime(packed: PackedModel, kernel: Kernel) -> Predict:

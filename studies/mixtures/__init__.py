@@ -26,8 +26,14 @@ from qwave.space.parse import sweep_from, validate
 from qwave.space.sweep_file import split_positionals
 from qwave.store import Store, check_store
 from qwave.sweep import plan_sweep, point_config, write_study
-from studies.command_line import study_parser
-from studies.comparison import SMOKE_SEEDS, bench_of, overridden, read_study, require_seeds
+from studies.comparison import (
+    SMOKE_SEEDS,
+    bench_of,
+    overridden,
+    read_study,
+    require_seeds,
+    study_parser,
+)
 from studies.mixtures.equal_compute import equal_searches
 from studies.mixtures.fronts import Reference, confirm_front, hypervolume_difference
 from studies.mixtures.report import (
@@ -50,7 +56,7 @@ class MixturesConfig:
     Attributes:
         name: Name of the MLflow experiment and of the report.
         one: The search among networks of one expert.
-        mixed: The same search with mixtures as well.
+        mixed: The search with the same settings, and mixtures as well.
         seeds: Fresh seeds; the seed that the searches train with is refused.
     """
 

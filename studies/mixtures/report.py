@@ -148,7 +148,7 @@ def front_section(
         {**series, "best mixtures off the front": others},
         title=f"{name}: fronts without and with mixtures, confirmed",
         subtitle=f"equal training compute · mean of {n_seeds} fresh seeds",
-        is_staircase=tuple(series),
+        staircases=tuple(series),
     )
     return Section("fronts", "Both fronts, confirmed", text, Table(columns, tuple(rows)), picture)
 

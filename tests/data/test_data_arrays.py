@@ -12,7 +12,7 @@ import torch
 
 import qwave
 from qwave.config import DataError
-from qwave.data import embeddings_from_arrays, load_embeddings, take_classes, take_rows
+from qwave.data import embeddings_from_arrays, load_embeddings, take_rows
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -104,7 +104,6 @@ def test_the_encoder_of_a_file_is_read_and_stays_with_parts(tmp_path: Path, name
     data = load_embeddings(tmp_path / "some.npz")
     assert data.encoder == name
     assert take_rows(data, np.arange(3)).encoder == name
-    assert take_classes(data, ["0", "2"]).encoder == name
 
 
 @pytest.mark.parametrize(

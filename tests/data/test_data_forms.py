@@ -22,7 +22,6 @@ from qwave.data import (
     embeddings_from_frame,
     load_embeddings,
     require_embeddings,
-    take_classes,
     take_rows,
 )
 from qwave.engine.refit import fit_model
@@ -177,7 +176,6 @@ def test_parts_of_a_set_are_of_the_one_form(rows: Any) -> None:
     part = take_rows(data, np.arange(N)[rows])
     _is_of_the_one_form(part)
     np.testing.assert_array_equal(part.x, X[rows])
-    _is_of_the_one_form(take_classes(data, ["0", "2"]))
 
 
 # --- what is refused ---
@@ -243,7 +241,6 @@ def test_what_is_no_set_is_refused_with_what_makes_one(given: Any, remedy: str) 
         "make_header": lambda: packed_size_parts(config, given),
         "fit_model": lambda: fit_model(config, given),
         "take_rows": lambda: take_rows(given, np.arange(1)),
-        "take_classes": lambda: take_classes(given, ["0", "1"]),
         "anything": lambda: require_embeddings(given, "anything"),
     }
     for caller, call in calls.items():

@@ -19,7 +19,7 @@ from qwave.engine.stacked import StackedTrainer
 from qwave.engine.structures import Layer
 from qwave.engine.task import Examples, Rows
 from qwave.nn.mixture import StackedLinear
-from qwave.nn.quantizers import fake_quantize, quantize
+from qwave.nn.quantizers import dequantize, quantize
 
 from .examples import mixtures, of_labels, task_of
 
@@ -153,7 +153,8 @@ def test_gradients_of_any_shape_are_those_of_a_plain_network(
     for layer in expert.layers:
         weight = layer.weight.clone()
         if layer.scheme.weights is not None:
-            weight = fake_quantize(weight, layer.scheme.weights)
+            grid = layer.scheme.weights
+            weight = dequantize(*quantize(weight, grid), grid)
         parameters.append((weight.double().requires_grad_(), layer.bias.double().requires_grad_()))
 
     def plain(hidden: Tensor) -> Tensor:

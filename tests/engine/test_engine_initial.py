@@ -13,8 +13,7 @@ from qwave.config import DataConfig, ModelConfig, RouterConfig, TrainConfig, Tri
 from qwave.config.trial import Normalization
 from qwave.data import EmbeddingSet, fit_normalizer, make_folds
 from qwave.engine import train_folds
-from qwave.engine.build import build_mixture
-from qwave.engine.initial import start_at_centroids
+from qwave.engine.build import build_mixture, start_at_centroids
 from qwave.engine.task import Rows, rows_on_device
 from qwave.nn.mixture import Arithmetic, Mixture
 

@@ -24,8 +24,7 @@ from qwave.engine import (
     pack_fold,
     train_folds,
 )
-from qwave.engine.build import build_mixture
-from qwave.engine.initial import start_at_centroids
+from qwave.engine.build import build_mixture, start_at_centroids
 from qwave.engine.task import Rows
 from qwave.nn.mixture import Arithmetic
 from qwave.runtime import PackedClassifier

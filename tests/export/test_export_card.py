@@ -187,7 +187,7 @@ def test_a_first_folds_model_says_what_it_has_not_seen_and_how_it_did_there(
     assert data.fold is not None
     unseen = data.fold == 0
     right = facts.model.predict_proba(data.x[unseen]).argmax(axis=1) == data.y[unseen]
-    assert f"This very model was right on {100 * right.mean():.2f} % of the 21 clips" in card
+    assert f"This model itself was right on {100 * right.mean():.2f} % of the 21 clips" in card
     assert "has not been measured" not in card
     assert rows_of(card, "Training data")["clips"] == ["39"]
     assert "- with what the trial recorded of the fold that this model has not seen: 21 cl" in card
@@ -244,8 +244,8 @@ def test_notes_of_the_search_stand_among_the_caveats(facts_of: Callable[..., Fac
     caveats = section_of(model_card(dataclasses.replace(facts, search=search)), "Caveats")
     lines = caveats.strip().splitlines()
     assert lines[-2:] == [
-        "- Said when the search began: 3 of 60 clips # are bound to be wrong",
-        "- Said when the search began: feature column 4",
+        "- Note from the start of the search: 3 of 60 clips # are bound to be wrong",
+        "- Note from the start of the search: feature column 4",
     ]
     assert "Said when" not in section_of(model_card(facts), "Caveats")
 
@@ -261,12 +261,16 @@ def test_agreement_is_said_in_numbers(facts_of: Callable[..., Facts]) -> None:
     )
     text = section_of(model_card(facts), "Agreement")
     assert "60 clips, largest difference of a probability 2.3e-07, 1 with another class" in text
-    assert "- after the calibration, with what it said before, at that temperature: 60 c" in text
+    assert (
+        "- after the calibration, with the predictions before it at the same temperature: 60 c"
+        in text
+    )
     assert "largest difference of a probability 5.7e-04, 2 with another class, 0.02 allo" in text
     assert "model.onnx" not in text
     with_onnx = dataclasses.replace(facts, onnx_agreement=Agreement(60, 1e-6, 0))
-    assert "- of `model.onnx`, run in onnxruntime, with it: 60 clips, largest" in model_card(
-        with_onnx
+    assert (
+        "- of `model.onnx`, run in onnxruntime, with `model.qwave`: 60 clips, largest"
+        in model_card(with_onnx)
     )
 
 

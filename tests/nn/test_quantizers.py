@@ -68,6 +68,10 @@ def exact_scale(row: list[float], grid: Grid) -> float:
     return measure * grid.scale_factor
 
 
+def fake_quantize(weight: Tensor, grid: Grid) -> Tensor:
+    return quant.dequantize(*quant.quantize(weight, grid), grid)
+
+
 def fake_samples(x: Tensor, grid: Grid | None) -> Tensor:
     """Activations as they enter a product, in numpy."""
     if grid is None:
@@ -81,7 +85,7 @@ def fake_samples(x: Tensor, grid: Grid | None) -> Tensor:
 
 
 def fake_weights(weight: Tensor, grid: Grid | None) -> Tensor:
-    return weight.detach() if grid is None else quant.fake_quantize(weight.detach(), grid)
+    return weight.detach() if grid is None else fake_quantize(weight.detach(), grid)
 
 
 def sqnr_db(weight: Tensor, fake: Tensor) -> float:
@@ -138,9 +142,9 @@ def test_stored_scale_is_a_positive_finite_float16(scheme: Scheme, factor: float
 def test_row_of_zeros_stays_next_to_zero_and_leaves_other_rows_alone(scheme: Scheme) -> None:
     grid = weights_of(scheme)
     weight = normals(2, 4, 11)
-    alone = quant.fake_quantize(weight, grid)
+    alone = fake_quantize(weight, grid)
     weight[2] = 0
-    fake = quant.fake_quantize(weight, grid)
+    fake = fake_quantize(weight, grid)
     assert (fake[2].abs() <= 2.0**-14).all(), f"{scheme.name}: {fake[2].tolist()}"
     assert torch.equal(fake[[0, 1, 3]], alone[[0, 1, 3]])
 
@@ -195,7 +199,7 @@ def test_int16_loses_next_to_nothing_to_the_rounding_of_its_scale(n_inputs: int)
     exact = quant.row_scale(weight, grid)
     codes = quant.round_codes(weight * (grid.denominator / exact), grid)
     unrounded = sqnr_db(weight, quant.dequantize(codes, exact, grid))
-    stored = sqnr_db(weight, quant.fake_quantize(weight, grid))
+    stored = sqnr_db(weight, fake_quantize(weight, grid))
     assert stored > unrounded - 1, (
         f"{n_inputs} inputs: SQNR {stored:.1f} dB, with scales before float16 {unrounded:.1f} dB"
     )
@@ -203,27 +207,24 @@ def test_int16_loses_next_to_nothing_to_the_rounding_of_its_scale(n_inputs: int)
 
 @every_quantized
 def test_weights_beyond_float16_are_clipped_and_stay_finite(scheme: Scheme) -> None:
-    fake = quant.fake_quantize(normals(8, 3, 20) * 1e9, weights_of(scheme))
+    fake = fake_quantize(normals(8, 3, 20) * 1e9, weights_of(scheme))
     assert torch.isfinite(fake).all()
     grid = weights_of(scheme)
     assert float(fake.abs().max()) == pytest.approx(65504 * grid.highest / grid.denominator)
 
 
-# --- fake_quantize ------------------------------------------------------------------------------
+# --- quantize and dequantize -------------------------------------------------------------------
 
 
 @every_quantized
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (3, 32), (2, 3, 4, 9), (0, 4)])
-def test_fake_quantize_is_dequantized_quantize_bit_for_bit(
-    scheme: Scheme, shape: tuple[int, ...]
-) -> None:
+def test_codes_stand_for_their_values_bit_for_bit(scheme: Scheme, shape: tuple[int, ...]) -> None:
     grid = weights_of(scheme)
     weight = normals(9, *shape)
     codes, scale = quant.quantize(weight, grid)
     assert codes.shape == weight.shape
     assert scale.shape == (*shape[:-1], 1)
-    fake = quant.fake_quantize(weight, grid)
-    assert torch.equal(fake, quant.dequantize(codes, scale, grid))
+    fake = quant.dequantize(codes, scale, grid)
     # The twin: one value after the other, in float32.
     flat_scale = scale.expand(shape).reshape(-1).tolist()
     by_hand = [
@@ -256,7 +257,7 @@ def test_quantizing_twice_gives_the_same_codes(scheme: Scheme, n_inputs: int, se
     # a little: only where the scale is the outermost level's value does it come back exactly.
     if grid.scale == "absmax" or scheme.name == "int1":
         assert torch.equal(scale, scale_again), f"{scheme.name}, {n_inputs} inputs, seed {seed}"
-        assert torch.equal(fake, quant.fake_quantize(fake, grid))
+        assert torch.equal(fake, fake_quantize(fake, grid))
 
 
 @every_quantized
@@ -289,7 +290,7 @@ def expected_sqnr_db(name: str, weight: Tensor) -> float:
 @every_quantized
 def test_sqnr_of_normal_weights_is_that_of_theory(scheme: Scheme) -> None:
     weight = normals(12, 64, 1280)
-    measured = sqnr_db(weight, quant.fake_quantize(weight, weights_of(scheme)))
+    measured = sqnr_db(weight, fake_quantize(weight, weights_of(scheme)))
     wanted = expected_sqnr_db(scheme.name, weight)
     # int16 loses about another decibel to largest weights that a float16 scale clips.
     tolerance = 1.5 if scheme.name == "int16" else 0.15
@@ -303,7 +304,7 @@ def test_sqnr_of_normal_weights_is_that_of_theory(scheme: Scheme) -> None:
 def test_sqnr_rises_with_stored_bits(n_inputs: int, seed: int) -> None:
     weight = normals(200 + seed, 64, n_inputs)
     measured = {
-        scheme.name: sqnr_db(weight, quant.fake_quantize(weight, weights_of(scheme)))
+        scheme.name: sqnr_db(weight, fake_quantize(weight, weights_of(scheme)))
         for scheme in QUANTIZED
     }
     for lower, higher in itertools.combinations(QUANTIZED, 2):

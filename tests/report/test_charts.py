@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from qwave.report.charts import MOST_HOVER_LINES, front_chart, history_steps, hover_lines
+from qwave.report.charts import front_chart, history_steps, hover_lines
 from qwave.report.templates import asset
 
 from .samples import make_point, make_points
@@ -80,7 +80,8 @@ def test_labels_have_six_to_eight_lines_that_fit_a_telephone(label: str) -> None
         for experts in (1, 2):
             point = make_point(3, label=label, is_front=is_front, num_experts=experts)
             lines = hover_lines(point, [point, *make_points()])
-            assert 6 <= len(lines) <= MOST_HOVER_LINES, lines
+            # Plotly drops a label that is higher than its chart: 8 lines are 130 of 400 pixels.
+            assert 6 <= len(lines) <= 8, lines
             assert max(map(len, lines)) <= 36, lines
             assert all(lines), lines
 

@@ -106,21 +106,6 @@ def test_a_narrow_terminal_shows_every_letter_within_its_width() -> None:
         assert shown.count(letter) >= path.count(letter) * len(ROWS), letter
 
 
-def test_markdown_shows_the_same_cells_and_nothing_ends_them() -> None:
-    first, rule, *rows = TABLE.markdown().splitlines()
-    assert rule == "|--:|--:|--:|--:|---|---|"
-    cells = [line.replace("\\", "").strip("| ").split(" | ") for line in (first, *rows)]
-    assert [[cell for cell in row if cell] for row in cells] == [
-        [cell for cell in row if cell] for row in SHOWN
-    ]
-    hostile = Table((Column("a|b"), Column("n", "share")), (("x | y\n*z* <b>", 0.5),))
-    assert hostile.markdown().splitlines() == [
-        "| a\\|b | n (%) |",
-        "|---|--:|",
-        "| x \\| y \\*z\\* &lt;b&gt; | 50.00 |",
-    ]
-
-
 def test_csv_holds_numbers_as_they_are_and_ends_of_intervals_in_columns_of_their_own() -> None:
     rows = list(csv.reader(io.StringIO(TABLE.csv())))
     names = ["size", "accuracy", "accuracy_low", "accuracy_high", "difference"]

@@ -16,7 +16,6 @@ from qwave.scores.uncertainty import (
     WeightedScore,
     augrc,
     aurc,
-    escalation,
     mutual_information,
     roc_auc,
 )
@@ -151,47 +150,3 @@ def test_members_that_agree_have_none_and_members_sure_of_different_classes_have
     assert mutual_information(agree).tolist() == [0.0]
     assert mutual_information(differ) == pytest.approx([math.log(3)])
     assert mutual_information(differ[:1]).tolist() == [0.0]  # one member has nobody to differ from
-
-
-# --- escalation ---
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_escalation_is_the_mean_over_all_ways_to_break_ties(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    uncertainty = rng.integers(0, 3, size=5)
-    orders = [
-        order
-        for order in itertools.permutations(range(5))
-        if all(uncertainty[a] >= uncertainty[b] for a, b in itertools.pairwise(order))
-    ]
-    for n_chosen in range(6):
-        expected = np.zeros(5)
-        for order in orders:
-            expected[list(order[:n_chosen])] += 1 / len(orders)
-        got = escalation(uncertainty, n_chosen / 5)
-        assert got == pytest.approx(expected), f"{seed=} {uncertainty} {n_chosen}"
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_expected_number_is_the_share_even_between_clips(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    uncertainty = np.round(rng.random(13), 1)
-    shares = rng.random(20)
-    chance = escalation(uncertainty, shares)
-    assert chance.shape == (20, 13)
-    assert chance.sum(axis=1) == pytest.approx(13 * shares), f"{seed=}"
-    assert ((chance >= 0) & (chance <= 1)).all()
-    # Whoever is more uncertain is as likely at least.
-    order = np.argsort(uncertainty)
-    assert (np.diff(chance[:, order], axis=1) >= -1e-12).all()
-
-
-def test_equal_uncertainties_are_a_choice_at_random() -> None:
-    assert escalation(np.zeros(4), 0.3) == pytest.approx([0.3] * 4)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), [0.5, 2.0]])
-def test_a_share_beyond_all_is_refused(share: float | list[float]) -> None:
-    with pytest.raises(ValueError, match=r"`0 <= share <= 1` must hold, but got"):
-        escalation(np.zeros(3), share)

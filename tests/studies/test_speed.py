@@ -19,9 +19,8 @@ from qwave.config import (
 )
 from qwave.data import EmbeddingSet, load_embeddings, make_folds
 from qwave.engine import Precision, train_folds
-from qwave.engine.build import build_mixture
+from qwave.engine.build import build_mixture, start_at_centroids
 from qwave.engine.compiled import training_library
-from qwave.engine.initial import start_at_centroids
 from qwave.engine.stacked import training_loss
 from qwave.engine.task import Rows
 from qwave.engine.usage import Memory

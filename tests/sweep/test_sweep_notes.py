@@ -162,4 +162,4 @@ def test_a_class_of_one_recording_goes_all_the_way_and_the_notes_with_it(
     caveats = card.read_text(encoding="utf-8").split("## Caveats")[1].split("\n## ")[0]
     for note in plan.notes:
         start = re.escape(note[:40])
-        assert re.search(rf"^- Said when the search began: {start}", caveats, re.MULTILINE)
+        assert re.search(rf"^- Note from the start of the search: {start}", caveats, re.MULTILINE)

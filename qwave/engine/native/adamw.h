@@ -92,9 +92,9 @@ static inline lanes update_words(lanes p, lanes g, uint32_t *words, bit_lanes no
 /* Random bits for LANES weights of a layer from index `at` on. */
 static inline bit_lanes noise_at(int64_t at, const factors *f) {
     const uint32_t golden = 0x9e3779b1u;
-    bit_lanes places;
-    for (int i = 0; i < LANES; i++) places[i] = (uint32_t)i * golden;
-    return places + (f->noise + (uint32_t)at * golden);
+    bit_lanes hashes;
+    for (int i = 0; i < LANES; i++) hashes[i] = (uint32_t)i * golden;
+    return hashes + (f->noise + (uint32_t)at * golden);
 }
 
 /* Updates LANES weights of a layer from index `at` on, and returns them. */

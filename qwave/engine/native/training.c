@@ -46,7 +46,7 @@ typedef struct { /* batches, one after another */
 } examples;
 
 typedef struct { /* work space of one batch */
-    int64_t n, *places;       /* [n] */
+    int64_t n, *batch_rows;   /* rows of the n clips in the batch, [n] */
     int64_t *starts;          /* [e + 1]: expert j computes sent[starts[j]] to sent[starts[j + 1] - 1] */
     int64_t *sent, *clip;     /* rows of the clips sent, and their numbers among the n: [n k] */
     float *gates;             /* [n k] */
@@ -92,7 +92,7 @@ static size_t lay_out(const fold *f, char *memory, batch *b) {
 #define TAKE(NAME, COUNT)                                                                     \
     b->NAME = (void *)(memory + used);                                                        \
     used += ((size_t)(COUNT) * sizeof *b->NAME + LINE - 1) / LINE * LINE;
-    TAKE(places, n)
+    TAKE(batch_rows, n)
     TAKE(starts, e + 1)
     TAKE(sent, sent)
     TAKE(clip, sent)
@@ -125,13 +125,13 @@ static int make_batch(const fold *f, batch *b) {
     return b->memory == NULL;
 }
 
-/* Features [d] of the clip in row `place`: mixed with its partner, then normalised. */
-static void blend(const fold *f, const examples *of, int64_t place, float *restrict values) {
+/* Features [d] of the clip in row `row`: mixed with its partner, then normalised. */
+static void blend(const fold *f, const examples *of, int64_t row, float *restrict values) {
     const int64_t d = f->n_features;
-    const float *x = f->x + of->rows[place] * d;
+    const float *x = f->x + of->rows[row] * d;
     memcpy(values, x, (size_t)d * sizeof *x);
-    if (of->partners && of->shares[place] != 1.0f) {
-        const float *other = f->x + of->partners[place] * d, share = of->shares[place];
+    if (of->partners && of->shares[row] != 1.0f) {
+        const float *other = f->x + of->partners[row] * d, share = of->shares[row];
         for (int64_t i = 0; i < d; i++) values[i] = other[i] + share * (x[i] - other[i]);
     }
     if (f->offset)
@@ -142,46 +142,46 @@ static void blend(const fold *f, const examples *of, int64_t place, float *restr
 static void take(const fold *f, int64_t step, const examples *given, batch *b) {
     const int64_t d = f->n_features;
     b->n = 0;
-    for (int64_t place = 0; place < f->n_rows; place++)
-        if (given->rows[place] >= 0) b->places[b->n++] = place;
+    for (int64_t row = 0; row < f->n_rows; row++)
+        if (given->rows[row] >= 0) b->batch_rows[b->n++] = row;
     for (int64_t s = 0; s < f->n_sources; s++) {
         const source *of = f->sources + s;
         const int is_masked = step && of->mask.slot >= 0;
         const uint64_t key = is_masked ? mask_key(f->seed, step, of->mask.slot) : 0;
         for (int64_t k = 0; k < b->n; k++) {
-            const int64_t place = b->places[k];
-            float *values = of->to.values + place * d;
-            blend(f, given, place, values);
+            const int64_t row = b->batch_rows[k];
+            float *values = of->to.values + row * d;
+            blend(f, given, row, values);
             if (is_masked) {
-                draw_row(d, &of->mask, key, place, b->bits, b->row);
+                draw_row(d, &of->mask, key, row, b->bits, b->row);
                 for (int64_t i = 0; i < d; i++) values[i] *= b->row[i];
             }
-            encode_row(d, &of->activations, of->to, place);
+            encode_row(d, &of->activations, of->to, row);
         }
     }
 }
 
-/* Outputs [n, outputs] of a network for the clips in the rows `places`. */
+/* Outputs [n, outputs] of a network for the clips in these rows of the batch. */
 static void forward(const fold *f, const network *net, int64_t step, int64_t n,
-                    const int64_t *places, batch *b, float *out) {
+                    const int64_t *batch_rows, batch *b, float *out) {
     const layer *l = net->layers, *last = l + net->n_layers - 1;
     for (const layer *first = l; l < last; l++) {
         const int32_t slot = l[1].mask.slot;
-        multiply(l, n, l == first ? places : NULL, b->here);
-        activate(l + 1, n, places, step ? mask_key(f->seed, step, slot) : 0, b->bits, b->here);
+        multiply(l, n, l == first ? batch_rows : NULL, b->here);
+        activate(l + 1, n, batch_rows, step ? mask_key(f->seed, step, slot) : 0, b->bits, b->here);
     }
-    multiply(last, n, net->n_layers > 1 ? NULL : places, out);
+    multiply(last, n, net->n_layers > 1 ? NULL : batch_rows, out);
 }
 
 /* Updates a network, given the gradient g [n, outputs] of what `forward` returned. */
-static void update(const network *net, int64_t n, const int64_t *places, const float *g, batch *b,
+static void update(const network *net, int64_t n, const int64_t *batch_rows, const float *g, batch *b,
                  const adamw *options) {
     const layer *first = net->layers, *l = first + net->n_layers - 1;
     float *here = b->here, *below = b->below;
     memcpy(here, g, (size_t)(n * l->n_outputs) * sizeof *g);
     for (; l >= first; l--) {
         for (int64_t k = 0; k < n; k++) {
-            const int64_t row = l == first ? places[k] : k;
+            const int64_t row = l == first ? batch_rows[k] : k;
             b->x[k] = l->in.values + row * l->n_inputs;
             b->input_scale[k] = l->activations.highest ? l->in.scale[row] : 1.0f;
         }
@@ -210,7 +210,7 @@ static void route(const fold *f, int64_t step, batch *b) {
     b->starts[0] = 0;
     if (e == 1) {
         for (int64_t k = 0; k < b->n; k++) {
-            b->sent[k] = b->places[k];
+            b->sent[k] = b->batch_rows[k];
             b->clip[k] = k;
             b->gates[k] = 1.0f;
         }
@@ -218,7 +218,7 @@ static void route(const fold *f, int64_t step, batch *b) {
         return;
     }
     float *gates = b->choice;
-    forward(f, &f->router, step, b->n, b->places, b, gates);
+    forward(f, &f->router, step, b->n, b->batch_rows, b, gates);
     for (int64_t k = 0; k < b->n; k++) {
         float *p = b->probabilities + k * e, *gate = gates + k * e, sum = 0.0f;
         softmax(e, gate, p);
@@ -236,7 +236,7 @@ static void route(const fold *f, int64_t step, batch *b) {
     for (int64_t j = 0, at = 0; j < e; j++) {
         for (int64_t k = 0; k < b->n; k++)
             if (gates[k * e + j] != 0.0f) {
-                b->sent[at] = b->places[k];
+                b->sent[at] = b->batch_rows[k];
                 b->clip[at] = k;
                 b->gates[at++] = gates[k * e + j];
             }
@@ -260,10 +260,10 @@ static void mix(const fold *f, int64_t step, batch *b) {
 static float cross_entropy(const fold *f, const examples *given, batch *b) {
     const int64_t c = f->n_classes;
     float total = 0.0f, loss = 0.0f;
-    for (int64_t k = 0; k < b->n; k++) total += given->weights[b->places[k]];
+    for (int64_t k = 0; k < b->n; k++) total += given->weights[b->batch_rows[k]];
     for (int64_t k = 0; k < b->n; k++) {
-        const float weight = given->weights[b->places[k]] / total;
-        const float *logits = b->logits + k * c, *target = given->targets + b->places[k] * c;
+        const float weight = given->weights[b->batch_rows[k]] / total;
+        const float *logits = b->logits + k * c, *target = given->targets + b->batch_rows[k] * c;
         float *d = b->d_logits + k * c, most = logits[0], sum = 0.0f, agreement = 0.0f;
         for (int64_t i = 0; i < c; i++) most = logits[i] > most ? logits[i] : most;
         for (int64_t i = 0; i < c; i++) {
@@ -372,7 +372,7 @@ int qwave_train(const fold *f, int64_t first_step, int64_t n_steps, const exampl
         for (int64_t j = 0; j < f->n_experts; j++)
             update(&f->experts[j], b.starts[j + 1] - b.starts[j], b.sent + b.starts[j],
                  b.d_parts + b.starts[j] * f->n_classes, &b, &o);
-        if (f->n_experts > 1) update(&f->router, b.n, b.places, b.d_scores, &b, &o);
+        if (f->n_experts > 1) update(&f->router, b.n, b.batch_rows, b.d_scores, &b, &o);
     }
     free(b.memory);
     return 0;
