@@ -15,7 +15,7 @@ from qwave.config import ConfigError, DataConfig, ModelConfig, TrialConfig
 from qwave.space import parse_config
 from qwave.space.parse import TRIAL_KEYS
 from studies.comparison import ComparisonConfig, load_comparison
-from studies.confirm import ConfirmationConfig, load_confirmation
+from studies.confirm.study import ConfirmationConfig, load_confirmation
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 COMPARISON = """
@@ -152,7 +152,9 @@ def with_data(**changes: Any) -> TrialConfig:
     ],
     ids=["the same", "but for the seed", "in canonical form", "but for a key without effect"],
 )
-def test_one_configuration_under_two_names_is_refused(first: TrialConfig, other: TrialConfig) -> None:
+def test_one_configuration_under_two_names_is_refused(
+    first: TrialConfig, other: TrialConfig
+) -> None:
     message = "`variants` 'a' and 'c' are the same configuration; keep one"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         comparison(variants={"a": first, "b": with_data(normalization="raw"), "c": other})

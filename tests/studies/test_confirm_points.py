@@ -15,7 +15,7 @@ from optuna.study import Study
 from qwave.config import ConfigError, DataConfig, TrialConfig
 from qwave.data import EmbeddingSet, leave_out, load_embeddings
 from qwave.scores import FrontPoint
-from studies.confirm import ConfirmationConfig, near_front, refuse_stale, searched_data
+from studies.confirm.study import ConfirmationConfig, near_front, refuse_stale, searched_data
 from tests.studies.front_points import dominates, front_points
 
 MakeSet = Callable[..., EmbeddingSet]
