@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from qwave.audio import open_data
-from qwave.cli.running import EXIT_CODES, add_device, add_store, add_talk
 from qwave.config import ConfigError, DataConfig, TrialConfig, nearest
 from qwave.config.sweep import require_name
 from qwave.data import EmbeddingSet, leave_out
@@ -30,25 +29,6 @@ from qwave.sweep import Bench, opened_bench
 # `--smoke`: the same path with less work.
 SMOKE_EPOCHS, SMOKE_SEEDS = 3, 2
 _TEXT_KEYS = ("study",)
-
-
-def study_parser(name: str, description: str, default: str) -> argparse.ArgumentParser:
-    """The arguments that every study has; `default` names its YAML file."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m studies.{name}", description=description, epilog=EXIT_CODES
-    )
-    parser.add_argument(
-        "arguments",
-        nargs="*",
-        metavar="STUDY.yaml | key=value",
-        help=f"the study (default {default}) and overrides such as train.epochs=20",
-    )
-    add_store(parser)
-    add_device(parser)
-    parser.add_argument("--smoke", action="store_true", help="the same path: few, short trials")
-    parser.add_argument("--fresh", action="store_true", help="train again what the store holds")
-    add_talk(parser)
-    return parser
 
 
 @dataclass(frozen=True)

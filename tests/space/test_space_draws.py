@@ -126,9 +126,9 @@ def test_choices_become_the_values_that_their_names_stand_for(tmp_path: Path, ca
 
 def test_a_name_that_yaml_reads_as_a_word_of_its_own_is_kept(tmp_path: Path) -> None:
     sweep = _sweep(
-        tmp_path, "name: a\nsearch: {train.patience: {choice: {off: null, on: 3, 8: 8}}}"
+        tmp_path, "name: a\nsearch: {model.head_scheme: {choice: {off: null, on: int4, 8: int8}}}"
     )
-    domain = sweep.search["train.patience"]
+    domain = sweep.search["model.head_scheme"]
     assert isinstance(domain, ChoiceDomain)
-    assert domain.values == (None, 3, 8)
+    assert domain.values == (None, "int4", "int8")
     assert list(map(str, domain.names)) == ["off", "on", "8"]

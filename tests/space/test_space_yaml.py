@@ -15,8 +15,8 @@ from qwave.config import ConfigError
 from qwave.space import load_sweep
 from qwave.space.yaml_file import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse_yaml
 from studies.comparison import load_comparison
-from studies.confirm import load_confirmation
-from studies.mixtures import load_mixtures
+from studies.confirm.study import load_confirmation
+from studies.mixtures.study import load_mixtures
 
 SWEEPS = sorted((Path(__file__).resolve().parents[2] / "sweeps").glob("*.yaml"))
 LOADERS = (load_sweep, load_comparison, load_confirmation, load_mixtures)

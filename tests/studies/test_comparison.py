@@ -15,7 +15,7 @@ from qwave.config import ConfigError, DataConfig, ModelConfig, TrialConfig
 from qwave.space import parse_config
 from qwave.space.parse import TRIAL_KEYS
 from studies.comparison import ComparisonConfig, load_comparison
-from studies.confirm import ConfirmationConfig, load_confirmation
+from studies.confirm.study import ConfirmationConfig, load_confirmation
 
 SWEEPS = Path(__file__).resolve().parents[2] / "sweeps"
 COMPARISON = """
@@ -143,19 +143,21 @@ def with_data(**changes: Any) -> TrialConfig:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("first", "other"),
     [
-        ONE,
-        dataclasses.replace(ONE, seed=5),
-        TrialConfig(model=ModelConfig(("int4", "int1"), (8,))),
-        dataclasses.replace(ONE, model=dataclasses.replace(ONE.model, load_balance_weight=0.5)),
+        (ONE, ONE),
+        (ONE, dataclasses.replace(ONE, seed=5)),
+        (ONE, TrialConfig(model=ModelConfig(("int4", "int1"), (8,)))),
+        (TWO, TrialConfig(model=ModelConfig(("int8",), (8,), load_balance_weight=0.5))),
     ],
     ids=["the same", "but for the seed", "in canonical form", "but for a key without effect"],
 )
-def test_one_configuration_under_two_names_is_refused(other: TrialConfig) -> None:
+def test_one_configuration_under_two_names_is_refused(
+    first: TrialConfig, other: TrialConfig
+) -> None:
     message = "`variants` 'a' and 'c' are the same configuration; keep one"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
-        comparison(variants={"a": ONE, "b": TWO, "c": other})
+        comparison(variants={"a": first, "b": with_data(normalization="raw"), "c": other})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from qwave.scores import Difference
 from qwave.scores.evaluate import score_predictions, score_uncertainty
 from qwave.scores.uncertainty import roc_auc
 from qwave.store import Store, Tracker
-from studies.curiosity import conclusion, findings_section, main
+from studies.curiosity import main
 from studies.curiosity.errors import losses, weighted
 from studies.curiosity.measures import (
     BASELINE,
@@ -30,6 +30,7 @@ from studies.curiosity.measures import (
     findings_of,
     verdict,
 )
+from studies.curiosity.study import conclusion, findings_section
 
 ONES = np.ones((1, 24), dtype=np.int64)
 

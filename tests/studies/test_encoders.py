@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from qwave.scores.evaluate import clustered_standard_error
 from studies import encoders
+from studies.encoders import study
 from studies.encoders.linear_probe import choose, choose_by_fold, probe
 
 
@@ -139,8 +140,8 @@ def test_the_study_runs_and_a_second_time_embeds_nothing(
     def refuse(*_: object) -> np.ndarray:
         raise AssertionError("everything is in the cache")
 
-    monkeypatch.setattr(encoders, "milliseconds_of", lambda *_: 1.0)
-    monkeypatch.setattr(encoders, "embed_waveforms", refuse)
+    monkeypatch.setattr(study, "milliseconds_of", lambda *_: 1.0)
+    monkeypatch.setattr(study, "embed_waveforms", refuse)
     assert encoders.main(arguments) == 0
     second = json.loads(capsys.readouterr().out)
     for name in names:

@@ -12,9 +12,10 @@ from qwave.config import SCHEMES
 from qwave.data import EmbeddingSet, load_embeddings
 from qwave.packing import from_bytes, to_bytes
 from studies import latency
-from studies.latency import BASELINE, Effort, Latency, contenders
+from studies.latency import contenders, study
 from studies.latency.cold_start import cold_starts
 from studies.latency.contenders import Layer
+from studies.latency.study import BASELINE, Effort, Latency
 
 HIDDEN = (48, 32)
 
@@ -54,7 +55,7 @@ def test_the_float_network_is_trained_and_has_the_widths_asked_for(
 def test_all_runtimes_have_the_same_weights(
     layers: list[Layer], data: EmbeddingSet, name: str, most: float
 ) -> None:
-    runtimes, _ = latency.all_runtimes(layers, data)
+    runtimes, _ = study.all_runtimes(layers, data)
     expected, found = runtimes[BASELINE](data.x), runtimes[name](data.x)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < most
@@ -64,7 +65,7 @@ def test_all_runtimes_have_the_same_weights(
 def test_every_scheme_is_there_with_the_length_of_its_file(
     layers: list[Layer], data: EmbeddingSet
 ) -> None:
-    runtimes, sizes = latency.all_runtimes(layers, data)
+    runtimes, sizes = study.all_runtimes(layers, data)
     for scheme in SCHEMES:
         name = f"qwave {scheme}, numpy"
         content = to_bytes(contenders.packed_model(layers, scheme, data))
@@ -84,7 +85,7 @@ def test_every_call_is_timed_at_every_batch_size(data: EmbeddingSet) -> None:
 
         return predict
 
-    found = latency.measure({name: runtime(name) for name in seen}, data.x, Effort(2, 0.001))
+    found = study.measure({name: runtime(name) for name in seen}, data.x, Effort(2, 0.001))
     assert seen == {"one": {1, 8, 64}, "two": {1, 8, 64}}
     for by_batch in found.values():
         assert list(by_batch) == [1, 8, 64]
@@ -92,10 +93,10 @@ def test_every_call_is_timed_at_every_batch_size(data: EmbeddingSet) -> None:
 
 
 def test_median_percentile_and_ratio_are_those_worked_out_by_hand() -> None:
-    assert latency.latency_of([1e-6 * value for value in range(1, 102)]) == pytest.approx((51, 96))
+    assert study.latency_of([1e-6 * value for value in range(1, 102)]) == pytest.approx((51, 96))
     found = {BASELINE: {1: Latency(80, 90)}, "other": {1: Latency(20, 30)}}
-    assert latency.ratio(found, "other", 1) == 4
-    assert latency.ratio(found, BASELINE, 1) == 1
+    assert study.ratio(found, "other", 1) == 4
+    assert study.ratio(found, BASELINE, 1) == 1
 
 
 def test_processes_start_from_a_file_and_tell_seconds_and_memory(
@@ -137,15 +138,15 @@ def test_without_onnxruntime_the_extra_that_brings_it_is_named(
 
 
 def test_widths_are_read() -> None:
-    assert latency.parse_hidden("640-320") == (640, 320)
-    assert latency.parse_hidden("linear") == ()
+    assert study.parse_hidden("640-320") == (640, 320)
+    assert study.parse_hidden("linear") == ()
 
 
 @pytest.mark.slow
 def test_the_command_tells_people_and_programs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(latency, "QUICK", Effort(1, 0.002))
+    monkeypatch.setattr(study, "QUICK", Effort(1, 0.002))
     assert latency.main(["--hidden=16", "--quick", "--json"]) == 0
     captured = capsys.readouterr()
     values = json.loads(captured.out.splitlines()[-1])

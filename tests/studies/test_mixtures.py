@@ -27,7 +27,6 @@ from qwave.scores import (
 from qwave.scores.pareto import hypervolume, non_dominated
 from qwave.space import parse_config
 from qwave.sweep import Plan, Repeat
-from studies.mixtures import MAX_MIXTURES, best_mixtures
 from studies.mixtures.equal_compute import (
     Cost,
     cut,
@@ -48,6 +47,7 @@ from studies.mixtures.routers import (
     random_hits,
     router_hits,
 )
+from studies.mixtures.study import MAX_MIXTURES, best_mixtures
 
 SEEDS = range(10)
 

@@ -10,7 +10,7 @@ import pytest
 
 from qwave.config import ConfigError, IntDomain
 from qwave.space import load_sweep, suggest
-from studies.mixtures import MixturesConfig, load_mixtures
+from studies.mixtures.study import MixturesConfig, load_mixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "sweeps" / "mixtures.yaml"

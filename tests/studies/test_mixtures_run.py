@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from qwave.data import EmbeddingSet
 from qwave.scores.pareto import hypervolume
 from qwave.sweep import load_study
-from studies.mixtures import MAX_MIXTURES, main
+from studies.mixtures import main
 from studies.mixtures.equal_compute import MAX_EXTENSION, nearest_prefix, trial_costs
+from studies.mixtures.study import MAX_MIXTURES
 
 STUDY = """
 name: pays

@@ -16,8 +16,8 @@ from qwave.space.domains import parse_domain
 from qwave.space.parse import TRIAL_KEYS
 from qwave.space.sweep_file import BUNDLED, study_file
 from studies.comparison import ComparisonConfig
-from studies.confirm import ConfirmationConfig
-from studies.mixtures import MixturesConfig
+from studies.confirm.study import ConfirmationConfig
+from studies.mixtures.study import MixturesConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = (ROOT / "studies" / "README.md").read_text(encoding="utf-8")

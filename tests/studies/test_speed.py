@@ -26,7 +26,7 @@ from qwave.engine.task import Rows
 from qwave.engine.usage import Memory
 from qwave.nn.mixture import Mixture
 from studies import speed
-from studies.speed import timing
+from studies.speed import study, timing
 from studies.speed.plain_loop import PlainMixture, begin_at_centroids, plain_loss, train_plain
 
 N_FEATURES, N_CLASSES = 20, 5
@@ -167,8 +167,8 @@ def test_the_study_measures_both_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = timing.Shape("ESC-50", 60, 12, 3, 3, 1, 1, hidden=(8,))
-    monkeypatch.setattr(speed, "SHAPES", (tiny, tiny, tiny))
-    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(study, "SHAPES", (tiny, tiny, tiny))
+    monkeypatch.setattr(study, "ROUNDS", 2)
     assert speed.main(["--quick", "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out.splitlines()[-1])

@@ -76,7 +76,8 @@ def test_a_program_without_a_guard_is_told_which_line_it_lacks(tmp_path: Path) -
     assert code == 1
     assert out == ""
     last = said.strip().splitlines()[-1]
-    assert "WorkerLostError: the worker processes ended before" in last
+    lost = "qwave.config.errors.WorkerLostError: the worker processes ended before"
+    assert last.startswith(lost)
     assert 'must stand below `if __name__ == "__main__":`' in last
     assert "search.py" in last
     assert "out of memory" not in said

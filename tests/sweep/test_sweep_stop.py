@@ -17,6 +17,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from qwave.store import Store, Tracker
+from qwave.sweep import collect_points, front_of
+from qwave.sweep.pictures import PICTURES
 from qwave.sweep.stop import stop_requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -69,6 +72,18 @@ def is_in_the_middle(store: Path) -> bool:
     return TrialState.COMPLETE in states and TrialState.RUNNING in states
 
 
+def pictures_of_front(store: Path) -> list[Path]:
+    """Where the pictures of each fold of the front's members lie, drawn or not."""
+    tracker = Tracker(Store(store))
+    front = front_of(collect_points(load_study(store)))
+    return [
+        fold / picture
+        for point in front
+        for fold in (tracker.artifact_folder(point.mlflow_run_id) / f"fold_{n}" for n in range(5))
+        for picture in PICTURES
+    ]
+
+
 def running_trials(store: Path) -> int:
     return len(load_study(store).get_trials(states=(TrialState.RUNNING,)))
 
@@ -93,6 +108,9 @@ def check_nothing_is_lost(store: Path, before: list[list[float]]) -> None:
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
     finished = [r.data.tags["qwave.config_digest"] for r in runs if "accuracy" in r.data.metrics]
     assert sorted(finished) == sorted(digests)
+    pictures = pictures_of_front(store)
+    assert pictures
+    assert all(path.is_file() for path in pictures), "the start that goes on draws what is missing"
 
 
 @pytest.mark.slow
@@ -105,6 +123,7 @@ def test_a_stopped_sweep_reports_what_there_is_and_goes_on(tmp_path: Path) -> No
     assert 0 < found["complete"] < N_TRIALS
     assert found["failed"] == 0
     assert (tmp_path / "reports" / "moe_pareto" / "report.html").exists()
+    assert not any(path.exists() for path in pictures_of_front(tmp_path)), "the next start's work"
     assert running_trials(tmp_path) == 0
     complete = load_study(tmp_path).get_trials(states=(TrialState.COMPLETE,))
     check_nothing_is_lost(tmp_path, [trial.values for trial in complete])
