@@ -5,8 +5,8 @@ python -m studies.benchmark [STUDY.yaml] [key=value ...] [--store DIR] [--device
 
 Every variant is trained with every seed. Scores are means over the seeds, with intervals over
 recordings; the size of the file and the bytes that one prediction reads are exact; latency is
-that of the packed model on one thread. Seconds and memory of training are those of a worker beside
-others; energy is measured in a run of its own, where the machine counts it.
+that of the packed model on one thread. Seconds and memory of training are those of one worker
+while the other workers train too.
 """
 
 from __future__ import annotations

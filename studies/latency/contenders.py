@@ -52,7 +52,9 @@ def packed_model(layers: Sequence[Layer], scheme: str, data: EmbeddingSet) -> Pa
     config = TrialConfig(DataConfig(), ModelConfig((scheme,), hidden)).canonical()
     shapes = layer_shapes(config.model, data.x.shape[1], data.num_classes)
     packed = {
-        shape.name: packed_layer(*map(torch.from_numpy, layer), scheme)
+        shape.name: packed_layer(
+            torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), scheme
+        )
         for shape, layer in zip(shapes, layers, strict=True)
     }
     return PackedModel(make_header(config, data), packed, None, None, None)

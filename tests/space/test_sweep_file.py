@@ -21,7 +21,7 @@ from qwave.config import (
     WorkerLostError,
 )
 from qwave.space.sweep_file import BUNDLED, split_positionals, study_file
-from studies.comparison import study_parser
+from studies.command_line import study_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
