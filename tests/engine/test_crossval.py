@@ -73,9 +73,7 @@ def data(gaussians: Gaussians) -> EmbeddingSet:
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
-def result(
-    request: pytest.FixtureRequest, data: EmbeddingSet, small_teacher: None
-) -> TrialResult:
+def result(request: pytest.FixtureRequest, data: EmbeddingSet, small_teacher: None) -> TrialResult:
     return cross_validate(_config(MODELS[request.param], "standard"), data)
 
 

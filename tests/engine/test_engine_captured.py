@@ -35,7 +35,6 @@ from .stacked_task import (
     SHORT,
     StackedTask,
     bits_of,
-    of_both_kinds,
 )
 
 # --- what a graph would replay ------------------------------------------------------------------

@@ -13,7 +13,6 @@ import torch
 from qwave.config import (
     CuriosityConfig,
     DataConfig,
-    ModelConfig,
     RouterConfig,
     TrainConfig,
     TrialConfig,

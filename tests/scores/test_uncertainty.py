@@ -41,7 +41,7 @@ def _clips(seed: int, n: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # --- weighted scores ---
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_weight_is_the_clip_as_often(seed: int, name: str) -> None:
     is_wrong, uncertainty, weights = _clips(seed)
@@ -156,7 +156,7 @@ def test_members_that_agree_have_none_and_members_sure_of_different_classes_have
 # --- escalation ---
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_escalation_is_the_mean_over_all_ways_to_break_ties(seed: int) -> None:
     rng = np.random.default_rng(seed)
     uncertainty = rng.integers(0, 3, size=5)
