@@ -22,6 +22,7 @@ from qwave.audio.protocol import encoder_identity
 from qwave.audio.workers import _embed_clip
 from qwave.config import AudioError, ConfigError
 from qwave.data import EmbeddingSet, load_embeddings
+from tests.here import workers_here
 
 NAMES = ["cat/0.wav", "cat/1.flac", "cat/2.ogg", "dog/0.wav", "dog/1.flac", "dog/2.ogg"]
 
@@ -36,13 +37,13 @@ class Warm(NamedTuple):
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory, noise: Callable[..., np.ndarray]) -> Warm:
-    """Six clips of two classes, embedded by one process."""
+    """Six clips of two classes, embedded by this process."""
     root = tmp_path_factory.mktemp("warm")
     for seed, name in enumerate(NAMES):
         file = root / "clips" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(file, noise(400 + 50 * seed, channels=1 + seed % 2, seed=seed), 8000)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, workers_here():
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         embedded = embed_source(root / "clips", encoder="logmel", workers=1)
     return Warm(root / "clips", embedded, root / "cache")
