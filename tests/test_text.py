@@ -66,16 +66,16 @@ def _is_obeyed(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_a_terminal_obeys_no_name(seed: int) -> None:
-    name = _random_name(seed)
-    shown = for_terminal(name)
-    assert not any(map(_is_obeyed, shown)), f"seed {seed}: {name!r}"
-    kept = [letter for letter in name if not _is_obeyed(letter)]
-    assert re.sub(r"\\([nrt]|x..|u....|U0.......)", "", shown) == re.sub(
-        r"\\([nrt]|x..|u....|U0.......)", "", "".join(kept)
-    ), f"seed {seed}: {name!r}"
-    shown.encode()  # no surrogate is left
+def test_a_terminal_obeys_no_name() -> None:
+    for seed in range(200):
+        name = _random_name(seed)
+        shown = for_terminal(name)
+        assert not any(map(_is_obeyed, shown)), f"seed {seed}: {name!r}"
+        kept = [letter for letter in name if not _is_obeyed(letter)]
+        assert re.sub(r"\\([nrt]|x..|u....|U0.......)", "", shown) == re.sub(
+            r"\\([nrt]|x..|u....|U0.......)", "", "".join(kept)
+        ), f"seed {seed}: {name!r}"
+        shown.encode()  # no surrogate is left
 
 
 def test_letters_of_every_script_stay() -> None:
@@ -98,19 +98,19 @@ def test_lines_of_a_message_stay_and_none_passes_for_another_message() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_markdown_shows_every_name_and_nothing_else_comes_of_it(seed: int) -> None:
-    name = _random_name(seed)
-    markdown = for_markdown(name)
-    where = f"seed {seed}: {name!r}: {markdown!r}"
-    assert "\n" not in markdown, where
-    # Marks without a backslash before them; "_" between letters is none.
-    bare = re.sub(r"\\[^A-Za-z0-9\s]", "!", markdown)
-    assert not re.search(r"[\\`*\[\]|~$<>]|(?<![^\W_])_|_(?![^\W_])|://", bare), where
-    assert not re.search(r"&(?!(lt|gt|amp);)", markdown), where
-    # What Markdown makes of it: backslashes go, then entities.
-    read = html.unescape(re.sub(r"\\([^A-Za-z0-9\s])", r"\1", markdown))
-    assert read == for_terminal(" ".join(name.split())), where
+def test_markdown_shows_every_name_and_nothing_else_comes_of_it() -> None:
+    for seed in range(200):
+        name = _random_name(seed)
+        markdown = for_markdown(name)
+        where = f"seed {seed}: {name!r}: {markdown!r}"
+        assert "\n" not in markdown, where
+        # Marks without a backslash before them; "_" between letters is none.
+        bare = re.sub(r"\\[^A-Za-z0-9\s]", "!", markdown)
+        assert not re.search(r"[\\`*\[\]|~$<>]|(?<![^\W_])_|_(?![^\W_])|://", bare), where
+        assert not re.search(r"&(?!(lt|gt|amp);)", markdown), where
+        # What Markdown makes of it: backslashes go, then entities.
+        read = html.unescape(re.sub(r"\\([^A-Za-z0-9\s])", r"\1", markdown))
+        assert read == for_terminal(" ".join(name.split())), where
 
 
 def test_markdown_of_ordinary_names_stays_readable() -> None:
@@ -122,28 +122,28 @@ def test_markdown_of_ordinary_names_stays_readable() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_code_ends_where_the_text_ends(seed: int) -> None:
-    name = _random_name(seed)
-    code = markdown_code(name)
-    where = f"seed {seed}: {name!r}: {code!r}"
-    fence = re.match("`+", code)
-    assert fence is not None, where
-    inside = code[fence.end() : -fence.end()]
-    assert fence[0] not in re.findall("`+", inside), where
-    assert for_terminal(name) in inside, where
-    assert "\n" not in code, where
+def test_code_ends_where_the_text_ends() -> None:
+    for seed in range(100):
+        name = _random_name(seed)
+        code = markdown_code(name)
+        where = f"seed {seed}: {name!r}: {code!r}"
+        fence = re.match("`+", code)
+        assert fence is not None, where
+        inside = code[fence.end() : -fence.end()]
+        assert fence[0] not in re.findall("`+", inside), where
+        assert for_terminal(name) in inside, where
+        assert "\n" not in code, where
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_html_shows_every_name(seed: int) -> None:
-    name = _random_name(seed)
-    shown = for_html(name)
-    where = f"seed {seed}: {name!r}: {shown!r}"
-    assert not re.search("[<>\"']", shown), where
-    assert not any(_is_obeyed(letter) for letter in shown if letter != "\n"), where
-    lines = [for_terminal(line) for line in name.split("\n")]
-    assert html.unescape(shown) == "\n".join(lines), where
+def test_html_shows_every_name() -> None:
+    for seed in range(200):
+        name = _random_name(seed)
+        shown = for_html(name)
+        where = f"seed {seed}: {name!r}: {shown!r}"
+        assert not re.search("[<>\"']", shown), where
+        assert not any(_is_obeyed(letter) for letter in shown if letter != "\n"), where
+        lines = [for_terminal(line) for line in name.split("\n")]
+        assert html.unescape(shown) == "\n".join(lines), where
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs bash")

@@ -19,6 +19,7 @@ from qwave.space import load_sweep, parse_config
 from qwave.sweep import plan_sweep
 from qwave.sweep.searched import load_searched
 from studies.moe_pareto import main as moe_pareto
+from tests.here import workers_here
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -32,7 +33,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = root / "clips" / "ab"[row % 2] / f"{1 + row // 6}-{row}-A-{row % 2}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(file, rng.normal(scale=0.1, size=400), 8000)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, workers_here():
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
         embedded = embed_source(root / "clips", encoder="logmel", workers=1)
         save_embeddings(root / "some.npz", embedded)

@@ -196,10 +196,10 @@ def test_low_frequencies_are_at_the_bottom_of_the_picture() -> None:
 
 
 def test_a_clip_has_the_same_embedding_alone_and_among_others(lite0: Encoder) -> None:
-    waveforms = noise_of(1, 18)
+    waveforms = noise_of(1, 6)
     together = lite0.encode(waveforms)
-    assert together.shape == (18, 1280)
-    for place in (17, 0, 5):
+    assert together.shape == (6, 1280)
+    for place in (5, 0):
         alone = lite0.encode(waveforms[place : place + 1])
         np.testing.assert_array_equal(alone[0], together[place], strict=True)
     np.testing.assert_array_equal(lite0.encode(waveforms[::-1]), together[::-1])

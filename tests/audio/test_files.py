@@ -118,7 +118,7 @@ def test_an_hour_is_the_longest_clip_all_recordings_together(noise: Noise, encod
         _heard(half + half)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_any_bytes_are_parts_that_cover_the_file(
     recordings: dict[tuple[str, str], list[bytes]], seed: int
 ) -> None:

@@ -130,8 +130,9 @@ def test_rows_come_out_by_class_and_features_whatever_their_order(seed: int) -> 
     np.testing.assert_array_equal(found, weight * np.where(y == 1, 2, 1), err_msg=f"seed {seed}")
 
 
-@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 0.5, 1: 2, 2: 0.7}])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("class_weight", "seed"), [(None, 0), ("balanced", 1), ({0: 0.5, 1: 2, 2: 0.7}, 2)]
+)
 def test_weighted_rows_train_the_file_of_repeated_rows(
     data: EmbeddingSet, class_weight: object, seed: int
 ) -> None:

@@ -22,9 +22,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from qwave.audio.embed import embed_source
 from qwave.audio.encoders import DEFAULT_ENCODER
 from qwave.cli import main
 from qwave.data import load_embeddings
+from tests.here import workers_here
 
 N_CLIPS = 90
 HAS_PROC = Path("/proc/self/task").is_dir()
@@ -117,12 +119,22 @@ def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
+@pytest.fixture(scope="module")
+def known(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that knows all clips, filled without processes."""
+    cache = tmp_path_factory.mktemp("known")
+    with pytest.MonkeyPatch.context() as patch, workers_here():
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        embed_source(clips, encoder="logmel", workers=1)
+    return cache
+
+
 @pytest.fixture
-def cached(whole: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cached(clips: Path, known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The clips, whose embeddings are in the cache of this process."""
-    shutil.copytree(whole.cache, tmp_path / "cache")
+    shutil.copytree(known, tmp_path / "cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return whole.clips
+    return clips
 
 
 # --- stopped, and started again ---

@@ -1,8 +1,9 @@
 """Equal numbers give equal scores and equal bytes, in whatever form they come.
 
 Every form of `forms.FORMS` goes through every consumer: training by each backend,
-`cross_validate`, the estimator, `predict_proba`, and, from a file or as a plan's data, the whole
-road of a user: the sweep, `studies.confirm`, `qwave export` and the registered model.
+`cross_validate`, the estimator and `predict_proba`. Six that differ in kind, from a file or as a
+plan's data, go the whole road of a user: the sweep, `studies.confirm`, `qwave export` and the
+registered model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,6 @@ from qwave import cli
 from qwave.data import EmbeddingSet, make_folds
 from qwave.engine import pack_fold, train_folds
 from qwave.engine.crossval import cross_validate
-from qwave.exporting import facts
 from qwave.packing import to_bytes
 from qwave.space import load_sweep, parse_config
 from qwave.store import Store, Tracker
@@ -31,6 +31,7 @@ from qwave.store.folder import opened_store
 from qwave.sweep import load_study, plan_sweep, run_sweep
 from studies import confirm, moe_pareto
 
+from ..here import workers_here
 from . import forms
 
 KINDS = ("fractions", "integers", "booleans")
@@ -148,10 +149,11 @@ def test_a_packed_model_answers_the_same(form: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, model.predict_proba(forms.numbers(kind).x))
 
 
-@pytest.fixture
-def _short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long a prediction takes is measured in every export, and matters here in none."""
-    monkeypatch.setattr(facts, "_SECONDS", 0.01)
+@pytest.fixture(scope="module", autouse=True)
+def _here() -> Iterator[None]:
+    """Everything is trained in this process, with a small teacher."""
+    with workers_here():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -218,8 +220,7 @@ def road_of_plain(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_short_timings")
-@pytest.mark.parametrize("form", [form for form in forms.FILES if form != "npz"])
+@pytest.mark.parametrize("form", ["npz, float64", "CSV", "Parquet of columns, bool"])
 def test_the_whole_road_from_a_file_ends_the_same(
     form: str,
     tmp_path: Path,
@@ -235,8 +236,7 @@ def test_the_whole_road_from_a_file_ends_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_short_timings")
-@pytest.mark.parametrize("form", forms.HELD)
+@pytest.mark.parametrize("form", ["big-endian", "int8, Fortran order", "pandas frame"])
 def test_the_whole_road_of_data_in_memory_ends_the_same(
     form: str,
     tmp_path: Path,

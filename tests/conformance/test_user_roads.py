@@ -63,7 +63,7 @@ def run(folder: Path, *words: str) -> str:
 
 def search(folder: Path, *words: str) -> str:
     """A short search with the default sweep, as a person would start it."""
-    few = ["--smoke", "--trials", "3", "budget.workers=1", "train.distillation=0"]
+    few = ["--smoke", "--trials", "2", "budget.workers=1", "train.distillation=0"]
     return run(folder, "python", "-m", "studies.moe_pareto", *few, *words)
 
 
@@ -137,7 +137,7 @@ def test_a_store_that_was_moved_goes_on_at_its_new_place(tmp_path: Path) -> None
     search(tmp_path, "--store", str(old))
     new.parent.mkdir()
     shutil.move(old, new)
-    said = search(tmp_path, "--trials", "4", "--store", str(new))
+    said = search(tmp_path, "--trials", "3", "--store", str(new))
     run(tmp_path, *printed(said, "hand over a model"))
     run(
         *(tmp_path, "python", "-m", "studies.confirm", "--smoke"),

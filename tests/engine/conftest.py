@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
 
+from qwave.engine import teacher
 from qwave.engine.compiled import training_library
 
 Backend = Literal["compiled", "stacked"]
@@ -27,3 +29,12 @@ def how(request: pytest.FixtureRequest) -> dict[str, Any]:
     if backend == "compiled" and training_library() is None:
         pytest.skip("no C compiler here")
     return {"backend": backend, "precision": precision or "float32"}
+
+
+@pytest.fixture(scope="module")
+def small_teacher() -> Iterator[None]:
+    """Fewer members and rounds than a teacher has, which only cost time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher, "_N_MEMBERS", 2)
+        patch.setattr(teacher, "_N_ROUNDS", 3)
+        yield

@@ -16,6 +16,7 @@ from qwave.engine import SoftTargets, train_folds
 from qwave.engine import train as train_module
 from qwave.engine.compiled import training_library
 
+from ..pairs import pairwise
 from .conftest import Backend
 from .examples import MIXTURE, config_of, random_soft_targets, uneven
 
@@ -58,9 +59,7 @@ def test_both_backends_drop_the_same_inputs_before_the_first_step(
     _check_both_backends_give_the_same_losses(data, config, uneven(data, [50, 41, 29]))
 
 
-@pytest.mark.parametrize("is_distilled", [False, True], ids=["labels", "distilled"])
-@pytest.mark.parametrize("normalization", ["layer", "standard"])
-@pytest.mark.parametrize("top_k", [1, 2])
+@pairwise(top_k=[1, 2], normalization=["layer", "standard"], is_distilled=[False, True])
 def test_both_backends_take_the_same_steps_where_some_batches_are_empty(
     gaussians: Gaussians, top_k: int, normalization: Normalization, is_distilled: bool
 ) -> None:

@@ -15,6 +15,8 @@ from qwave.engine.crossval import TrialResult, cross_validate
 
 from .examples import config_of
 
+pytestmark = pytest.mark.usefixtures("small_teacher")
+
 MODELS = {
     "plain": ModelConfig(schemes=("int8",), hidden=(8,), dropout=0.2),
     "linear": ModelConfig(schemes=("int1",), hidden=()),

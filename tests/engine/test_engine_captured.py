@@ -25,6 +25,7 @@ from qwave.nn.mixture import (
     StackedLinear,
 )
 
+from ..pairs import pairwise
 from .examples import steps
 from .stacked_task import (
     IN_PORTIONS,
@@ -34,7 +35,6 @@ from .stacked_task import (
     SHORT,
     StackedTask,
     bits_of,
-    of_both_kinds,
 )
 
 # --- what a graph would replay ------------------------------------------------------------------
@@ -87,9 +87,11 @@ class _TapedStep:
             self.function()
 
 
-@of_both_kinds
-@pytest.mark.parametrize("arithmetic", [Arithmetic(), SHORT], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("name", [*IN_PORTIONS, "quantized afterwards"])
+@pairwise(
+    name=[*IN_PORTIONS, "quantized afterwards"],
+    arithmetic=[Arithmetic(), SHORT],
+    is_mixed=[False, True],
+)
 def test_replaying_a_recorded_step_goes_on_training(
     name: str, arithmetic: Arithmetic, is_mixed: bool
 ) -> None:
@@ -200,7 +202,6 @@ def _trainer_without_numbers(
 every_far_device = pytest.mark.parametrize(
     "device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)]
 )
-every_model = pytest.mark.parametrize("name", MODELS)
 
 
 @pytest.mark.parametrize("device", ["meta", "cuda"])
@@ -222,7 +223,7 @@ def test_tensors_without_numbers_tell_when_the_host_is_asked(
 
 
 @every_far_device
-@every_model
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith("()")])
 def test_a_step_asks_nothing_of_the_host(
     without_numbers: FakeTensorMode, name: str, device: str
 ) -> None:

@@ -31,6 +31,7 @@ from qwave.engine.compiled import CompiledTrainer, training_library
 from qwave.engine.structures import Layer
 from qwave.nn.mixture import Mixture
 
+from ..pairs import pairwise
 from .compiled_task import (
     MIXTURES,
     MODELS,
@@ -136,10 +137,7 @@ def _check_step(
         assert worst < flipped, f"{what} by seed: {by_seed}"
 
 
-@pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "in fp32"])
-@of_both_kinds
-@pytest.mark.parametrize("rate", [0.0, 0.5], ids=["nothing dropped", "with dropout"])
-@pytest.mark.parametrize("name", MODELS)
+@pairwise(name=MODELS, rate=[0.0, 0.5], is_mixed=[False, True], is_quantized=[True, False])
 def test_a_step_is_that_of_stacked_training(
     native: ctypes.CDLL, name: str, rate: float, is_mixed: bool, is_quantized: bool
 ) -> None:
@@ -148,9 +146,7 @@ def test_a_step_is_that_of_stacked_training(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "in fp32"])
-@of_both_kinds
-@pytest.mark.parametrize("name", MIXTURES)
+@pairwise(name=MIXTURES, is_mixed=[False, True], is_quantized=[True, False])
 def test_a_step_is_that_of_stacked_training_on_shorter_vectors(
     shorter_vectors: ctypes.CDLL, name: str, is_mixed: bool, is_quantized: bool
 ) -> None:
@@ -217,9 +213,7 @@ def _differences(native: ctypes.CDLL, task: CompiledTask) -> tuple[float, float]
     return float((np.abs(compiled - stacked) / stacked).max()), max(off)
 
 
-@pytest.mark.parametrize("is_quantized", [True, False], ids=["quantized", "in fp32"])
-@of_both_kinds
-@pytest.mark.parametrize("name", MODELS)
+@pairwise(name=MODELS, is_mixed=[False, True], is_quantized=[True, False])
 def test_losses_and_parameters_of_three_steps_are_those_of_stacked_training(
     native: ctypes.CDLL, name: str, is_mixed: bool, is_quantized: bool
 ) -> None:
@@ -239,9 +233,11 @@ def test_losses_and_parameters_of_three_steps_are_those_of_stacked_training(
         assert worst < (flipped if is_quantized else bound), f"by seed: {by_seed}"
 
 
-@pytest.mark.parametrize("seed", [4, 5])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", [*MIXTURES, "int1 ()", "int8 (16, 8)", "fp32 (16,)"])
+@pairwise(
+    name=[*MIXTURES, "int1 ()", "int8 (16, 8)", "fp32 (16,)"],
+    precision=["float32", "bfloat16"],
+    seed=[4, 5],
+)
 def test_a_mixture_of_two_clips_trains_like_a_clip_that_was_mixed_before(
     native: ctypes.CDLL, name: str, precision: Precision, seed: int
 ) -> None:
@@ -267,16 +263,14 @@ def test_a_mixture_of_two_clips_trains_like_a_clip_that_was_mixed_before(
     assert runs[0] == runs[1]
 
 
-@of_both_kinds
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", MIXTURES)
+@pairwise(name=MIXTURES, precision=["float32", "bfloat16"], is_mixed=[False, True])
 def test_many_steps_lower_the_loss_like_stacked_training(
     native: ctypes.CDLL, name: str, precision: Precision, is_mixed: bool
 ) -> None:
     task = CompiledTask(MIXTURES[name], 7, is_mixed=is_mixed)
-    examples = steps(task.batches(1), [0] * 60)
-    stacked = task.stacked(task.mixture()).train(examples, [1e-2] * 60)
-    compiled = task.compiled(native, task.mixture(), precision).train(examples, [1e-2] * 60)
+    examples = steps(task.batches(1), [0] * 40)
+    stacked = task.stacked(task.mixture()).train(examples, [1e-2] * 40)
+    compiled = task.compiled(native, task.mixture(), precision).train(examples, [1e-2] * 40)
     np.testing.assert_allclose(compiled[:, 0], stacked[:, 0], rtol=1e-6)
     for losses in (stacked, compiled):
         assert (losses[:, -1] < 0.8 * losses[:, 0]).all(), losses[:, -1]
@@ -288,9 +282,11 @@ def _bits(parts: list[Tensor], losses: np.ndarray) -> bytes:
     return b"".join(part.detach().numpy().tobytes() for part in parts) + losses.tobytes()
 
 
-@of_both_kinds
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", [*MIXTURES, "int8 (16, 8)", "fp32 (16,)"])
+@pairwise(
+    name=[*MIXTURES, "int8 (16, 8)", "fp32 (16,)"],
+    precision=["float32", "bfloat16"],
+    is_mixed=[False, True],
+)
 def test_a_fold_alone_takes_the_steps_that_it_takes_in_a_stack_bit_for_bit(
     native: ctypes.CDLL, name: str, precision: Precision, is_mixed: bool
 ) -> None:

@@ -21,6 +21,7 @@ from qwave.engine.task import Examples, Rows
 from qwave.nn.mixture import StackedLinear
 from qwave.nn.quantizers import dequantize, quantize
 
+from ..pairs import pairwise
 from .examples import mixtures, of_labels, task_of
 
 SMOOTHING, RATES = 0.1, [1e-3, 1e-3, 1e-3]
@@ -135,9 +136,7 @@ def test_products_of_codes_are_exact_even_if_all_are_extreme(
     assert np.array_equal(found, extreme[::-1].astype(np.int64) @ extreme.T)
 
 
-@pytest.mark.parametrize("is_mixed", [False, True], ids=["labels", "mixtures"])
-@pytest.mark.parametrize("scheme", ["int16", "fp32"])
-@pytest.mark.parametrize("seed", range(50))
+@pairwise(scheme=["int16", "fp32"], is_mixed=[False, True], seed=range(0, 50, 2))
 def test_gradients_of_any_shape_are_those_of_a_plain_network(
     native: ctypes.CDLL, scheme: str, seed: int, is_mixed: bool
 ) -> None:
@@ -193,9 +192,7 @@ def test_gradients_of_any_shape_are_those_of_a_plain_network(
             assert error < 1e-5 * largest + 1e-7, f"{where}: {error} of {largest}"
 
 
-@pytest.mark.parametrize("is_short", [False, True], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pairwise(scheme=SCHEMES, hidden=[(), (16,), (16, 8)], is_short=[False, True])
 def test_what_is_not_a_number_stays_none_as_in_stacked_training(
     native: ctypes.CDLL, scheme: str, hidden: tuple[int, ...], is_short: bool
 ) -> None:
@@ -285,9 +282,11 @@ def test_the_first_step_with_short_moments_is_that_with_long_ones(
     assert np.mean(slopes) == pytest.approx(1.0, abs=5e-4), slopes
 
 
-@pytest.mark.parametrize("n_rows", [1, 9, 40])
-@pytest.mark.parametrize("widths", [(75, 17, 5), (75, 70, 5), (40, 70, 33, 5)])
-@pytest.mark.parametrize("scheme", ["int1", "int8", "int16", "fp32"])
+@pairwise(
+    scheme=["int1", "int8", "int16", "fp32"],
+    widths=[(75, 17, 5), (75, 70, 5), (40, 70, 33, 5)],
+    n_rows=[1, 9, 40],
+)
 def test_short_first_moments_are_long_ones_to_a_few_roundings(
     native: ctypes.CDLL, scheme: str, widths: tuple[int, ...], n_rows: int
 ) -> None:
@@ -334,9 +333,7 @@ def test_short_second_moments_are_right_on_average_and_do_not_stand_still(
 # --- codes ---
 
 
-@pytest.mark.parametrize("is_short", [False, True], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("scheme", CODED)
+@pairwise(scheme=CODED, seed=range(4), is_short=[False, True])
 def test_codes_after_steps_are_those_of_the_quantizer(
     native: ctypes.CDLL, scheme: str, seed: int, is_short: bool
 ) -> None:

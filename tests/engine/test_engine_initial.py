@@ -74,7 +74,7 @@ def _clouds(seed: int) -> tuple[np.ndarray, np.ndarray]:
 # --- the rule ---
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_weights_equal_the_plain_rule_in_float64(seed: int) -> None:
     x, y = _clouds(seed)
     fit = np.random.default_rng(seed).permutation(len(y))[:60]
@@ -93,7 +93,7 @@ def test_the_size_of_weights_is_that_of_a_random_beginning() -> None:
     assert not np.allclose(begun, random)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_with_the_biases_that_belong_to_it_the_network_is_scikit_learns_nearest_centroid(
     seed: int,
 ) -> None:

@@ -26,6 +26,8 @@ from qwave.engine.refit import FittedModel, fit_model, predict_holdout
 from qwave.packing import packed_size_bytes, to_bytes
 from qwave.runtime import PackedClassifier
 
+pytestmark = pytest.mark.usefixtures("small_teacher")
+
 DATA = DataConfig(normalization="standard", n_folds=2, holdout_fold=1)
 PLAIN = TrialConfig(
     data=DATA,

@@ -29,6 +29,7 @@ from qwave.engine.task import Rows
 from qwave.nn.mixture import Arithmetic
 from qwave.runtime import PackedClassifier
 
+from ..pairs import pairwise
 from .conftest import Backend
 from .examples import MIXTURE, config_of, parameters_of, uneven
 
@@ -183,9 +184,7 @@ def _plain_losses(
     return losses
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "int8"])
-@pytest.mark.parametrize("hidden", [(), (8,)])
-@pytest.mark.parametrize("is_weighted", [True, False])
+@pairwise(scheme=["fp32", "int8"], hidden=[(), (8,)], is_weighted=[True, False])
 def test_folds_of_unequal_size_equal_a_plain_loop_over_each(
     gaussians: Gaussians, scheme: str, hidden: tuple[int, ...], is_weighted: bool, backend: Backend
 ) -> None:

@@ -51,7 +51,6 @@ def _check_alone_equals_stacked(
 
 
 MODELS = {
-    "fp32": ModelConfig(("fp32",), (8,)),
     "int8": ModelConfig(("int8",), (8,)),
     "popcount": ModelConfig(("popcount",), (8,)),
     "mixture": dataclasses.replace(MIXTURE, router=RouterConfig(hidden=5, dropout=0.0)),
@@ -74,8 +73,7 @@ def test_a_fold_alone_equals_the_fold_in_the_stack(
     "model",
     [
         ModelConfig(("int8",), (8,)),
-        ModelConfig(("int8",), (8,), dropout=0.3),
-        ModelConfig(("int8",), (8,), input_dropout=0.3),
+        ModelConfig(("int8",), (8,), dropout=0.3, input_dropout=0.3),
         ModelConfig(("int8", "int8"), (8,), router=RouterConfig(dropout=0.3)),
     ],
 )

@@ -25,6 +25,7 @@ from qwave.sweep import collect_points, front_of, load_study, plan_sweep, run_sw
 from qwave.sweep.launcher import FinishedTrial
 from qwave.sweep.record import Recorder, config_label
 
+from ..here import workers_here
 from .examples import CARDS, HERE, SWEEP, Swept
 
 SWEEP_NAME = "clouds"
@@ -116,7 +117,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory, clouds: Path) -> Swept:
     folder = tmp_path_factory.mktemp("swept")
     file = folder / "small.yaml"
     file.write_text(SWEEP.replace("PATH", str(clouds)))
-    run_sweep(plan_sweep(load_sweep(file)), folder / "store")
+    with workers_here():
+        run_sweep(plan_sweep(load_sweep(file)), folder / "store")
     study = load_study(folder / "store", "small")
     points = collect_points(study)
     first = study.trials[points[0].number]

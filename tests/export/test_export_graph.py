@@ -62,7 +62,7 @@ MODELS |= {
 }
 
 every_model = pytest.mark.parametrize("name", MODELS)
-every_seed = pytest.mark.parametrize("seed", range(30))
+every_seed = pytest.mark.parametrize("seed", range(8))
 
 
 def packed(model: ModelConfig, normalization: str = "standard") -> PackedModel:

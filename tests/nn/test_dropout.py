@@ -143,12 +143,12 @@ def test_neighbours_in_a_draw_are_dropped_independently(
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_masks_of_different_steps_seeds_and_slots_are_uncorrelated(rate: float) -> None:
     shape = (300, 1001)
-    keys = list(itertools.product((1, 2, 3), (1, 2, 3, 1000), (0, 1, 2)))
+    keys = list(itertools.product((1, 2), (1, 2, 1000), (0, 1)))
     masks = [mask_of(shape, rate, [number], step=step, slot=slot) for number, step, slot in keys]
     dropped = torch.stack([dropped_by(mask).flatten().float() for mask in masks])
     correlation = torch.corrcoef(dropped).fill_diagonal_(0.0)
-    # Correlations of n independent pairs spread by 1 / sqrt(n). That one of these 630 is beyond
-    # five times as much has a chance of 4e-4.
+    # Correlations of n independent pairs spread by 1 / sqrt(n). That one of these 66 is beyond
+    # five times as much has a chance of 4e-5.
     worst = int(correlation.abs().argmax())
     found = float(correlation.flatten()[worst])
     assert abs(found) < 5 / math.sqrt(dropped.shape[1]), (
@@ -159,7 +159,7 @@ def test_masks_of_different_steps_seeds_and_slots_are_uncorrelated(rate: float) 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_every_place_is_dropped_at_its_rate_over_the_steps_in_no_order(rate: float) -> None:
-    n_steps, places = 3000, (8, 15)
+    n_steps, places = 1000, (8, 15)
     mask = DropMask(0, places, rate)
     steps = []
     for step in range(1, n_steps + 1):

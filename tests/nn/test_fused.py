@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch._inductor.exc import InductorError
 
 import qwave
 from qwave.config import SCHEMES, Grid
@@ -112,6 +111,8 @@ def test_without_triton_the_log_says_once_that_nothing_is_fused(
 def test_the_log_says_once_why_triton_cannot_compile(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    from torch._inductor.exc import InductorError  # takes a second or more to load
+
     def fail(x: Tensor) -> Tensor:
         raise InductorError(RuntimeError("Failed to find C compiler.\nTry CC."), None)
 
@@ -330,6 +331,7 @@ def with_gradient(function: Callable[..., Tensor], call: Call) -> tuple[Tensor, 
     return result.detach(), gradient
 
 
+@pytest.mark.slow
 @every_device
 @pytest.mark.parametrize("name", CALLS)
 def test_a_fused_function_is_the_plain_one_to_rounding(name: str, device: str) -> None:
@@ -365,6 +367,7 @@ def check_codes(
         assert (is_on_edge | ~is_off).all(), f"{where}: {codes[is_off]}, {wanted_codes[is_off]}"
 
 
+@pytest.mark.slow
 @every_device
 @pytest.mark.parametrize("name", GRIDS)
 def test_fused_codes_of_weights_are_the_plain_ones(name: str, device: str) -> None:
@@ -373,6 +376,7 @@ def test_fused_codes_of_weights_are_the_plain_ones(name: str, device: str) -> No
     check_codes(quant._weight_codes, weights(grid), device)
 
 
+@pytest.mark.slow
 @every_device
 @pytest.mark.parametrize("name", GRIDS_OF_SAMPLES)
 def test_fused_codes_of_samples_are_the_plain_ones(name: str, device: str) -> None:

@@ -20,13 +20,13 @@ def text_of(*schemes: str, hidden: tuple[int, ...] = (3,)) -> dict[str, str]:
 # --- round trip ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_text_read_is_the_header_that_was_written(seed: int) -> None:
-    _, _, model = draw_model(4000 + seed)
-    text = header_to_text(model.header)
-    found = header_from_text(text)
-    assert found == as_stored(model.header), f"seed {4000 + seed}: {text}"
-    assert list(header_to_text(found).items()) == list(text.items()), f"seed {4000 + seed}"
+def test_text_read_is_the_header_that_was_written() -> None:
+    for seed in range(100):
+        _, _, model = draw_model(4000 + seed)
+        text = header_to_text(model.header)
+        found = header_from_text(text)
+        assert found == as_stored(model.header), f"seed {4000 + seed}: {text}"
+        assert list(header_to_text(found).items()) == list(text.items()), f"seed {4000 + seed}"
 
 
 @pytest.mark.parametrize("rate", [0.0, 2**-18, 2**-17, 0.1, 1 / 3, 0.5, 1 - 2**-17, 1 - 2**-53])

@@ -129,26 +129,28 @@ def test_intervals_stay_among_accuracies() -> None:
     assert accuracy_interval(make_point(0, accuracy=0.0)) == pytest.approx((0.0, 0.0196))
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_nothing_larger_beats_the_first_and_something_larger_beats_the_others(seed: int) -> None:
-    random_ = random.Random(seed)
-    values = [
-        (random_.randrange(40, 101) / 100, random_.choice((500, 1000, 1500, 4000, 9000)))
-        for _ in range(random_.randrange(1, 25))
-    ]
-    points = points_of(values, error=random_.choice((0.0, 0.005, 0.02, 0.1)))
-    steps = leading_steps(points)
-    sizes = [step.size_bytes for step in steps]
-    assert sizes == sorted(set(sizes), reverse=True), seed
-    assert all(step.is_front for step in steps), seed
-    first, *others = steps
-    assert not any(p.size_bytes > first.size_bytes and is_better(p, first) for p in points), seed
-    for step in others:
-        larger = [p for p in points if p.size_bytes > step.size_bytes]
-        assert any(is_better(p, step) for p in larger), (seed, step)
-    # Every smaller member of the front is beaten by something larger.
-    for p in points:
-        if p.is_front and p.size_bytes < first.size_bytes:
-            assert any(is_better(q, p) for q in points if q.size_bytes > p.size_bytes), seed
-    shuffled = random_.sample(points, len(points))
-    assert headline(shuffled, 0.1) == headline(points, 0.1), seed
+def test_nothing_larger_beats_the_first_and_something_larger_beats_the_others() -> None:
+    for seed in range(60):
+        random_ = random.Random(seed)
+        values = [
+            (random_.randrange(40, 101) / 100, random_.choice((500, 1000, 1500, 4000, 9000)))
+            for _ in range(random_.randrange(1, 25))
+        ]
+        points = points_of(values, error=random_.choice((0.0, 0.005, 0.02, 0.1)))
+        steps = leading_steps(points)
+        sizes = [step.size_bytes for step in steps]
+        assert sizes == sorted(set(sizes), reverse=True), seed
+        assert all(step.is_front for step in steps), seed
+        first, *others = steps
+        assert not any(p.size_bytes > first.size_bytes and is_better(p, first) for p in points), (
+            seed
+        )
+        for step in others:
+            larger = [p for p in points if p.size_bytes > step.size_bytes]
+            assert any(is_better(p, step) for p in larger), (seed, step)
+        # Every smaller member of the front is beaten by something larger.
+        for p in points:
+            if p.is_front and p.size_bytes < first.size_bytes:
+                assert any(is_better(q, p) for q in points if q.size_bytes > p.size_bytes), seed
+        shuffled = random_.sample(points, len(points))
+        assert headline(shuffled, 0.1) == headline(points, 0.1), seed

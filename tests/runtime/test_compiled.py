@@ -20,10 +20,12 @@ from qwave.runtime.kernels import network_maker
 
 INTEGER = [name for name, scheme in SCHEMES.items() if scheme.activations is not None]
 # As this processor, and as ones with shorter vectors get it.
-FLAGS = ("", "-mno-avx512f", "-mno-avx")
+SHORTER = ("-mno-avx512f", "-mno-avx")
 
 
-@pytest.fixture(scope="module", params=FLAGS)
+@pytest.fixture(
+    scope="module", params=["", *(pytest.param(f, marks=pytest.mark.slow) for f in SHORTER)]
+)
 def library(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> ctypes.CDLL:

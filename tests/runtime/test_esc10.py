@@ -11,7 +11,7 @@ from qwave.data import EmbeddingSet, load_embeddings
 from qwave.engine.refit import FittedModel, fit_model
 from qwave.runtime import Kernel, PackedClassifier
 
-MODELS = {f"{name}, 64": ModelConfig((name,), (64,)) for name in SCHEMES}
+MODELS = {f"{name}, 16": ModelConfig((name,), (16,)) for name in SCHEMES}
 MODELS |= {
     "mixture, top-1": ModelConfig(("int1", "ternary", "int8"), ()),
     "mixture, top-2": ModelConfig(("int1", "int2", "int4", "int16"), (64,), top_k=2),
@@ -34,7 +34,7 @@ def _said_by_torch(fitted: FittedModel, data: EmbeddingSet) -> np.ndarray:
 def test_all_clips_get_the_class_and_probabilities_that_torch_gives(
     name: str, data: EmbeddingSet
 ) -> None:
-    train = TrainConfig(epochs=5, distillation=0.0)
+    train = TrainConfig(epochs=2, distillation=0.0)
     fitted = fit_model(TrialConfig(DataConfig(), MODELS[name], train), data)
     expected = _said_by_torch(fitted, data)
     kernels: tuple[Kernel, ...] = ("auto", "numpy")

@@ -27,7 +27,7 @@ def _random(seed: int, n: int = 80, num_classes: int = 4) -> tuple[np.ndarray, n
     return y, probabilities.astype(np.float32)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_every_score_equals_scikit_learns(seed: int, num_classes: int) -> None:
     y, p = _random(seed, num_classes=num_classes)
@@ -135,7 +135,7 @@ def _plain_calibration_error(y: np.ndarray, p: np.ndarray, n_bins: int) -> float
     return error
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("n", "n_bins"), [(80, 15), (75, 15), (15, 15), (7, 15), (40, 1)])
 def test_calibration_error_equals_a_plain_loop_over_bins_of_equal_mass(
     seed: int, n: int, n_bins: int
@@ -170,7 +170,7 @@ def _plain_risks(is_wrong: np.ndarray, order: tuple[int, ...]) -> tuple[float, f
     return sum(selective) / n, sum(generalized) / n
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_risk_coverage_areas_equal_a_loop_over_coverages(seed: int) -> None:
     rng = np.random.default_rng(seed)
     is_correct = rng.random(50) < 0.7

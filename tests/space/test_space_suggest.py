@@ -377,6 +377,7 @@ def test_extremes_are_the_true_ends_of_a_space_that_can_be_walked_through(
     assert (min(extremes), max(extremes)) == (min(every), max(every))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SWEEPS, ids=[str(p.relative_to(ROOT)) for p in SWEEPS])
 def test_no_draw_of_a_published_sweep_is_outside_the_extremes(
     path: Path, esc10: EmbeddingSet
@@ -397,7 +398,7 @@ def test_no_draw_of_a_wide_space_is_outside_the_extremes(
 def _assert_within(sweep: SweepConfig, data: EmbeddingSet, slack: int) -> None:
     extremes = _sizes(extreme_configs(sweep), data)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=11))
-    for number in range(400):
+    for number in range(150):
         config = suggest(sweep, study.ask())
         size = packed_size_bytes(config, data)
         where = f"{sweep.name} trial {number} (seed 11): {size} bytes, {config}"

@@ -52,6 +52,7 @@ print(tracker.start_run(tracker.experiment("sweep"), "x"))
 """
 
 
+@pytest.mark.slow
 def test_a_run_carries_the_commit_of_the_program_that_made_it(store: Path, tmp_path: Path) -> None:
     repository = tmp_path / "program"
     repository.mkdir()

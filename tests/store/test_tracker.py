@@ -381,7 +381,9 @@ def test_a_database_that_is_not_this_mlflows_is_refused(
         Tracker(Store(store))
 
 
-@pytest.mark.parametrize("content", [b"these are no tables" * 100, b"\0\1" * 3000])
+@pytest.mark.parametrize(
+    "content", [b"these are no tables" * 100, pytest.param(b"\0\1" * 3000, marks=pytest.mark.slow)]
+)
 def test_a_damaged_database_can_be_set_aside_as_the_message_says(
     store: Path, content: bytes
 ) -> None:

@@ -99,6 +99,7 @@ def test_median_percentile_and_ratio_are_those_worked_out_by_hand() -> None:
     assert study.ratio(found, BASELINE, 1) == 1
 
 
+@pytest.mark.slow
 def test_processes_start_from_a_file_and_tell_seconds_and_memory(
     layers: list[Layer], data: EmbeddingSet
 ) -> None:

@@ -110,6 +110,7 @@ def test_the_plain_loop_begins_where_the_engine_does(
         torch.testing.assert_close(mine.data, theirs.data[0, member], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_plain_loop_learns(gaussians: Callable[..., EmbeddingSet]) -> None:
     data = gaussians(0)
     config = TrialConfig(

@@ -57,6 +57,7 @@ def test_what_is_done_once_is_counted_once() -> None:
     assert total(n_parallel=1, n_teachers=0) == 5 + 180
 
 
+@pytest.mark.slow
 def test_what_would_be_trained_is_drawn_with_its_baselines_and_within_the_budget() -> None:
     plan = plan_sweep(load_sweep(MAIN, ["budget.max_size_bytes=50000"]))
     configs = expected_configs(plan)

@@ -64,8 +64,11 @@ def found_by(
     ("name", "effect"),
     [
         ("rate", lambda p: np.log10(p["rate"])),
-        ("norm", lambda p: {"none": 0.0, "standard": 2.0, "sqrt": -1.0}[p["norm"]]),
-        ("experts", lambda p: -float(p["experts"])),
+        pytest.param(
+            *("norm", lambda p: {"none": 0.0, "standard": 2.0, "sqrt": -1.0}[p["norm"]]),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("experts", lambda p: -float(p["experts"]), marks=pytest.mark.slow),
         # Only some trials have it, and only among them it can be seen.
         ("router", lambda p: 2.0 * (p.get("router") == "small")),
     ],
@@ -73,16 +76,16 @@ def found_by(
 def test_what_was_planted_is_found_and_nothing_else(
     name: str, effect: Callable[[dict[str, Any]], float]
 ) -> None:
-    for seed in range(2):
-        found = found_by(effect, 80, seed)
-        assert set(found) == {"experts", "rate", "drop", "norm", "router"}, seed
-        assert max(found, key=lambda key: found[key].estimate) == name, (seed, found)
-        assert found[name].low > 0, (seed, found)
-        assert found["drop"].low <= 0, (seed, found)
-        for estimate in found.values():
-            assert estimate.low <= estimate.estimate <= estimate.high
+    found = found_by(effect, 80, 0)
+    assert set(found) == {"experts", "rate", "drop", "norm", "router"}
+    assert max(found, key=lambda key: found[key].estimate) == name, found
+    assert found[name].low > 0, found
+    assert found["drop"].low <= 0, found
+    for estimate in found.values():
+        assert estimate.low <= estimate.estimate <= estimate.high
 
 
+@pytest.mark.slow
 def test_of_two_effects_the_larger_is_larger() -> None:
     found = found_by(lambda p: np.log10(p["rate"]) + 4 * p["drop"], 150, 0)
     assert found["rate"].estimate > found["drop"].estimate > 0.05
@@ -90,6 +93,7 @@ def test_of_two_effects_the_larger_is_larger() -> None:
     assert found["rate"].estimate == pytest.approx(1.33 / 1.76, abs=0.25)
 
 
+@pytest.mark.slow
 def test_noise_matters_to_nothing() -> None:
     for seed in range(4):
         found = found_by(lambda p: 0.0, 60, seed)
@@ -103,7 +107,8 @@ def test_one_lost_trial_does_not_hide_the_rest() -> None:
     assert parameter_importances(trials, scores, seed=0)["rate"].low > 0.3
 
 
-def test_few_trials_or_equal_scores_say_nothing() -> None:
+def test_few_trials_or_equal_scores_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwave.sweep.mattered._N_SPLITS", 5)
     trials = make_trials(MIN_TRIALS, 0)
     scores = [trial.params["drop"] for trial in trials]
     assert parameter_importances(trials[:-1], scores[:-1], seed=0) == {}
@@ -114,8 +119,11 @@ def test_few_trials_or_equal_scores_say_nothing() -> None:
     assert parameter_importances([], [], seed=0) == {}
 
 
-def test_equal_arguments_give_equal_results_and_ranks_are_all_that_counts() -> None:
-    trials = make_trials(40, 0)
+def test_equal_arguments_give_equal_results_and_ranks_are_all_that_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("qwave.sweep.mattered._N_SPLITS", 5)
+    trials = make_trials(MIN_TRIALS, 0)
     scores = [trial.params["rate"] for trial in trials]
     first = parameter_importances(trials, scores, seed=1)
     assert parameter_importances(trials, scores, seed=1) == first
@@ -123,6 +131,7 @@ def test_equal_arguments_give_equal_results_and_ranks_are_all_that_counts() -> N
     assert parameter_importances(trials, scores, seed=2) != first
 
 
+@pytest.mark.slow
 def test_of_very_many_trials_some_are_enough() -> None:
     trials = make_trials(MAX_TRIALS + 200, 0)
     found = parameter_importances(trials, [t.params["drop"] for t in trials], seed=0)

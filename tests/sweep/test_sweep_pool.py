@@ -54,6 +54,7 @@ def test_a_trial_travels_without_the_features(
     assert len(pickle.dumps(SharedData.write(data, tmp_path))) < data.x.nbytes / 50
 
 
+@pytest.mark.slow
 def test_one_and_two_workers_train_the_same_bits_as_this_process(
     gaussians: Callable[..., EmbeddingSet],
 ) -> None:
@@ -75,6 +76,7 @@ def _threads() -> list[int]:
     return [torch.get_num_threads(), *(info["num_threads"] for info in threadpool_info())]
 
 
+@pytest.mark.slow
 def test_workers_have_one_thread_in_every_library(
     gaussians: Callable[..., EmbeddingSet],
 ) -> None:
@@ -99,6 +101,7 @@ def _changed(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_ino for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_soft_targets_are_made_once_for_trials_of_one_key_and_shared_by_workers(
     gaussians: Callable[..., EmbeddingSet],
 ) -> None:

@@ -35,7 +35,7 @@ FEW = CuriosityConfig(mc_samples=3)
 PLAIN = TrialConfig(
     data=DataConfig("some.npz", "layer", 3),
     model=ModelConfig(("int4",), (4,), curiosity=FEW),
-    train=TrainConfig(epochs=2, batch_size=16),
+    train=TrainConfig(epochs=2, batch_size=16, distillation=0.0),
 )
 MIXTURE = dataclasses.replace(
     PLAIN, model=ModelConfig(("int8", "int1"), (), curiosity=CuriosityConfig(0.5, 3)), seed=4

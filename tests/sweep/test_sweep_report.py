@@ -9,7 +9,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from qwave.scores import FrontPoint
 from qwave.scores.pareto import hypervolume
 from qwave.space import load_sweep, parse_config
 from qwave.store import Store
+from qwave.sweep import mattered
 from qwave.sweep.ask import Asker
 from qwave.sweep.progress import Progress, hypervolume_by_trial
 from qwave.sweep.report import (
@@ -61,6 +62,15 @@ class Told(NamedTuple):
     accuracy: float
     size: int
     run_id: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_forests() -> Iterator[None]:
+    """How good importances are is what `test_sweep_mattered.py` asks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mattered, "_N_SPLITS", 5)
+        patch.setattr(mattered, "_N_TREES", 5)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -115,6 +115,7 @@ def test_a_worker_that_imports_the_main_program_starts_no_workers(
         raise AssertionError("no worker may be started")
 
 
+@pytest.mark.slow
 def test_a_pool_works_in_a_thread_and_leaves_other_processes_alone(
     gaussians: Callable[..., EmbeddingSet],
 ) -> None:

@@ -23,14 +23,14 @@ from qwave.sweep.pictures import PICTURES
 from qwave.sweep.stop import stop_requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-N_TRIALS = 4
+N_TRIALS = 3
 
 
 def command(store: Path) -> list[str]:
     # Without a teacher, whose training would take most of the time.
-    overrides = ["train.epochs=30", "train.distillation=0.0", "sampler.in_flight=2"]
+    overrides = ["train.epochs=20", "train.distillation=0.0", "sampler.in_flight=2"]
     return [
-        *(sys.executable, "-m", "studies.moe_pareto", *overrides, "model.hidden=[64]"),
+        *(sys.executable, "-m", "studies.moe_pareto", *overrides, "model.hidden=[16]"),
         *("budget.workers=1", "--trials", str(N_TRIALS), "--store", str(store), "--json"),
     ]
 
