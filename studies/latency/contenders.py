@@ -23,7 +23,6 @@ from qwave.data import EmbeddingSet
 from qwave.engine.pack import packed_layer
 from qwave.engine.refit import fit_model
 from qwave.packing import PackedModel, layer_shapes, make_header
-from qwave.runtime import Kernel, PackedClassifier
 
 Predict = Callable[[np.ndarray], np.ndarray]
 _BLOCK = 32  # weights that share a scale in MatMulNBits
@@ -52,15 +51,12 @@ def packed_model(layers: Sequence[Layer], scheme: str, data: EmbeddingSet) -> Pa
     config = TrialConfig(DataConfig(), ModelConfig((scheme,), hidden)).canonical()
     shapes = layer_shapes(config.model, data.x.shape[1], data.num_classes)
     packed = {
-        shape.name: packed_layer(*map(torch.from_numpy, layer), scheme)
+        shape.name: packed_layer(
+            torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), scheme
+        )
         for shape, layer in zip(shapes, layers, strict=True)
     }
     return PackedModel(make_header(config, data), packed, None, None, None)
-
-
-def qwave_runtime(packed: PackedModel, kernel: Kernel) -> Predict:
-    """The runtime of this package."""
-    return PackedClassifier(packed, kernel).predict_proba
 
 
 def exported(packed: PackedModel) -> Predict:

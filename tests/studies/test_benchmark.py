@@ -52,7 +52,7 @@ def make_variant(name: str, hits: np.ndarray, **train: str) -> Variant:
     )
     interval = Interval(0.5, 0.4, 0.6, 0.05)
     scores = dict.fromkeys(SCORES, interval)
-    return Variant(name, config, hits, scores, 1000, 900.0, (0.1, 0.2), 1.5, 10**8, None)
+    return Variant(name, config, hits, scores, 1000, 900.0, (0.1, 0.2), 1.5, 10**8)
 
 
 def test_the_published_benchmark_has_every_scheme_twice_and_their_pairs() -> None:
@@ -167,7 +167,6 @@ def test_the_report_says_what_computed_the_latencies(
         both[:1],
         load_comparison(REPOSITORY / "sweeps" / "benchmark.yaml"),
         gaussians(0),
-        "no meter",
     )
     assert "by the packed model, one thread, computed in C." in section.text
 

@@ -47,7 +47,7 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Fails:
             text = f"rows of {number} do not lie in order"
             return AssertionError(text) if which(number) else None
 
-        monkeypatch.setattr(run, "TrainingPool", lambda _, data, device: InProcess(data, fault))
+        monkeypatch.setattr(run, "TrainingPool", lambda _, data, *rest: InProcess(data, fault))
 
     return set_up
 
@@ -144,7 +144,7 @@ def test_a_stop_before_the_first_trial_has_ended_says_just_that(
             signal.raise_signal(number)
             return Future()
 
-    monkeypatch.setattr(run, "TrainingPool", lambda _, data, device: Endless(data))
+    monkeypatch.setattr(run, "TrainingPool", lambda _, data, *rest: Endless(data))
     assert main([file, "--store", str(store)]) == 130
     said = capsys.readouterr().out
     assert said == "stopped before the first trial had ended: the same command starts again\n"

@@ -180,7 +180,7 @@ def test_a_study_that_the_store_does_not_hold_is_said_with_those_that_it_holds(
     make_study(tmp_path, "two", "one")
     message = (
         rf"^--store {tmp_path} holds no study 'three' \(it holds one, two\); search first, for "
-        rf"example with python -m studies\.moe_pareto --store {tmp_path}$"
+        rf"example with qwave search --store {tmp_path}$"
     )
     with pytest.raises(StoreError, match=message):
         load_study(tmp_path, "three")
