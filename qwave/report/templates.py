@@ -36,10 +36,6 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, Markup) else Markup(for_html(value))
 
 
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
 _ENVIRONMENT = Environment(
     loader=PackageLoader("qwave.report", "assets"),
     autoescape=True,
@@ -48,6 +44,6 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters["base64"] = _base64
+_ENVIRONMENT.filters["base64"] = lambda content: base64.b64encode(content).decode()
 _ENVIRONMENT.globals["asset"] = asset
 _ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}

@@ -229,7 +229,7 @@ def _write_folder(
             mlflow_model=model,
             input_example=example,
             # Given, since MLflow takes seconds to find them out by loading the model.
-            pip_requirements=_pinned_requirements(),
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
             # It would else take the lock file of the project that the program was started in.
             uv_project_path=temporary,
         )
@@ -268,11 +268,6 @@ def _copy_source(target: Path) -> None:
         copy = target / file.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-
-
-def _pinned_requirements() -> list[str]:
-    """The versions that are installed here, as lines of a requirements file."""
-    return [f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS]
 
 
 def _create_version(

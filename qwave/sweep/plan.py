@@ -49,12 +49,6 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def with_absolute_path(sweep: SweepConfig) -> SweepConfig:
-    """A copy of a sweep whose data are found from any working directory."""
-    data = dataclasses.replace(sweep.data, path=absolute_source(sweep.data.path))
-    return dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, data=data))
-
-
 def absolute_source(path: str) -> str:
     """`data.path` as an absolute path; ``esc10``, which is no path, stays."""
     return path if path == "esc10" else os.path.abspath(path)
@@ -85,7 +79,8 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
             holdout_split(full, source)
         for leak in find_leaks(data, folds):
             warnings.warn(leak, UserWarning, stacklevel=2)
-    resolved = resolve_folds(data, source)
+    path = absolute_source(source.path)
+    resolved = dataclasses.replace(resolve_folds(data, source), path=path)
     sweep = dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, data=resolved))
     sizes = sorted(packed_size_bytes(config, data) for config in extreme_configs(sweep))
     if sweep.budget.max_size_bytes < sizes[0]:
@@ -94,7 +89,7 @@ def plan_sweep(sweep: SweepConfig, device: str = "cpu") -> Plan:
             f"this space takes {sizes[0]} bytes; allow at least that, or fewer hidden units, bits "
             "or experts"
         )
-    return Plan(with_absolute_path(sweep), data, folds, device, sizes[0], sizes[-1], tuple(notes))
+    return Plan(sweep, data, folds, device, sizes[0], sizes[-1], tuple(notes))
 
 
 @contextmanager

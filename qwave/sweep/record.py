@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -97,7 +96,8 @@ class Recorder:
             "peak_memory_bytes": float(result.peak_memory_bytes),
         }
         folder = self.tracker.artifact_folder(run_id)
-        _write_json(folder / "config.json", dataclasses.asdict(result.config))
+        config = json.dumps(dataclasses.asdict(result.config), indent=1)
+        (folder / "config.json").write_text(f"{config}\n", encoding="utf-8")
         _write_predictions(folder / "predictions.csv", result, self._data)
         tested = [
             np.flatnonzero(result.predictions.fold == fold) for fold in range(len(finished.packed))
@@ -182,10 +182,6 @@ def _series(result: TrialResult) -> dict[str, list[tuple[int, float]]]:
             (point.epoch, float(np.mean(getattr(point, name)))) for point in result.checkpoints
         ]
     return series
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_predictions(path: Path, result: TrialResult, data: EmbeddingSet) -> None:

@@ -79,8 +79,8 @@ class Repeat:
 
     def models(self) -> list[PackedClassifier]:
         """The packed model of each fold."""
-        files = sorted(self.folder.glob("fold_*/model.qwave"), key=_fold_number)
-        return [load_packed(file) for file in files]
+        folders = sorted(self.folder.glob("fold_*"), key=lambda f: int(f.name.partition("_")[2]))
+        return [load_packed(folder / "model.qwave") for folder in folders]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -327,7 +327,3 @@ def _has_models(file: Path, tracker: Tracker) -> bool:
     return folder is not None and all(
         (folder / f"fold_{index}" / "model.qwave").is_file() for index in np.unique(fold).tolist()
     )
-
-
-def _fold_number(file: Path) -> int:
-    return int(file.parent.name.removeprefix("fold_"))

@@ -23,7 +23,6 @@ from qwave.data import EmbeddingSet
 from qwave.engine.pack import packed_layer
 from qwave.engine.refit import fit_model
 from qwave.packing import PackedModel, layer_shapes, make_header
-from qwave.runtime import Kernel, PackedClassifier
 
 Predict = Callable[[np.ndarray], np.ndarray]
 _BLOCK = 32  # weights that share a scale in MatMulNBits
@@ -58,11 +57,6 @@ def packed_model(layers: Sequence[Layer], scheme: str, data: EmbeddingSet) -> Pa
         for shape, layer in zip(shapes, layers, strict=True)
     }
     return PackedModel(make_header(config, data), packed, None, None, None)
-
-
-def qwave_runtime(packed: PackedModel, kernel: Kernel) -> Predict:
-    """The runtime of this package."""
-    return PackedClassifier(packed, kernel).predict_proba
 
 
 def exported(packed: PackedModel) -> Predict:

@@ -29,6 +29,7 @@ def store(empty_database: Path, tmp_path: Path) -> Path:
 def test_a_user_without_a_name_has_the_other_tags(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+
     def unknown(_: int) -> None:
         raise KeyError("getpwuid(): uid not found: 12345")
 
