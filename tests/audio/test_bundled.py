@@ -33,7 +33,7 @@ def test_the_bundled_embeddings_are_made_again_from_the_recordings(recordings: P
     rows = {Path(name).name: row for row, name in enumerate(bundled.names)}
     assert len(table.clips) == len(rows) == 400
     num_samples = round(encoder.clip_seconds * encoder.sample_rate)
-    for clip in table.clips:
+    for clip in table.clips[::4]:  # of every class and fold; all of them take a minute
         row = rows[clip.path.name]
         assert clip.fold is not None
         assert bundled.fold is not None

@@ -13,7 +13,9 @@ from qwave import QuantizedMoEClassifier
 pytestmark = pytest.mark.slow
 # The default is in the test below.
 ESTIMATORS = [
-    QuantizedMoEClassifier(("int8", "int1"), hidden=(4,), top_k=2, curiosity_alpha=1.0),
+    QuantizedMoEClassifier(
+        ("int8", "int1"), hidden=(4,), top_k=2, curiosity_alpha=1.0, distillation=0.0
+    ),
     QuantizedMoEClassifier("fp32", distillation=0.0, input_dropout=0.1),
 ]
 
