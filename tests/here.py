@@ -49,5 +49,5 @@ def workers_here() -> Iterator[None]:
         patch.setattr("qwave.audio.workers.WorkerPool", _Here)
         patch.setattr("qwave.engine.teacher._N_MEMBERS", 1)
         patch.setattr("qwave.engine.teacher._N_ROUNDS", 2)
-        patch.setattr("qwave.export.facts._SECONDS", 0.01)
+        patch.setattr("qwave.exporting.facts._SECONDS", 0.01)
         yield

@@ -18,6 +18,7 @@ from qwave.data import EmbeddingSet, load_embeddings
 from qwave.exporting import require_onnx
 from qwave.packing import to_bytes
 from qwave.report import Cell, Column, Table
+from qwave.runtime import Kernel, PackedClassifier
 from qwave.runtime.compiled import forward_library
 from studies.latency import contenders
 from studies.latency.cold_start import ColdStart, cold_starts
@@ -99,12 +100,13 @@ def all_runtimes(
         "onnxruntime MatMulNBits 4 bits": contenders.onnx_4_bits(layers),
     }
     models = {scheme: contenders.packed_model(layers, scheme, data) for scheme in SCHEMES}
-    kernels = {"compiled": forward_library() is not None, "numpy": True}
+    has_compiler = forward_library() is not None
+    kernels: tuple[Kernel, ...] = ("compiled", "numpy") if has_compiler else ("numpy",)
     sizes = {}
-    for kernel in (name for name, is_there in kernels.items() if is_there):
+    for kernel in kernels:
         for scheme, packed in models.items():
             name = f"qwave {scheme}, {kernel}"
-            runtimes[name] = contenders.qwave_runtime(packed, kernel)  # type: ignore[arg-type]
+            runtimes[name] = PackedClassifier(packed, kernel).predict_proba
             sizes[name] = len(to_bytes(packed))
     for scheme, packed in models.items():
         runtimes[f"qwave {scheme}, model.onnx"] = contenders.exported(packed)
