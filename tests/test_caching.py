@@ -64,6 +64,7 @@ def test_a_user_without_a_home_has_a_folder_that_ends_with_the_process(
     assert not Path(folder).exists()
 
 
+@pytest.mark.slow
 def test_a_store_is_opened_without_a_home(
     fresh_python: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ def test_two_data_sets_are_one_too_many(clouds: EmbeddingSet, tmp_path: Path) ->
         qwave.export(trial=1, budget="1kB", store=tmp_path)
 
 
+@pytest.mark.slow
 def test_recordings_become_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for label in range(2):

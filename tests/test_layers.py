@@ -263,6 +263,7 @@ def test_importing_qwave_has_no_side_effects(fresh_python: Callable[..., str]) -
     assert fresh_python(code).splitlines() == ["[]", "['qwave']", "True []"]
 
 
+@pytest.mark.slow
 def test_torch_is_not_loaded_by_what_runs_without_it(fresh_python: Callable[..., str]) -> None:
     present = [module for module in TORCHLESS if module in modules_of(ROOT)]
     assert {"config", "packing", "runtime"} <= set(present)

@@ -14,8 +14,8 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
-from qwave.cli import exporting, main
-from qwave.exporting import handover, onnx_file
+from qwave.cli import main
+from qwave.exporting import handover, models, onnx_file
 from qwave.packing import packed_size_bytes
 from qwave.runtime import PackedClassifier, load_packed
 from qwave.space import load_sweep
@@ -36,7 +36,7 @@ def export(
 
     def run(*arguments: str) -> tuple[int, str, str]:
         places = ("--store", str(swept.store), "--sweep", "small", "--out", str(tmp_path))
-        code = main(["export", *arguments, *places])
+        code = main(["export", "-q", *arguments, *places])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -119,7 +119,7 @@ def test_a_model_goes_into_the_store_unless_told_otherwise(
 ) -> None:
     number = swept.front[0].number
     places = ["--store", str(swept.store), "--sweep", "small"]
-    assert main(["export", str(number), "--no-register", *places]) == 0
+    assert main(["export", "-q", str(number), "--no-register", *places]) == 0
     assert (swept.store / "models" / "small" / f"trial_{number:04d}" / "model.qwave").is_file()
     assert str(swept.store / "models" / "small") in capsys.readouterr().out
 
@@ -240,7 +240,7 @@ def test_bad_arguments_are_refused(
     swept: Swept, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     places = ["--store", str(swept.store), *([] if "--sweep" in arguments else ["--sweep", "sma"])]
-    assert main(["export", *arguments, *places]) == 2
+    assert main(["export", "-q", *arguments, *places]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -248,7 +248,7 @@ def test_the_device_is_where_the_model_is_trained(
     export: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were it not refused at once, training would refuse it."""
-    monkeypatch.setattr(exporting, "resolve_device", lambda device: None)
+    monkeypatch.setattr(models, "resolve_device", lambda device: None)
     code, _, err = export("--front", "--no-register", "--device", "cuda:99")
     assert code == 2
     assert "error: device 'cuda:99' is not there" in err
@@ -290,7 +290,7 @@ def test_no_store_is_refused_and_none_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "none"
-    assert main(["export", "--front", "--store", str(store)]) == 2
+    assert main(["export", "-q", "--front", "--store", str(store)]) == 2
     assert "holds no study 'moe_pareto' (it holds no study)" in capsys.readouterr().err
     assert not store.exists()
 
@@ -303,7 +303,7 @@ def test_a_sweep_without_a_trained_trial_is_refused(
         storage = optuna.storages.JournalStorage(journal)
         optuna.create_study(study_name="empty", storage=storage)
     places = ["--store", str(tmp_path), "--sweep", "empty"]
-    assert main(["export", "--front", *places]) == 2
+    assert main(["export", "-q", "--front", *places]) == 2
     assert "error: the sweep 'empty' has no trained trial yet" in capsys.readouterr().err
 
 
@@ -336,7 +336,7 @@ def test_the_command_runs_in_a_process_of_its_own(swept: Swept, tmp_path: Path) 
     code = "import sys; from qwave.cli import main; sys.exit(main())"
     places = ["--store", str(swept.store), "--sweep", "small", "--out", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-c", code, "export", str(point.number), "--json", *places],
+        [sys.executable, "-c", code, "export", "-q", str(point.number), "--json", *places],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         capture_output=True,

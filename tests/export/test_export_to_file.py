@@ -43,7 +43,7 @@ def test_a_file_takes_one_model_which_is_said_before_any_is_trained(
 ) -> None:
     file = tmp_path / "front.qwave"
     places = ["--store", str(swept.store), "--sweep", "small"]
-    assert main(["export", "--front", "--out", str(file), *places]) == 2
+    assert main(["export", "-q", "--front", "--out", str(file), *places]) == 2
     captured = capsys.readouterr()
     assert captured.err == (
         f"error: --out {file} is the file of one model, but the front has {len(swept.front)}: "
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_trained(
         (folder, f"error: --out {folder} is a folder: name a file that can be written\n"),
         (below, f"error: --out {below} cannot be written: "),
     ):
-        assert main(["export", str(swept.front[0].number), "--out", str(out), *places]) == 2
+        assert main(["export", "-q", str(swept.front[0].number), "--out", str(out), *places]) == 2
         assert capsys.readouterr().err.startswith(message)
 
 
@@ -76,10 +76,10 @@ def test_a_copy_that_fails_leaves_the_model_and_says_where(
     def full(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("qwave.cli.exporting.shutil.copyfile", full)
+    monkeypatch.setattr("qwave.exporting.models.shutil.copyfile", full)
     number, file = swept.front[0].number, tmp_path / "my.qwave"
     places = ["--store", str(swept.store), "--sweep", "small", "--no-register"]
-    assert main(["export", str(number), "--out", str(file), *places]) == 2
+    assert main(["export", "-q", str(number), "--out", str(file), *places]) == 2
     model = swept.store / "models" / "small" / f"trial_{number:04d}" / "model.qwave"
     assert load_packed(model).class_names
     assert capsys.readouterr().err.endswith(

@@ -57,6 +57,7 @@ def _changed(series: Series, **changes: object) -> Series:
     return {**series, "series 0": [series["series 0"][0], mark, *series["series 0"][2:]]}
 
 
+@pytest.mark.slow
 def test_changed_data_change_the_picture() -> None:
     series = make_series()
     pictures = {
@@ -105,6 +106,7 @@ def test_a_staircase_is_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None
     assert y == [0.6, 0.8, 0.8, 0.8, 0.9, 0.9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["$x^{$", "$\\bad{", "_hidden", "a\\b", "<b>&amp;</b>", "ä→∞"])
 def test_hostile_names_labels_and_titles_are_drawn_as_they_are(text: str) -> None:
     mark = SizedEstimate(100, Interval(0.5, 0.4, 0.6), text)

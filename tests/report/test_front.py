@@ -31,6 +31,7 @@ def test_sixty_members_at_close_sizes_are_drawn() -> None:
     assert open_png(draw(points)).size == (1600, 1000)
 
 
+@pytest.mark.slow
 def test_changed_data_change_the_front() -> None:
     points = make_points(4)
     base = draw(points)

@@ -88,6 +88,7 @@ def test_the_picture_is_a_png_and_equal_input_gives_equal_bytes() -> None:
     assert draw(subtitle="model.qwave", sure_probability=0.5) == png
 
 
+@pytest.mark.slow
 def test_everything_that_is_said_is_in_the_picture() -> None:
     parts, probabilities = sample()
     pictures = [

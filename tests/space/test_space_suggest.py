@@ -385,6 +385,7 @@ def test_no_draw_of_a_published_sweep_is_outside_the_extremes(
     _assert_within(load_sweep(path), esc10, slack=0)
 
 
+@pytest.mark.slow
 def test_no_draw_of_a_wide_space_is_outside_the_extremes(
     tmp_path: Path, esc10: EmbeddingSet
 ) -> None:

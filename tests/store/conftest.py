@@ -27,6 +27,13 @@ def searched(
 
 
 @pytest.fixture
+def commands_here() -> Iterator[None]:
+    """Commands train in this process, as those did that made the store."""
+    with workers_here():
+        yield
+
+
+@pytest.fixture
 def place(searched: Place, tmp_path: Path) -> Iterator[Place]:
     """A copy of it, which no command has seen yet; commands train in this process."""
     store = tmp_path / "store"

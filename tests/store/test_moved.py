@@ -29,6 +29,7 @@ def notes(text: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("commands_here")
 @pytest.mark.parametrize(
     ("is_copy", "name"), [(False, "elsewhere"), (True, "a b/ü #1? 100%25 'x'")], ids=["mv", "cp"]
 )

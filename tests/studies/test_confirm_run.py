@@ -168,7 +168,7 @@ def test_a_front_is_confirmed_once_and_reported_again(
     np.savez(place.data, x=data.x + 1, y=data.y, fold=data.fold, group=data.group)  # type: ignore[arg-type]
     capsys.readouterr()
     assert place.confirm() == 2
-    assert "has changed since the search: its digest was" in capsys.readouterr().err
+    assert "has changed since the search: the digest of its rows was" in capsys.readouterr().err
 
 
 def test_a_front_is_scored_on_the_fold_that_the_search_never_saw(

@@ -86,6 +86,7 @@ def test_where_all_trials_fail_there_is_no_model_and_the_first_reason_is_said(
     assert not list((store / "reports").rglob("*.*"))
 
 
+@pytest.mark.slow
 def test_failed_trials_are_tried_again_and_count_no_more(
     file: str, store: Path, fails: Fails, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +121,7 @@ def test_failed_trials_are_tried_again_and_count_no_more(
     assert sorted(status) == ["FAILED"] * 3 + ["FINISHED"] * 3
 
 
+@pytest.mark.slow
 def test_trying_again_where_nothing_failed_changes_nothing(
     file: str, store: Path, fails: Fails
 ) -> None:

@@ -100,6 +100,7 @@ def test_noise_matters_to_nothing() -> None:
         assert [name for name, estimate in found.items() if estimate.low > 0] == [], seed
 
 
+@pytest.mark.slow
 def test_one_lost_trial_does_not_hide_the_rest() -> None:
     trials = make_trials(80, 3)
     scores = [np.log10(trial.params["rate"]) for trial in trials]

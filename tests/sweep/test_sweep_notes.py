@@ -90,6 +90,7 @@ def test_what_was_said_before_an_error_is_shown_too(tmp_path: Path) -> None:
         plan_sweep(load_sweep(file))
 
 
+@pytest.mark.slow
 def test_the_bundled_data_have_no_notes_and_digests_that_stores_hold() -> None:
     digests = set()
     for override in ("data.n_folds=5", "data.folds=auto"):

@@ -343,6 +343,7 @@ def test_losses_are_those_of_every_fold_and_epoch(recorded: Recorded) -> None:
     assert held_out == {checkpoint.epoch for checkpoint in result.checkpoints}
 
 
+@pytest.mark.slow
 def test_the_front_gets_the_pictures_that_it_lacks_and_no_other_trial(
     recorded: Recorded, tracker: Tracker
 ) -> None:

@@ -97,6 +97,7 @@ def assert_is_result(found: Repeat, config: TrialConfig, data: EmbeddingSet) -> 
         assert to_bytes(one.packed) == to_bytes(other.packed)
 
 
+@pytest.mark.slow
 def test_a_result_is_that_of_a_cross_validation_bit_for_bit_also_when_it_is_read_again(
     store: Path, data: EmbeddingSet, pools: list[InProcess]
 ) -> None:
@@ -187,6 +188,7 @@ def test_models_stand_in_the_order_of_their_folds_also_beyond_ten(
         )
 
 
+@pytest.mark.slow
 def test_runs_that_a_killed_process_left_open_are_closed(
     store: Path, data: EmbeddingSet, pools: list[InProcess]
 ) -> None:
@@ -245,6 +247,7 @@ def test_a_half_written_result_is_ignored(
     assert names == {f"{name}.npz", torn.name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kept", [1, 3])
 def test_a_stopped_study_keeps_what_was_trained_and_goes_on(
     store: Path, data: EmbeddingSet, pools: list[InProcess], n_kept: int

@@ -145,6 +145,7 @@ def test_a_pool_works_in_a_thread_and_leaves_other_processes_alone(
         other.join()
 
 
+@pytest.mark.slow
 def test_a_pool_whose_workers_ended_answers_with_futures(
     gaussians: Callable[..., EmbeddingSet],
 ) -> None:
