@@ -24,7 +24,7 @@ def parse_size(text: str) -> int:
     A part of a byte is dropped.
 
     Raises:
-        ConfigError: It is no size, or less than a byte.
+        ConfigError: The text is no size, or the size is below one byte.
     """
     match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?([a-z]*)", text.strip().lower())
     unit = _UNITS.get((match[2] or "b") if match else "")

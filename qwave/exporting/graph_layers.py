@@ -66,7 +66,7 @@ class Graph:
 
         Args:
             op: Type of the operator; inputs and attributes are those of ONNX.
-            name: Another name than the operator's.
+            name: Name of the operator in the graph; default: its type.
         """
         path = self._free_name(name or op)
         self.nodes[path] = helper.make_node(op, inputs, [path], name=path, **attributes)

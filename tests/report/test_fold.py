@@ -12,6 +12,7 @@ from sklearn import metrics
 
 from qwave.report import CuriosityFigures, FoldFigures
 from qwave.report.curiosity import nice_limit
+from qwave.report.fold import roc_curve
 
 from .samples import CLASS_NAMES, FoldData, make_fold, open_png, open_svg, svg_texts
 
@@ -173,3 +174,13 @@ def test_areas_are_those_of_sklearn(seed: int) -> None:
 )
 def test_nice_limit_is_the_least_rung_above(value: float, limit: float) -> None:
     assert nice_limit(value, 0.01, (1, 2, 5)) == limit
+
+
+def test_a_curve_is_that_of_scikit_learn() -> None:
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        is_positive, score = rng.random(30) < 0.4, np.round(rng.random(30), 1)
+        is_positive[:2] = True, False
+        expected = metrics.roc_curve(is_positive, score, drop_intermediate=False)[:2]
+        for found, wanted in zip(roc_curve(is_positive, score), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-12, err_msg=f"{seed=}")
